@@ -1,0 +1,24 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install demo clean-demo test
+
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
+	"This needs Python 3.10, 3.11 or 3.12, not %d.%d: make PYTHON=/path/to/python3.11 ..." % v)'
+	@echo 'Installing into .venv; this takes a minute or two.'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements.txt
+	@touch $@
+
+demo: install
+	@$(BIN)/python tools/demo.py
+
+clean-demo:
+	rm -rf data/demo data/.demo.* work_dirs/*_demo_* work_dirs/leaderboard.*
+
+test: install
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

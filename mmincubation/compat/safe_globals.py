@@ -1,0 +1,90 @@
+"""Loading mmengine checkpoints with `torch.load(weights_only=True)`, the default since torch 2.6.
+
+A Runner's checkpoint holds HistoryBuffers (mmengine's message hub), numpy arrays and numpy scalars. The classes of
+numpy and mmengine themselves are not on our list: `numpy.dtype` takes any flags from a file (a float64 that claims to
+hold Python objects crashes the interpreter), `numpy.ndarray` can be rebuilt while a tensor still looks at its memory,
+and HistoryBuffer pickles `builtins.getattr`. Small stand-ins answer to their names instead; they check what they are
+given and can build numbers only. Everything a checkpoint may name and call is in `allow_mm_checkpoints`.
+"""
+import argparse
+import re
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+NUMERIC = re.compile(r'[biufc]\d{1,2}')  # numpy's codes of bool, int, unsigned, float and complex; no objects, no text
+
+
+def allow_mm_checkpoints() -> None:
+    """Let `torch.load(weights_only=True)` read checkpoints of mmengine Runners and of DeiT-family scripts (Namespace).
+
+    Call it once per process before the first load; more calls change nothing. Numpy arrays outside of HistoryBuffers
+    come back as a subclass of `numpy.ndarray`, which is saved as a plain array again. Loading raises UnpicklingError on
+    numpy data that are not numbers, and, as before, on every name that is not on the list.
+    """
+    stand_ins: list[tuple[Any, str]] = [
+        (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+        (_history_method, 'builtins.getattr'),
+        (_Array, 'numpy.ndarray'),
+        (_Dtype, 'numpy.dtype'),
+    ]
+    for core in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # numpy 1.x, numpy 2.x
+        stand_ins += [(_empty_array, f'{core}._reconstruct'), (_scalar, f'{core}.scalar')]
+    torch.serialization.add_safe_globals([argparse.Namespace, *stand_ins])
+
+
+class _Dtype:
+    """A numeric numpy dtype by its code; of the pickled state only the byte order is used."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
+        if not isinstance(code, str) or not NUMERIC.fullmatch(code):
+            raise UnpicklingError(f'a checkpoint may hold numpy numbers only, not dtype {code!r}')
+        self.numpy = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] not in ('<', '>', '|', '='):
+            raise UnpicklingError(f'numpy dtype with byte order {state[1]!r}: the checkpoint is damaged')
+        self.numpy = self.numpy.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array that can be filled from a pickled state exactly once: its memory never changes under a view of it."""
+
+    def __new__(cls) -> '_Array':
+        return super().__new__(cls, (0,), np.bool_)
+
+    def __setstate__(self, state: tuple) -> None:
+        if 'filled' in self.__dict__:
+            raise UnpicklingError('a numpy array is built twice: the checkpoint is damaged or malicious')
+        self.__dict__['filled'] = True
+        version, shape, dtype, fortran, data = state
+        super().__setstate__((version, shape, dtype.numpy, fortran, data))
+
+    def __reduce__(self) -> tuple:
+        return np.array(self).__reduce__()
+
+
+def _empty_array(subtype: type, shape: tuple, code: bytes) -> _Array:
+    """What numpy's `_reconstruct` does for a plain array: shape and code are placeholders, the state follows."""
+    return _Array()
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
+    return np.frombuffer(data, dtype.numpy, count=1)[0]
+
+
+class _History(HistoryBuffer):
+    """Becomes a plain HistoryBuffer of plain arrays; its statistics are this mmengine's own, not the file's."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.__class__ = HistoryBuffer
+        self.__init__(state['_log_history'], state['_count_history'], state['max_length'])
+
+
+def _history_method(owner: type, name: str) -> None:
+    """Stands for getattr, with which mmengine pickles `HistoryBuffer.mean` and the like; `_History` ignores them."""
+    if owner is not _History or name not in ('min', 'max', 'current', 'mean'):
+        raise UnpicklingError(f'the checkpoint asks for attribute {name!r} of {owner!r}: refused, it is no weight')
