@@ -1,0 +1,154 @@
+"""Reading and writing weight files; nothing in a file is ever executed."""
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+HEADER_KEY = 'mmincubation'
+TORCH_SUFFIXES = ('.pth', '.pt', '.bin')
+
+
+class CheckpointError(ValueError):
+    """A weight file cannot be used; the message names the file and the remedy."""
+
+
+def read_tensors(path: str | Path) -> tuple[dict, dict]:
+    """Content and header of a weight file, on the CPU.
+
+    The content of `.safetensors` is a flat dict of tensors; that of `.pth`, `.pt` and `.bin` is the dict that was
+    saved, as it is. The header is what `write_tensors` was given, empty for files of other programs.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, not a weight file, or a pickle that holds more than data.
+    """
+    path = Path(path)
+    _check_file(path)
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path)
+    if path.suffix in TORCH_SUFFIXES:
+        return _read_torch(path), {}
+    raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
+    """Write a `.safetensors` file with a JSON header, atomically: readers see the old file or the whole new one.
+
+    Equal tensors and header give equal bytes.
+
+    Raises:
+        CheckpointError: the file cannot be written, for example because the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        tmp.touch()
+        mode = tmp.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
+        save_file(_storable(tensors), tmp, {'format': 'pt', HEADER_KEY: json.dumps(header, sort_keys=True)})
+        tmp.chmod(mode)
+        with open(tmp, 'r+b') as file:
+            _sort_header(file)
+            os.fsync(file.fileno())
+        os.replace(tmp, path)
+    except SafetensorError as error:
+        raise CheckpointError(f'{path}: cannot be written ({error}); check space and permissions') from error
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, 'rb') as file:
+        return _hash_chunks(iter(lambda: file.read(1 << 20), b''))
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values of tensors, in hex; the file format does not matter."""
+    return _hash_chunks(chunk for name in sorted(tensors) for chunk in _chunks(name, tensors[name]))
+
+
+def _hash_chunks(chunks) -> str:
+    total = hashlib.sha256()
+    for chunk in chunks:
+        total.update(chunk)
+    return total.hexdigest()
+
+
+def _chunks(name: str, tensor: Tensor):
+    tensor = tensor.detach().cpu().contiguous()
+    yield f'{name}\n{tensor.dtype}\n{tuple(tensor.shape)}\n'.encode()
+    yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+
+
+def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors of which no two share memory, as safetensors demands."""
+    out, seen = {}, set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if tensor.untyped_storage().data_ptr() in seen:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        out[name] = tensor
+    return out
+
+
+def _sort_header(file) -> None:
+    """Put the metadata of a safetensors file in order: the library writes it in random order."""
+    size = int.from_bytes(file.read(8), 'little')
+    head = json.loads(file.read(size))
+    head['__metadata__'] = dict(sorted(head['__metadata__'].items()))
+    text = json.dumps(head, separators=(',', ':'), ensure_ascii=False).encode().ljust(size)
+    if len(text) != size:
+        raise CheckpointError(f'{file.name}: the header cannot be written in order')
+    file.seek(8)
+    file.write(text)
+    file.flush()
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such weight file; check the path, or download or train it first')
+    with open(path, 'rb') as file:
+        start = file.read(64).lstrip().lower()
+    if not start:
+        raise CheckpointError(f'{path}: the file is empty; download or write it again')
+    if start.startswith(b'version https://git-lfs'):
+        raise CheckpointError(f'{path}: a Git LFS pointer, not the weights; run `git lfs pull` or download the file')
+    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
+        raise CheckpointError(f'{path}: a web page, not weights; use the direct download link')
+
+
+def _read_safetensors(path: Path) -> tuple[dict, dict]:
+    try:
+        with safe_open(path, 'pt') as file:
+            header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
+            return {name: file.get_tensor(name) for name in file.keys()}, header
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
+
+
+def _read_torch(path: Path) -> dict:
+    from mmincubation.compat.safe_globals import allow_mm_checkpoints
+    allow_mm_checkpoints()
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # damaged pickles raise anything, down to IndexError
+        raise CheckpointError(f'{path}: {_reason(error)}') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; save a state dict')
+    return content
+
+
+def _reason(error: Exception) -> str:
+    if refused := re.search(r'GLOBAL (\S+)', str(error)):
+        return (f'refused, the pickle asks for {refused[1].rstrip(".")}, which is not data; nothing was executed. '
+                'Convert the file to safetensors at its source')
+    lines = [line for line in str(error).splitlines() if line and 'weights_only' not in line] or ['']
+    return (f'damaged or not plain weights ({type(error).__name__}: {lines[0][:120]}); nothing was executed. '
+            'Download it again, or convert it to safetensors at its source')

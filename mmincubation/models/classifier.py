@@ -1,0 +1,69 @@
+"""Image classification around a ViT: cross entropy in training, scores in evaluation."""
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from mmincubation.registry import MODELS
+
+from .vit import VisionTransformer
+
+
+@MODELS.register_module()
+class ClsDataPreprocessor(nn.Module):
+    """Collated uint8 images (B, 3, H, W) to normalised floats on the model's device."""
+
+    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
+        super().__init__()
+        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """`data` holds `inputs` and `labels` (B,)."""
+        inputs = data['inputs'].to(self.mean.device, non_blocking=True)
+        labels = data['labels'].to(self.mean.device, non_blocking=True)
+        return dict(inputs=(inputs.float() - self.mean) / self.std, labels=labels)
+
+
+class BaseClassifier(BaseModel):
+    """Loss and prediction on top of `logits(images)`, which subclasses give."""
+
+    def __init__(self, data_preprocessor: dict | None = None):
+        super().__init__(MODELS.build(data_preprocessor or dict(type='mmincubation.ClsDataPreprocessor')))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, classes)."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor'):
+        """`mode='loss'`: a dict with `loss`; `'predict'`: per image a dict with `scores` (classes,) and `label`;
+        `'tensor'`: logits."""
+        logits = self.logits(inputs)
+        if mode == 'loss':
+            return dict(loss=F.cross_entropy(logits.float(), labels))
+        if mode == 'predict':
+            scores = logits.float().softmax(-1)
+            return [dict(scores=s, label=t) for s, t in zip(scores, labels, strict=True)]
+        return logits
+
+
+@MODELS.register_module()
+class ViTClassifier(BaseClassifier):
+    """A ViT trained end to end: the E2E control."""
+
+    def __init__(self, arch: str | dict, drop_path_rate: float = 0., data_preprocessor: dict | None = None):
+        super().__init__(data_preprocessor)
+        self.vit = VisionTransformer(arch, drop_path_rate)
+
+    @property
+    def block_forwards(self) -> int:
+        """Blocks that one image passes in a training step."""
+        return self.vit.arch.depth
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, classes)."""
+        return self.vit(images)
+
+    def export(self) -> tuple[str, dict, dict]:
+        """Name, tensors (timm's names) and header of what this model trains."""
+        return 'e2e', self.vit.state_dict(), dict(kind='vit', arch=self.vit.arch.to_dict())

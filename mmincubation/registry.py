@@ -1,0 +1,19 @@
+"""Child registries, so that `type='mmincubation.X'` resolves in any MM config without `custom_imports`."""
+from mmengine import registry as root
+
+SCOPE = 'mmincubation'
+
+
+def _child(name: str, *rooms: str) -> root.Registry:
+    return root.Registry(
+        name.lower(), parent=getattr(root, name), scope=SCOPE, locations=[f'{SCOPE}.{room}' for room in rooms])
+
+
+MODELS = _child('MODELS', 'models', 'incubation', 'downstream')
+DATASETS = _child('DATASETS', 'engine')
+METRICS = _child('METRICS', 'engine')
+HOOKS = _child('HOOKS', 'engine')
+LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')
+LOOPS = _child('LOOPS', 'incubation')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')

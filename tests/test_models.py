@@ -1,0 +1,81 @@
+"""The plain ViT against timm, and the division of its blocks."""
+from functools import partial
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from mmincubation.checkpoints import write_tensors
+from mmincubation.models import ARCHS, Arch, Division, VisionTransformer, ViTClassifier
+
+
+def test_timm_loads_our_file_strictly_and_agrees(tmp_path):
+    torch.manual_seed(0)
+    ours = VisionTransformer('vit_base').eval()
+    write_tensors(tmp_path / 'vit.safetensors', ours.state_dict(), {})
+    theirs = timm.create_model('vit_base_patch16_224').eval()
+    theirs.load_state_dict(load_file(tmp_path / 'vit.safetensors'), strict=True)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize('arch', [
+    dict(qkv_bias=False, norm_eps=1e-5), dict(init_values=0.1), dict(patch_size=8, img_size=40), dict(mlp_ratio=2.)])
+def test_free_choices_agree_with_timm(arch):
+    arch = Arch.parse(dict(dim=32, depth=2, heads=4, patch_size=4, img_size=16, num_classes=3) | arch)
+    ours = VisionTransformer(arch).eval()
+    theirs = timm.models.VisionTransformer(
+        img_size=arch.img_size, patch_size=arch.patch_size, embed_dim=32, depth=2, num_heads=4, num_classes=3,
+        qkv_bias=arch.qkv_bias, init_values=arch.init_values, mlp_ratio=arch.mlp_ratio,
+        norm_layer=partial(torch.nn.LayerNorm, eps=arch.norm_eps)).eval()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    images = torch.randn(2, 3, arch.img_size, arch.img_size)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('name, millions', [('vit_base', 86.6), ('vit_large', 304.3), ('vit_huge', 632.0)])
+def test_sizes_of_the_paper(name, millions):
+    with torch.device('meta'):
+        model = VisionTransformer(name)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+
+
+def test_arch_errors_name_the_culprit():
+    with pytest.raises(ValueError, match="unknown arch 'vit_bse'.*vit_base"):
+        Arch.parse('vit_bse')
+    with pytest.raises(ValueError, match=r"unknown arch fields \['patch'\].*patch_size"):
+        Arch.parse(dict(name='vit_base', patch=8))
+    with pytest.raises(ValueError, match='dim=10 is not divisible by heads=3'):
+        Arch(dim=10, depth=1, heads=3)
+    with pytest.raises(ValueError, match='img_size=30 is not a multiple'):
+        Arch.parse(dict(name='vit_base', img_size=30))
+    assert Arch.parse(dict(name='vit_large', depth=2)) == ARCHS['vit_large'].with_depth(2)
+
+
+def test_division():
+    division = Division.of(7, [3, 1, 3])
+    assert [list(division.span(i)) for i in range(3)] == [[0, 1, 2], [3], [4, 5, 6]]
+    assert division.module_of('blocks.3.attn.qkv.weight') == 1
+    assert division.module_of('pos_embed') == division.module_of('patch_embed.proj.bias') == 0
+    assert division.module_of('norm.weight') == division.module_of('head.bias') == 2
+    assert division.meta == Division((1, 1, 1))
+    for bad in (5, [3, 3], [7, 0], 0):
+        with pytest.raises(ValueError):
+            Division.of(7, bad)
+    with pytest.raises(KeyError, match='7 blocks'):
+        division.module_of('blocks.7.norm1.weight')
+    with pytest.raises(ValueError, match='modules 0..2'):
+        division.span(-1)
+
+
+def test_classifier_normalises_and_scores():
+    model = ViTClassifier(dict(dim=16, depth=1, heads=2, patch_size=4, img_size=8, num_classes=3)).eval()
+    data = dict(inputs=torch.full((2, 3, 8, 8), 124, dtype=torch.uint8), labels=torch.tensor([2, 0]))
+    inputs = model.data_preprocessor(data)['inputs']
+    assert inputs[0, :, 0, 0].tolist() == pytest.approx([(124 - m) / s for m, s in zip(
+        (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), strict=True)], abs=1e-5)
+    samples = model.val_step(data)
+    assert [int(s['label']) for s in samples] == [2, 0]
+    assert all(s['scores'].sum().item() == pytest.approx(1) for s in samples)
