@@ -1,0 +1,188 @@
+"""IncubationLoop: meta model, the K modules, assembly and fine-tuning as one mmengine training loop."""
+from pathlib import Path
+
+from mmengine.dist import barrier, is_distributed, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop
+
+from mmincubation.checkpoints import CheckpointError, load_strict, read_vit, write_tensors
+from mmincubation.registry import LOOPS
+
+from .assemble import assemble
+from .phases import Phase, phase_names, read_phases
+from .recipe import as_read, check_recipe, optim_wrapper_cfg, scheduler_cfgs
+from .start import begin_module, check_start
+
+
+class PhaseStateHook(Hook):
+    """Carries the loop's position through mmengine's checkpoints."""
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Called inside the epoch that has just finished, hence the + 1."""
+        loop = runner.train_loop
+        checkpoint['incubation'] = dict(phase=loop.phase.name, phase_epoch=loop.phase_epoch + 1)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Enter the phase before the Runner restores the optimiser, which must be that phase's."""
+        if runner._resume:
+            runner.train_loop.restore(**checkpoint['incubation'])
+
+
+@LOOPS.register_module()
+class IncubationLoop(EpochBasedTrainLoop):
+    """Runs the phases meta, module_0 .. module_{K-1} and finetune on an `IncubationModel`.
+
+    Each phase has its own length, optimiser, schedule and stochastic depth (`phases`, see `read_phases`; the run's
+    `optim_wrapper` and `param_scheduler` are what they change). Counters of the Runner run over all phases; schedules
+    over one. `recipe` and `start` are described in `recipe.py` and `start.py`. With `phase` one phase runs alone:
+    what it needs from earlier phases is read from `weights_dir` (default: `<work_dir>/weights`, where the
+    `WeightsHook` puts what each phase trained). Source: Deep Incubation, arXiv 2212.04129.
+    """
+
+    def __init__(self, runner, dataloader, phases: dict, recipe: str = 'clean', start: str = 'random',
+                 phase: str | None = None, val_interval: int = 1, weights_dir: str | None = None):
+        super().__init__(runner, dataloader, max_epochs=1, val_interval=val_interval)
+        self.recipe, self.start, self.only_phase = check_recipe(recipe), check_start(start), phase
+        self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
+        self.phases = self._select(read_phases(phases, len(self.model.division)), phase)
+        self._max_epochs = sum(p.epochs for p in self.phases)
+        self._max_iters = self._max_epochs * len(self.dataloader)
+        self._position, self.phase_epoch, self._entered = 0, 0, False
+        self._optim_cfg, self._scheduler_cfg = runner.optim_wrapper, runner.param_schedulers or []
+        self.phase_name = self.phase.name
+        runner.register_hook(PhaseStateHook(), priority='VERY_HIGH')
+
+    @staticmethod
+    def _select(phases: list[Phase], only: str | None) -> list[Phase]:
+        names = [p.name for p in phases]
+        if only is not None and only not in names:
+            raise ValueError(f'there is no phase {only!r}; this run has {names}')
+        selected = [p for p in phases if only in (None, p.name) and p.epochs]
+        if not selected:
+            raise ValueError('nothing to train: every selected phase has epochs=0')
+        return selected
+
+    @property
+    def model(self):
+        """The `IncubationModel`, without a distributed wrapper."""
+        model = self.runner.model
+        return model.module if is_model_wrapper(model) else model
+
+    @property
+    def phase(self) -> Phase:
+        """The current phase."""
+        return self.phases[self._position]
+
+    @property
+    def phase_iters_left(self) -> int:
+        """Iterations that the current phase still has to go."""
+        done_before = sum(p.epochs for p in self.phases[:self._position])
+        return (done_before + self.phase.epochs) * len(self.dataloader) - self._iter
+
+    def run(self):
+        """Train all phases that are left."""
+        self.runner.call_hook('before_train')
+        while self._position < len(self.phases):
+            self._begin_or_continue()
+            while self.phase_epoch < self.phase.epochs:
+                self.run_epoch()
+                self.phase_epoch += 1
+                self._validate()
+            self.runner.call_hook('after_phase')
+            self._position, self.phase_epoch, self._entered = self._position + 1, 0, False
+        self._position -= 1
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def restore(self, phase: str, phase_epoch: int) -> None:
+        """Continue within a phase: enter it now, so that its optimiser exists when the state arrives."""
+        self._position = [p.name for p in self.phases].index(phase)
+        self.phase_epoch = phase_epoch
+        self._enter()
+
+    def _begin_or_continue(self) -> None:
+        if self._entered:  # resumed: the Runner has just counted with the totals of all phases
+            self._count()
+            return self._validate() if self.phase_epoch else None
+        self._bring_weights()
+        self._enter()
+        if self.phase.name == 'finetune':
+            self._validate_assembled()
+
+    def _enter(self) -> None:
+        """Freeze, wrap, and build optimiser and schedules for the current phase."""
+        phase, runner = self.phase, self.runner
+        self.model.set_phase(phase.name, phase.drop_path_rate, self.recipe)
+        if is_distributed():  # DDP must see what trains now
+            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), self.model)
+        runner.param_schedulers = None
+        cfg = optim_wrapper_cfg(self.recipe, phase.optim_cfg(self._optim_cfg), phase.module)
+        runner.optim_wrapper = runner.build_optim_wrapper(cfg)
+        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+        runner.param_schedulers = self._schedulers()
+        self._count()
+        self.phase_name, self._entered = phase.name, True
+        runner.message_hub.log_scalars.clear()  # else the last phase's losses leak into this one's averages
+        runner.logger.info(f'phase {phase.name}: {phase.epochs} epochs, {self.model.block_forwards} block-forwards an '
+                           f'image, {sum(p.numel() for p in self.model.parameters() if p.requires_grad):,} parameters')
+
+    def _schedulers(self) -> list:
+        cfgs = self._scheduler_cfg if self.phase.param_scheduler is None else self.phase.param_scheduler
+        cfgs = scheduler_cfgs(self.recipe, cfgs if isinstance(cfgs, list) else [cfgs])
+        for cfg in cfgs:
+            epochs = cfg.get('by_epoch', True)
+            cfg.setdefault('end', self.phase.epochs if epochs else self.phase.epochs * len(self.dataloader))
+        return as_read(self.recipe, self.runner.build_param_scheduler(cfgs))
+
+    def _count(self) -> None:
+        size = len(self.dataloader)
+        self.runner.optim_wrapper.initialize_count_status(
+            self.runner.model, self.phase_epoch * size, self.phase.epochs * size)
+
+    def _validate(self) -> None:
+        due = self.phase_epoch % self.val_interval == 0 or self.phase_epoch == self.phase.epochs
+        if due and self.runner.val_loop is not None:
+            self.runner.val_loop.run()
+
+    def _validate_assembled(self) -> None:
+        if self.runner.val_loop is not None:
+            self.phase_name = 'assembled'
+            self.runner.val_loop.run()
+            self.phase_name = self.phase.name
+
+    def _bring_weights(self) -> None:
+        """Before a phase begins: give the model what earlier phases have made."""
+        model, phase = self.model, self.phase
+        alone = self.only_phase is not None
+        if phase.module is not None:
+            if alone:
+                self._load(model.meta, self.weights_dir / 'meta_last.safetensors')
+            begin_module(model.target, model.meta, model.division, phase.module, self.start)
+        elif phase.name == 'finetune':
+            skipped = set(range(len(model.division))) - {p.module for p in self.phases}
+            if alone:  # on every rank, so that every rank refuses what does not fit
+                self._load(model.target, self._assemble())
+            elif skipped:  # 0 epochs of incubation: growth (or the random start) alone, a control
+                for module in skipped:
+                    begin_module(model.target, model.meta, model.division, module, self.start)
+            elif is_main_process():
+                self._assemble()
+
+    def _assemble(self) -> Path:
+        """Join the modules' last weights into one file; returns its path."""
+        parts = [self.weights_dir / f'{name}_last.safetensors' for name in phase_names(len(self.model.division))[1:-1]]
+        whole = self.weights_dir / 'assembled.safetensors'
+        tensors, header = assemble(parts)
+        if is_main_process():
+            write_tensors(whole, tensors, header)
+        if self.only_phase:
+            barrier()  # the other ranks read it next
+        return whole
+
+    def _load(self, vit, path: Path) -> None:
+        if not path.is_file():
+            raise CheckpointError(f'phase {self.phase.name} needs {path}; run the phases before it first '
+                                  f'(--phase NAME, one of {phase_names(len(self.model.division))})')
+        report = load_strict(vit, read_vit(path)[0], source=str(path))
+        self.runner.logger.info(f'{path}: {report["coverage"]}')

@@ -1,0 +1,59 @@
+"""The phases of an incubation, read from the config."""
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+
+from mmengine.config import Config
+
+
+@dataclass
+class Phase:
+    """One phase: its `name` (`meta`, `module_<i>`, `finetune`), its length in epochs, and what it trains with.
+
+    `optim_wrapper` is merged over the run's own, `param_scheduler` replaces the run's own.
+    """
+    name: str
+    epochs: int
+    drop_path_rate: float = 0.
+    optim_wrapper: dict = field(default_factory=dict)
+    param_scheduler: list | dict | None = None
+
+    @property
+    def module(self) -> int | None:
+        """Number of the module that incubates, None in the other phases."""
+        return int(self.name.removeprefix('module_')) if self.name.startswith('module_') else None
+
+    def optim_cfg(self, base: dict) -> dict:
+        """The run's optimiser wrapper with this phase's changes."""
+        return Config._merge_a_into_b(deepcopy(self.optim_wrapper), deepcopy(dict(base)))
+
+
+def phase_names(modules: int) -> list[str]:
+    """Names of all phases of K modules, in the order in which they run."""
+    return ['meta', *(f'module_{i}' for i in range(modules)), 'finetune']
+
+
+def read_phases(cfg: dict, modules: int) -> list[Phase]:
+    """The phases of `cfg`: keys `meta`, `module` (all modules), `module_<i>` (changes to one) and `finetune`.
+
+    Raises:
+        ValueError: a key, or a key within a phase, is unknown (the nearest valid one is named), or a phase has no
+            `epochs`.
+    """
+    names = phase_names(modules)
+    _check_keys('train_cfg.phases', cfg, [*names, 'module'])
+    merged = {name: dict(cfg.get('module', {}) if name.startswith('module_') else {}, **cfg.get(name, {}))
+              for name in names}
+    valid = [f.name for f in fields(Phase) if f.name != 'name']
+    for name, values in merged.items():
+        _check_keys(f'train_cfg.phases.{name}', values, valid)
+        if 'epochs' not in values:
+            raise ValueError(f'train_cfg.phases.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
+    return [Phase(name, **values) for name, values in merged.items()]
+
+
+def _check_keys(place: str, given: dict, valid: list[str]) -> None:
+    for key in given:
+        if key not in valid:
+            near = get_close_matches(key, valid, 1) or valid
+            raise ValueError(f'{place}.{key} is unknown; nearest valid: {", ".join(near)}')

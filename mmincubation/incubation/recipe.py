@@ -1,0 +1,84 @@
+"""The two readings of the paper's recipe, `clean` and `paper_code`; everything they differ in is in this file.
+
+| | clean (what the paper says) | paper_code (what its public code does) |
+|---|---|---|
+| gradient clipping | as configured | only under AMP |
+| pos_embed, cls_token | never decayed | decayed while module 0 incubates |
+| stochastic depth in incubation | of target blocks, ramp over the target's D | of all blocks, ramp over the hybrid |
+| learning rate | moves every iteration | moves every epoch, one epoch late |
+"""
+from copy import deepcopy
+
+from mmincubation.models.spec import Division
+from mmincubation.models.vit import drop_path_ramp
+
+RECIPES = ('clean', 'paper_code')
+
+
+def check_recipe(recipe: str) -> str:
+    """Return `recipe`; ValueError names the valid ones."""
+    if recipe not in RECIPES:
+        raise ValueError(f'unknown recipe {recipe!r}; valid: {list(RECIPES)}')
+    return recipe
+
+
+def module_drop_path(recipe: str, division: Division, module: int, rate: float) -> tuple[list[float], list[float]]:
+    """Stochastic-depth rates of the K meta blocks and of the target module's blocks while it incubates."""
+    span = division.span(module)
+    if recipe == 'clean':
+        ramp = drop_path_ramp(rate, division.depth)
+        return [0.] * len(division), [ramp[i] for i in span]
+    ramp = drop_path_ramp(rate, len(span) + len(division) - 1)
+    meta = ramp[:module] + [0.] + ramp[module + len(span):]
+    return meta, ramp[module:module + len(span)]
+
+
+def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:
+    """The optimiser wrapper's config as the recipe reads it; `module` is None outside incubation."""
+    cfg = deepcopy(cfg)
+    if recipe == 'paper_code':
+        if cfg.get('type', 'OptimWrapper') == 'OptimWrapper':
+            cfg.pop('clip_grad', None)
+        if module == 0:
+            cfg['paramwise_cfg'] = dict(cfg.get('paramwise_cfg') or {}, no_decay=())
+    return cfg
+
+
+def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
+    """The schedules as the recipe reads them: stepped per iteration where so configured, or always per epoch."""
+    if recipe == 'clean':
+        return deepcopy(cfgs)
+    return [{key: value for key, value in cfg.items() if key != 'convert_to_iter_based'} for cfg in cfgs]
+
+
+class Lagged:
+    """A schedule that trails by one epoch: the public code steps it with the finished epoch's index.
+
+    Behaves as the wrapped mmengine scheduler, except that its first step does nothing.
+    """
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        self.by_epoch = scheduler.by_epoch
+        self.waiting = True
+
+    def step(self) -> None:
+        """Step the wrapped schedule, from the second call on."""
+        if not self.waiting:
+            self.scheduler.step()
+        self.waiting = False
+
+    def state_dict(self) -> dict:
+        """The wrapped schedule's state and whether the first step is still to come."""
+        return dict(self.scheduler.state_dict(), waiting=self.waiting)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Inverse of `state_dict`."""
+        state = dict(state)
+        self.waiting = state.pop('waiting')
+        self.scheduler.load_state_dict(state)
+
+
+def as_read(recipe: str, schedulers: list) -> list:
+    """Built schedulers, one epoch late in `paper_code`."""
+    return [Lagged(s) for s in schedulers] if recipe == 'paper_code' else schedulers

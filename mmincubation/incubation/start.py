@@ -1,0 +1,44 @@
+"""How a target module begins its incubation."""
+import torch
+
+from mmincubation.models.spec import HEAD_KEYS, STEM_KEYS, Division
+from mmincubation.models.vit import VisionTransformer
+
+STARTS = ('random', 'ends', 'grow')
+
+
+def check_start(start: str) -> str:
+    """Return `start`; ValueError names the valid ones."""
+    if start not in STARTS:
+        raise ValueError(f'unknown start {start!r}; valid: {list(STARTS)}')
+    return start
+
+
+@torch.no_grad()
+def begin_module(target: VisionTransformer, meta: VisionTransformer, division: Division, module: int,
+                 start: str) -> None:
+    """Set a target module's weights before its first step.
+
+    `random` (the paper) leaves them as drawn. `ends` (ours) takes the stem of module 0, and the norm and head of
+    module K-1, from the trained meta model. `grow` (ours) also takes block 0 of the module from the meta block in
+    its place and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2): before the first step the
+    hybrid, and the assembled model, then compute the meta model's function.
+    """
+    if check_start(start) == 'random':
+        return
+    _copy_ends(target, meta, division, module)
+    if start == 'grow':
+        first, *others = [target.blocks[i] for i in division.span(module)]
+        first.load_state_dict(meta.blocks[module].state_dict())
+        for block in others:
+            for layer in (block.attn.proj, block.mlp.fc2):
+                layer.weight.zero_()
+                layer.bias.zero_()
+
+
+def _copy_ends(target: VisionTransformer, meta: VisionTransformer, division: Division, module: int) -> None:
+    ends = (STEM_KEYS if module == 0 else ()) + (HEAD_KEYS if module == len(division) - 1 else ())
+    source = dict(meta.named_parameters())
+    for key, value in target.named_parameters():
+        if key.split('.')[0] in ends:
+            value.copy_(source[key])
