@@ -1,0 +1,79 @@
+"""Small hooks: where random draws come from, and where trained weights go."""
+from pathlib import Path
+
+from mmengine.dist import get_rank, master_only
+from mmengine.hooks import DistSamplerSeedHook, Hook
+from mmengine.runner import set_random_seed
+
+from mmincubation.checkpoints import write_tensors
+from mmincubation.registry import HOOKS
+
+from .cost import unwrap
+
+
+@HOOKS.register_module()
+class PhaseSeedHook(DistSamplerSeedHook):
+    """Every epoch draws order, augmentation and drop path from (seed, epoch of its phase, rank) alone.
+
+    So every module sees the same data in the same order, and an epoch that is run again draws the same numbers.
+    """
+
+    def before_train_epoch(self, runner) -> None:
+        """Seed the sampler and this process."""
+        epoch = getattr(runner.train_loop, 'phase_epoch', runner.epoch)
+        sampler = runner.train_dataloader.sampler
+        if hasattr(sampler, 'set_epoch'):  # an InfiniteSampler has no epochs
+            sampler.set_epoch(epoch)
+        set_random_seed((runner.seed + 1_000_003 * (epoch + 1) + 7919 * get_rank()) % 2**32)
+
+
+@HOOKS.register_module()
+class SafeResumeHook(Hook):
+    """mmengine executes the config text stored in a checkpoint when it resumes; this drops the text first."""
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Called before mmengine looks at the checkpoint's meta data."""
+        checkpoint.get('meta', {}).pop('config', None)
+
+
+@HOOKS.register_module()
+class WeightsHook(Hook):
+    """Writes what was trained as safetensors in timm's names: `<work_dir>/weights/<phase>_{last,best}.safetensors`.
+
+    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better).
+    """
+    priority = 'LOW'
+
+    def __init__(self, metric: str = 'accuracy/top1'):
+        self.metric = metric
+        self.best: dict[str, float] = {}
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        """Write `best` if it is."""
+        phase = getattr(runner._train_loop, 'phase_name', 'e2e')
+        if phase != 'assembled' and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
+            self.best[phase] = metrics[self.metric]
+            self._write(runner, 'best')
+
+    def after_phase(self, runner) -> None:
+        """Write `last` (called by the IncubationLoop)."""
+        self._write(runner, 'last')
+
+    def after_train(self, runner) -> None:
+        """Write `last` where the loop has no phases."""
+        if not hasattr(runner.train_loop, 'phase_name'):
+            self._write(runner, 'last')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """The best scores so far go with the checkpoint."""
+        checkpoint['weights_hook'] = dict(self.best)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Inverse of `before_save_checkpoint`."""
+        self.best = dict(checkpoint.get('weights_hook', {}))
+
+    @master_only
+    def _write(self, runner, which: str) -> None:
+        name, tensors, header = unwrap(runner.model).export()
+        folder = getattr(runner.train_loop, 'weights_dir', Path(runner.work_dir) / 'weights')
+        write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

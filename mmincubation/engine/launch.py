@@ -1,0 +1,170 @@
+"""From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
+import os
+import re
+import sys
+from argparse import ArgumentParser, Namespace
+from functools import wraps
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import Runner
+
+from mmincubation.checkpoints import CheckpointError, load_strict, read_tensors, read_vit
+from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.incubation.phases import read_phases
+from mmincubation.models import Arch, Division
+
+from .config_check import ConfigError, check_config, load_config
+
+
+def one_line_errors(tool):
+    """Turn the errors of a wrong command into one line on stderr and exit code 2."""
+
+    @wraps(tool)
+    def guarded(args: Namespace) -> int:
+        try:
+            return tool(args)
+        except (ConfigError, CheckpointError) as error:
+            print(f'error: {error}', file=sys.stderr)
+        except UnpicklingError as error:
+            print(f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}', file=sys.stderr)
+        return 2
+
+    return guarded
+
+
+def _refused(error: UnpicklingError) -> str:
+    """Torch's message without its colours and its advice to allow everything."""
+    match = re.search(r'WeightsUnpickler error: (.*?global \S+|[^.\n]*)', str(error))
+    return match[1] if match else str(error).splitlines()[0]
+
+
+@one_line_errors
+def train(args: Namespace) -> int:
+    """Run tools/train.py's command; returns the exit code."""
+    cfg = _prepare(args, 'train')
+    if args.amp:
+        cfg.optim_wrapper.type = 'mmincubation.AutocastOptimWrapper'
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ConfigError(f'{args.config} has no auto_scale_lr.base_batch_size: add it, or drop --auto-scale-lr')
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume, cfg.load_from = True, None if args.resume == 'auto' else args.resume
+    if args.phase is not None:
+        _run_alone(cfg, args.phase)
+    check_config(cfg, 'train')
+    _check_phases(cfg)
+    _init_process_group(args.launcher)
+    Runner.from_cfg(cfg).train()
+    return 0
+
+
+@one_line_errors
+def test(args: Namespace) -> int:
+    """Run tools/test.py's command; returns the exit code."""
+    cfg = _prepare(args, 'test')
+    if args.tta:
+        _use_tta(cfg, args.config)
+    if args.show_dir:
+        _draw(cfg, args.show_dir)
+    cfg.load_from, cfg.resume = None, False
+    check_config(cfg, 'test')
+    if not Path(args.checkpoint).is_file():
+        raise CheckpointError(f'checkpoint {args.checkpoint} does not exist')
+    if args.out:
+        dump = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
+        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+        cfg.test_evaluator = [*evaluators, dict(type=dump, out_file_path=args.out)]
+    _init_process_group(args.launcher)
+    runner = Runner.from_cfg(cfg)
+    runner.logger.info(load_for_test(runner.model, args.checkpoint))
+    runner.test()
+    return 0
+
+
+def load_for_test(model: torch.nn.Module, path: str) -> str:
+    """Load a checkpoint strictly into a built model: a run's own .pth, or weights of a ViT into a classifier.
+
+    Returns the coverage line.
+    """
+    model = getattr(model, 'module', model)  # distributed wrapper
+    model = getattr(model, 'module', model)  # test-time augmentation
+    tensors = read_tensors(path)[0]
+    if 'state_dict' in tensors:
+        return load_strict(model, tensors['state_dict'], source=path)['coverage']
+    vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
+    if vit is None:
+        raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
+    return load_strict(vit, read_vit(path)[0], source=path)['coverage']
+
+
+def parse_options(words: list[str] | None) -> dict:
+    """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
+
+
+def _prepare(args: Namespace, mode: str) -> Config:
+    """The config with the arguments that both tools have; checked before the other arguments touch it."""
+    allow_mm_checkpoints()
+    cfg = load_config(args.config, parse_options(args.cfg_options))
+    check_config(cfg, mode)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    if args.launcher != 'none':
+        # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
+        cfg.setdefault('model_wrapper_cfg', dict(
+            type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None))
+    return cfg
+
+
+def _run_alone(cfg: Config, phase: str) -> None:
+    """One phase in a folder of its own under the run's; the weights are shared through `<work_dir>/weights`."""
+    if not cfg.train_cfg.get('type', '').endswith('IncubationLoop'):
+        raise ConfigError('--phase needs a config whose train_cfg is an IncubationLoop')
+    cfg.train_cfg.phase = phase
+    cfg.train_cfg.setdefault('weights_dir', str(Path(cfg.work_dir) / 'weights'))
+    cfg.work_dir = str(Path(cfg.work_dir) / phase)
+
+
+def _check_phases(cfg: Config) -> None:
+    """Phases and division are read once here, so that their errors come before anything is built."""
+    if not cfg.train_cfg.get('type', '').endswith('IncubationLoop'):
+        return
+    try:
+        division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
+        names = [phase.name for phase in read_phases(cfg.train_cfg.phases, len(division))]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if cfg.train_cfg.get('phase') not in (None, *names):
+        raise ConfigError(f'there is no phase {cfg.train_cfg.phase!r}; this run has {", ".join(names)}')
+
+
+def _init_process_group(launcher: str) -> None:
+    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does."""
+    if launcher == 'pytorch':
+        os.environ.setdefault('LOCAL_RANK', '0')
+        if not torch.cuda.is_available():
+            torch.distributed.init_process_group('gloo')
+
+
+def _use_tta(cfg: Config, path: str) -> None:
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _draw(cfg: Config, show_dir: str) -> None:
+    """Pictures of the predictions beside the ground truth, through the scope's own hook and visualiser."""
+    if 'visualization' not in cfg.default_hooks:
+        raise ConfigError('the config has no default_hooks.visualization: drop --show-dir, or add the hook')
+    cfg.default_hooks.visualization.draw = True
+    if cfg.default_scope == 'mmdet':
+        cfg.default_hooks.visualization.test_out_dir = show_dir
+    else:
+        cfg.visualizer.save_dir = show_dir

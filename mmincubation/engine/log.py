@@ -1,0 +1,31 @@
+"""Log lines that name the phase of an incubation."""
+from datetime import timedelta
+
+from mmengine.runner import LogProcessor
+
+from mmincubation.registry import LOG_PROCESSORS
+
+
+@LOG_PROCESSORS.register_module()
+class PhaseLogProcessor(LogProcessor):
+    """mmengine's log lines, preceded by the phase and its own ETA where the loop has phases."""
+
+    def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        """As in mmengine; adds e.g. `[module_2, phase eta 0:01:30]`."""
+        tag, text = super().get_log_after_iter(runner, batch_idx, mode)
+        return tag, self._prefix(runner, tag.get('time') if mode == 'train' else None) + text
+
+    def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False):
+        """As in mmengine; adds e.g. `[module_2]`."""
+        tag, text = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        return tag, self._prefix(runner) + text
+
+    @staticmethod
+    def _prefix(runner, seconds_an_iter: float | None = None) -> str:
+        phase = getattr(runner._train_loop, 'phase_name', None)
+        if phase is None:
+            return ''
+        if seconds_an_iter is None:
+            return f'[{phase}] '
+        left = timedelta(seconds=int(seconds_an_iter * runner._train_loop.phase_iters_left))
+        return f'[{phase}, phase eta {left}] '

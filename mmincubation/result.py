@@ -1,0 +1,232 @@
+"""The schema of `result.json`, the one file that every run leaves behind. Tables are made from these files alone."""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+
+SCHEMA = 1
+NUMBER_LIMIT = 2**63
+
+
+class ResultError(ValueError):
+    """A result file that cannot be trusted; the message names the file, the key and the remedy."""
+
+
+class _ExperimentNames(TypedDict):
+    task: Literal['classification', 'detection', 'segmentation']
+    model: str
+    method: str
+
+
+class Experiment(_ExperimentNames, total=False):
+    """What the run stands for in the tables; `method` is 'incub', 'e2e', 'scratch' and the like."""
+
+    note: str
+
+
+class Weights(TypedDict):
+    """The weights that a run started from; `coverage` is the loader's sentence about what matched."""
+
+    path: str
+    sha256: str
+    coverage: str
+
+
+class Output(TypedDict):
+    """A weight file that the run wrote, relative to the result file."""
+
+    path: str
+    sha256: str
+
+
+class Data(TypedDict):
+    """Names and sizes (images) of the training and validation sets."""
+
+    train: str
+    train_size: int
+    val: str | None
+    val_size: int | None
+
+
+class Phase(TypedDict):
+    """One phase: passes over the data, images, block-forwards x images, device-seconds, its last validation."""
+
+    name: str
+    epochs: float
+    images: int
+    block_forwards: int | None
+    seconds: float
+    metrics: dict[str, float]
+
+
+class Result(TypedDict):
+    """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted."""
+
+    schema: int
+    run: str
+    experiment: Experiment
+    config: str
+    config_sha256: str
+    git_commit: str | None
+    seed: int
+    weights: Weights | None
+    outputs: list[Output]
+    data: Data
+    metrics: dict[str, float]
+    phases: list[Phase]
+    images_seen: int
+    block_forwards: int | None
+    device_seconds: float
+    peak_memory_mib: float
+    hardware: str
+    devices: int
+    versions: dict[str, str]
+    pictures: list[str]
+    finished_at: str
+
+
+def write_atomic(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, finds the old content or the new, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with open(partial, 'wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Hold `path` against other processes that lock it, for reading, changing and writing it as one step."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f'.{path.name}.lock'), 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_result(path: str | os.PathLike, result: Result) -> None:
+    """Check `result` against the schema and write it atomically.
+
+    Raises:
+        ResultError: a key is missing, unknown or of the wrong type; nothing is written.
+    """
+    try:
+        check_result(result)
+    except ResultError as error:
+        raise ResultError(f'{path}: {error}; not written, correct the value where it is made') from None
+    write_atomic(path, (json.dumps(result, indent=2, allow_nan=False) + '\n').encode())
+
+
+def read_result(path: str | os.PathLike) -> Result:
+    """Read one `result.json` and check it.
+
+    Raises:
+        ResultError: the file is unreadable, is not JSON, or breaks the schema.
+    """
+    try:
+        result = json.loads(Path(path).read_bytes())
+        check_result(result)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultError(f'{path}: {error}; run its config again, or delete the file') from None
+    return result
+
+
+def check_result(result: Any) -> None:
+    """Check a parsed result: all keys there, none unknown, types, numbers finite, pictures inside the run's folder.
+
+    Raises:
+        ResultError: naming the first key that is wrong.
+    """
+    if isinstance(result, dict) and result.get('schema', SCHEMA) != SCHEMA:
+        raise ResultError(f'`schema` is {result["schema"]!r:.40}, this version of mmincubation reads {SCHEMA}')
+    _check_value(result, Result, '')
+    _check_text(result['config_sha256'], 'config_sha256', '[0-9a-f]{64}')
+    _check_text(result['git_commit'], 'git_commit', '[0-9a-f]{40}')
+    for key, item in [('weights', result['weights']), *((f'outputs[{i}]', o) for i, o in enumerate(result['outputs']))]:
+        _check_text(item and item['sha256'], f'{key}.sha256', '[0-9a-f]{64}')
+    for index, picture in enumerate(result['pictures']):
+        _check_picture(picture, f'pictures[{index}]')
+    try:
+        datetime.fromisoformat(result['finished_at'])
+    except ValueError:
+        raise ResultError(f'`finished_at` is {result["finished_at"]!r:.40}, not an ISO date') from None
+
+
+def check_experiment(experiment: Any) -> None:
+    """Check the `experiment` of a config before anything is trained for it.
+
+    Raises:
+        ResultError: it is missing or a name in it is.
+    """
+    try:
+        _check_value(experiment, Experiment, 'experiment')
+    except ResultError as error:
+        example = "experiment = dict(task='classification', model='vit_demo', method='e2e')"
+        raise ResultError(f'config: {error}; give it a line such as {example}') from None
+
+
+def _check_value(value: Any, hint: Any, key: str) -> None:
+    """Check `value` against a type hint made of TypedDict, dict, list, Literal, `X | None` and plain types.
+
+    Raises:
+        ResultError: naming `key`, or the place below it that is wrong.
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if type(None) in args:
+        if value is not None:
+            _check_value(value, args[0], key)
+    elif is_typeddict(hint):
+        _check_keys(value, hint, key)
+    elif origin is Literal:
+        if value not in args:
+            raise ResultError(f'`{key}` is {value!r:.40}, not one of {", ".join(map(repr, args))}')
+    else:
+        _check_plain(value, origin or hint, key)
+        items = value.items() if origin is dict else enumerate(value) if origin is list else ()
+        for name, item in items:
+            _check_value(item, args[-1], f'{key}.{name}' if origin is dict else f'{key}[{name}]')
+
+
+def _check_plain(value: Any, kind: type, key: str) -> None:
+    fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if not fits:
+        raise ResultError(f'`{key}` is {value!r:.40}, not {kind.__name__}')
+    # NaN compares false, so this refuses NaN, infinities and numbers that no table could hold in one test.
+    if kind in (int, float) and not abs(value) < NUMBER_LIMIT:
+        raise ResultError(f'`{key}` is not a finite number below 2^63')
+
+
+def _check_keys(value: Any, hint: Any, key: str) -> None:
+    _check_plain(value, dict, key or 'the whole file')
+    hints, prefix = get_type_hints(hint), f'{key}.' if key else ''
+    for missing in sorted(hint.__required_keys__ - value.keys()):
+        raise ResultError(f'`{prefix}{missing}` is missing')
+    for unknown in sorted(value.keys() - hints.keys()):
+        raise ResultError(f'`{prefix}{unknown}` is not a key of schema {SCHEMA}')
+    for name, item in value.items():
+        _check_value(item, hints[name], prefix + name)
+
+
+def _check_text(value: str | None, key: str, pattern: str) -> None:
+    if value is not None and not re.fullmatch(pattern, value):
+        raise ResultError(f'`{key}` is {value!r:.80}, which does not match {pattern}')
+
+
+def _check_picture(value: str, key: str) -> None:
+    path = PurePosixPath(value)
+    outside = path.is_absolute() or '..' in path.parts or re.search(r'[\\:\0]', value)
+    if outside or path.suffix != '.png':
+        raise ResultError(f'`{key}` is {value!r:.80}, not a PNG at or below the folder of the result file')

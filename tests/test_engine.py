@@ -1,0 +1,84 @@
+"""Optimiser construction, precision, metric and seeds."""
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import OPTIM_WRAPPERS
+
+from mmincubation.engine import Accuracy, AutocastOptimWrapper, PhaseSeedHook
+from mmincubation.models import ViTClassifier
+
+ARCH = dict(dim=16, depth=2, heads=2, patch_size=4, img_size=8, num_classes=3)
+
+
+def build(model, **changes):
+    return build_optim_wrapper(model, dict(
+        type='OptimWrapper', constructor='mmincubation.MergedOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1), **changes))
+
+
+def test_two_groups_hold_every_trained_parameter_once():
+    model = ViTClassifier(ARCH)
+    groups = build(model).optimizer.param_groups
+    assert [g['weight_decay'] for g in groups] == [0.1, 0.]
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, plain = ([names[id(p)] for p in g['params']] for g in groups)
+    assert len(decayed) + len(plain) == len(names)
+    assert all(n.endswith('weight') and 'norm' not in n for n in decayed)
+    assert {'vit.pos_embed', 'vit.cls_token', 'vit.norm.weight', 'vit.head.bias'} <= set(plain)
+
+
+def test_frozen_parameters_get_no_state_and_no_decay_can_be_changed():
+    model = ViTClassifier(ARCH)
+    model.vit.blocks.requires_grad_(False)
+    groups = build(model, paramwise_cfg=dict(no_decay=())).optimizer.param_groups
+    ours = {id(p) for g in groups for p in g['params']}
+    assert not ours & {id(p) for p in model.vit.blocks.parameters()}
+    assert id(model.vit.pos_embed) in {id(p) for p in groups[0]['params']}
+
+
+def test_autocast_computes_in_bfloat16_and_keeps_float32_weights():
+    model = ViTClassifier(ARCH)
+    wrapper = build(model, )
+    wrapper = OPTIM_WRAPPERS.build(dict(type='mmincubation.AutocastOptimWrapper', optimizer=wrapper.optimizer))
+    assert isinstance(wrapper, AutocastOptimWrapper)
+    seen = []
+    model.vit.head.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+    data = dict(inputs=torch.zeros(4, 3, 8, 8, dtype=torch.uint8), labels=torch.arange(4) % 3)
+    loss = model.train_step(data, wrapper)['loss']
+    assert seen == [torch.bfloat16] and loss.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_accuracy_counts_ranks():
+    metric = Accuracy(topk=(1, 2))
+    scores = torch.tensor([[.5, .3, .2], [.1, .2, .7], [.3, .4, .3], [.2, .5, .3]])
+    labels = torch.tensor([0, 1, 0, 0])
+    metric.process({}, [dict(scores=s, label=t) for s, t in zip(scores, labels, strict=True)])
+    # Ranks 0, 1, 1 (a tie counts in favour), 2.
+    assert metric.compute_metrics(metric.results) == dict(top1=25.0, top2=75.0)
+
+
+@pytest.mark.parametrize('phase_epoch', [0, 3])
+def test_draws_depend_on_seed_and_phase_epoch_alone(phase_epoch):
+    class Sampler:
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+    class Runner:
+        seed, epoch = 5, 17
+
+        class train_loop:
+            pass
+
+        class train_dataloader:
+            sampler = Sampler()
+
+    Runner.train_loop.phase_epoch = phase_epoch
+    PhaseSeedHook().before_train_epoch(Runner)
+    first = torch.rand(3)
+    Runner.epoch = 40
+    PhaseSeedHook().before_train_epoch(Runner)
+    assert torch.equal(first, torch.rand(3)) and Runner.train_dataloader.sampler.epoch == phase_epoch
+    Runner.train_loop.phase_epoch += 1
+    PhaseSeedHook().before_train_epoch(Runner)
+    assert not torch.equal(first, torch.rand(3))

@@ -1,0 +1,41 @@
+"""Where a result says that it comes from."""
+import os
+
+from mmengine.config import Config
+from torch import nn
+
+from mmincubation.engine import provenance
+
+
+def test_config_hash_knows_what_matters():
+    base = dict(model=dict(type='x'), train_cfg=dict(type='L', epochs=1))
+    same = dict(base, work_dir='w', resume=True, load_from='a.pth', launcher='none', train_cfg=dict(
+        type='L', epochs=1, phase='meta', weights_dir='w'))
+    digest = provenance.config_sha256(Config(base))
+    assert provenance.config_sha256(Config(same)) == digest
+    for other in (dict(base, load_from='a.pth'), dict(base, train_cfg=dict(type='L', epochs=2))):
+        assert provenance.config_sha256(Config(other)) != digest
+
+
+def test_load_report_becomes_weights():
+    report = dict(path='w.safetensors', sha256='a' * 64, coverage='all', extra=1)
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    assert provenance.loaded_weights(model) is None
+    model[1].load_report = report
+    assert provenance.loaded_weights(model) == dict(path='w.safetensors', sha256='a' * 64, coverage='all')
+
+
+def test_newest_pictures_are_those_of_the_last_start(tmp_path):
+    for number, stamp in enumerate(('20300101', '20300102')):
+        folder = tmp_path / stamp / 'vis_data' / 'vis_image'
+        folder.mkdir(parents=True)
+        for image in range(6):
+            (folder / f'{image}.png').touch()
+            os.utime(folder / f'{image}.png', ns=(0, number * 100 + image))
+    assert provenance.newest_pictures(tmp_path) == [f'20300102/vis_data/vis_image/{i}.png' for i in (2, 3, 4, 5)]
+    assert provenance.newest_pictures(tmp_path / 'none') == []
+
+
+def test_dataset_name_looks_into_wrappers():
+    inner = dict(type='CocoDataset', data_root='data/', ann_file='a.json', data_prefix=dict(img='train/'))
+    assert provenance.dataset_name(dict(type='RepeatDataset', dataset=inner)) == 'CocoDataset data/ a.json train/'

@@ -1,0 +1,26 @@
+"""Evaluate a classifier, a detector or a segmentor: python tools/test.py CONFIG CHECKPOINT."""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='a checkpoint of the run, or (classification) weights of a ViT')
+    parser.add_argument('--work-dir', help='where logs go (default: work_dirs/CONFIG)')
+    parser.add_argument('--show-dir', help='draw predictions beside the ground truth into this folder')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation as the config defines it')
+    parser.add_argument('--cfg-options', nargs='+', metavar='K=V', help='override settings of the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    args = parse_args()
+    from mmincubation.engine.launch import test  # after parsing: --help must not wait for torch
+    sys.exit(test(args))
