@@ -1,0 +1,197 @@
+"""The plain ViT as a backbone of mmdet and mmseg models: feature maps instead of logits."""
+import math
+
+import torch
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import init_weights_vit_timm
+from torch import Tensor, nn
+
+from mmincubation.checkpoints import CheckpointError, load_strict, read_vit
+from mmincubation.models.spec import Arch
+from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
+from mmincubation.registry import MODELS
+
+from .windows import forward_block
+
+# Neither changes the shape of any tensor: the wrong value would load without a sound and compute another function.
+SILENT_FIELDS = ('heads', 'norm_eps')
+
+
+def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    """Increasing block numbers that end at the last block; any other choice leaves parameters unused, which DDP
+    refuses.
+
+    Raises:
+        ValueError: they are not.
+    """
+    taps = tuple(out_indices)
+    if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
+        raise ValueError(f'out_indices={taps}: give increasing block numbers from 0 that end at the last block, '
+                         f'{depth - 1}; the blocks after the last tap would be unused')
+    return taps
+
+
+def check_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, cls_token: bool) -> list[int]:
+    """The window of each block, 0 where its attention is global.
+
+    Raises:
+        ValueError: an unknown block, a negative window, or windows together with a class token.
+    """
+    if window_size < 0:
+        raise ValueError(f'window_size={window_size}: give the side in patches, or 0 for global attention')
+    if window_size and cls_token:
+        raise ValueError(f'cls_token=True needs global attention, but window_size={window_size}: '
+                         'set window_size=0 or cls_token=False')
+    if window_size and (unknown := sorted(set(global_blocks) - set(range(arch.depth)))):
+        raise ValueError(f'global_blocks={unknown}: the model has blocks 0..{arch.depth - 1}')
+    return [0 if i in global_blocks else window_size for i in range(arch.depth)]
+
+
+def check_init_cfg(init_cfg: dict | None) -> None:
+    """Weights come from a file, by path, or from timm's initialisation (None).
+
+    Raises:
+        ValueError: another way is asked for.
+    """
+    known = init_cfg is None or (isinstance(init_cfg, dict) and set(init_cfg) == {'type', 'checkpoint'}
+                                 and init_cfg['type'] == 'Pretrained' and bool(init_cfg['checkpoint']))
+    if not known:
+        raise ValueError(f"ViTBackbone: init_cfg={init_cfg}; give dict(type='Pretrained', checkpoint=PATH), "
+                         'or None for random weights')
+
+
+def check_header(header: dict, arch: Arch, source: str) -> None:
+    """Compare the fields that tensor shapes do not show, as far as the file's header names them.
+
+    Raises:
+        CheckpointError: one differs.
+    """
+    stored = header.get('arch') or {}
+    for field in SILENT_FIELDS:
+        if field in stored and stored[field] != getattr(arch, field):
+            raise CheckpointError(f'{source}: made with {field}={stored[field]}, the backbone has '
+                                  f'{field}={getattr(arch, field)}; set it in arch')
+
+
+def fit_pos_embed(tensors: dict, side: int, cls_token: bool, source: str) -> tuple[dict, str]:
+    """The file's position embedding for a backbone of `side` x `side` patches, with or without the class token's row.
+
+    Returns the tensors with the new `pos_embed`, and what was done (empty: nothing).
+
+    Raises:
+        CheckpointError: the embedding's grid is not square.
+    """
+    if 'pos_embed' not in tensors:
+        return tensors, ''
+    pos_embed, prefix, done = tensors['pos_embed'], int('cls_token' in tensors), []
+    old = math.isqrt(max(pos_embed.shape[1] - prefix, 0))
+    if old**2 + prefix != pos_embed.shape[1] or not old:
+        raise CheckpointError(f'{source}: pos_embed has {pos_embed.shape[1]} rows, not a square grid and {prefix} '
+                              'class token; give a checkpoint trained on square images')
+    if prefix and not cls_token:
+        pos_embed, prefix = pos_embed[:, 1:], 0
+        done.append('its class token row dropped')
+    if old != side:
+        pos_embed = resize_pos_embed(pos_embed, (side, side), prefix)
+        done.append(f'resized from {old}x{old} to {side}x{side}')
+    return tensors | {'pos_embed': pos_embed}, f'pos_embed: {", ".join(done)}' if done else ''
+
+
+@MODELS.register_module()
+class ViTBackbone(BaseModule):
+    """A plain ViT without norm and head: images (B, 3, H, W) to a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
+
+    One float32 map per entry of `out_indices` (block numbers; the last must be the last block). Images whose sides are
+    no multiple of the patch size p are padded with zeros at the right and the bottom. The position embedding, learned
+    on the grid of `arch.img_size`, is resized to each input. Parameter names are timm's.
+
+    `window_size` is the side of the attention windows in patches (0: all attention is global), `global_blocks` are the
+    blocks without windows, as in ViTDet (arXiv:2203.16527). `cls_token` keeps the class token in the sequence, which
+    needs global attention; otherwise there is none, nor a row for it in `pos_embed`. `tap_norm` gives each map a fresh
+    LayerNorm. `drop_path_rate` is the last block's stochastic depth; it rises linearly from 0 at the first.
+
+    `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`: every tensor must match, only
+    the classifier's norm and head and an unused class token are dropped. What arrived is logged and kept in
+    `load_report`. Without `init_cfg` the weights are timm's random ones.
+
+    Raises:
+        ValueError: arguments that do not fit together; the message says which.
+        CheckpointError: from `init_weights`, the file cannot be read or does not match.
+    """
+
+    def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
+                 global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
+                 drop_path_rate: float = 0., init_cfg: dict | None = None):
+        check_init_cfg(init_cfg)
+        super().__init__(init_cfg)
+        self.arch = arch = Arch.parse(arch)
+        self.out_indices = check_taps(out_indices, arch.depth)
+        self.windows = check_windows(window_size, global_blocks, arch, cls_token)
+        self.prefix = int(cls_token)
+        self.load_report: dict | None = None
+        self._build(tap_norm, drop_path_rate)
+        self._draw()
+
+    def _build(self, tap_norm: bool, drop_path_rate: float) -> None:
+        arch = self.arch
+        self.patch_embed = PatchEmbed(
+            arch.img_size, arch.patch_size, 3, arch.dim, flatten=False, strict_img_size=False, dynamic_img_pad=True)
+        if self.prefix:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + arch.grid**2, arch.dim))
+        self.blocks = nn.ModuleList(build_block(arch) for _ in range(arch.depth))
+        self.tap_norms = nn.ModuleList(
+            nn.LayerNorm(arch.dim, eps=arch.norm_eps) if tap_norm else nn.Identity() for _ in self.out_indices)
+        set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
+
+    def _draw(self) -> None:
+        """Random weights, as timm draws them."""
+        nn.init.trunc_normal_(self.pos_embed, std=.02)
+        if self.prefix:
+            nn.init.normal_(self.cls_token, std=1e-6)
+        for part in (self.patch_embed, self.blocks, self.tap_norms):  # not self: timm would call our init_weights
+            for module in part.modules():
+                init_weights_vit_timm(module)
+
+    def init_weights(self) -> None:
+        """Load the file that `init_cfg` names; a second call changes nothing."""
+        if self.is_init:
+            return
+        if self.init_cfg is not None:
+            self.load_report = self._load(str(self.init_cfg['checkpoint']))
+            print_log(f'ViTBackbone: {self.load_report["path"]}: {self.load_report["coverage"]}', logger='current')
+        self.is_init = True
+
+    def _load(self, path: str) -> dict:
+        """Load the file on every rank and report what arrived."""
+        tensors, header = read_vit(path)
+        check_header(header, self.arch, path)
+        tensors, done = fit_pos_embed(tensors, self.arch.grid, bool(self.prefix), path)
+        drop = ('norm', 'head') if self.prefix else ('norm', 'head', 'cls_token')
+        report = load_strict(self, tensors, source=path, drop=drop, fresh=('tap_norms', ))
+        return report | {'coverage': '; '.join(filter(None, [report['coverage'], done]))}
+
+    def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Images (B, 3, H, W) to tokens (B, prefix + rows * columns, C) and their grid (rows, columns)."""
+        maps = self.patch_embed(images)
+        grid = tuple(maps.shape[-2:])
+        tokens = maps.flatten(2).transpose(1, 2)
+        if self.prefix:
+            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        return tokens + resize_pos_embed(self.pos_embed, grid, self.prefix), grid
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, 3, H, W) to one map (B, C, rows, columns) per tap.
+
+        Under autocast the residual stream, and so each map, stays float32: adding the position embedding promotes it.
+        """
+        tokens, grid = self.stem(images)
+        taps = []
+        for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+            tokens = forward_block(block, tokens, grid, window)
+            if i in self.out_indices:
+                tap = self.tap_norms[len(taps)](tokens[:, self.prefix:])
+                taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())
+        return tuple(taps)
