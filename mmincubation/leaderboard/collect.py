@@ -1,0 +1,94 @@
+"""Find and read the result files below a folder."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmincubation.result import Result, ResultError, read_result
+
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+TASKS = ('classification', 'detection', 'segmentation')
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result, the file it is from, and those of its pictures that can be shown (PNG bytes by relative path)."""
+
+    path: Path
+    result: Result
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """One of TASKS."""
+        return self.result['experiment']['task']
+
+    @property
+    def group(self) -> tuple:
+        """What two runs must share to stand in one comparison: task, model and data."""
+        data = self.result['data']
+        sets = tuple(str(data[key]) for key in ('train', 'train_size', 'val', 'val_size'))
+        return TASKS.index(self.task), self.result['experiment']['model'], sets
+
+    @property
+    def key(self) -> tuple:
+        """What runs share that differ by their seed only."""
+        return *self.group, self.result['experiment']['method']
+
+
+def clean(text: str) -> str:
+    """Text on one line, without characters that could steer a terminal or hide."""
+    return ''.join(char if char.isprintable() else '?' for char in text)
+
+
+def collect(folder: Path) -> tuple[list[Run], list[str]]:
+    """Read every `result.json` below `folder`.
+
+    Returns:
+        The runs, sorted by task, model, method and seed, and one line for each file that cannot be used.
+    """
+    runs, problems = [], []
+    for path in sorted(folder.glob('**/result.json')):
+        try:
+            result = read_result(path)
+        except ResultError as error:
+            problems.append(str(error))
+            continue
+        pictures, broken = read_pictures(path, result['pictures'])
+        runs.append(Run(path, result, pictures))
+        problems += broken
+    return sorted(runs, key=lambda run: (run.key, run.result['seed'], run.result['finished_at'])), problems
+
+
+def read_pictures(result_path: Path, names: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
+    """The pictures of one result as bytes, and one line for each that is missing, not a PNG, or outside its folder."""
+    pictures, problems = {}, []
+    for name in names:
+        try:
+            pictures[name] = _read_png(result_path.parent.resolve(), name)
+        except (OSError, ValueError) as error:
+            problems.append(f'{result_path}: picture {name!r} is left out, {error}; draw it anew with tools/test.py')
+    return pictures, problems
+
+
+def _read_png(folder: Path, name: str) -> bytes:
+    path = (folder / name).resolve(strict=True)
+    if not path.is_relative_to(folder):  # a link must not bring a file from elsewhere into the page
+        raise ValueError('it lies outside the folder of its result')
+    data = path.read_bytes()
+    if not data.startswith(PNG_SIGNATURE):
+        raise ValueError('it is not a PNG')
+    return data
+
+
+def newest_per_seed(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Of runs that share everything, seed included, keep the last; one line for each that is left out."""
+    newest: dict[tuple, Run] = {}
+    left_out = []
+    for run in sorted(runs, key=lambda run: run.result['finished_at']):
+        key = (*run.key, run.result['seed'])
+        if key in newest:
+            left_out.append(f'{newest[key].path}: left out, {run.path} is a newer run with the same method and seed')
+        newest[key] = run
+    return sorted(newest.values(), key=lambda run: (run.key, run.result['seed'])), left_out
