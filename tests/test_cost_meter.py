@@ -2,6 +2,7 @@
 import hashlib
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -281,3 +282,12 @@ def test_rewriting_a_real_result_is_the_identity(tmp_path):
     result = read_result(tmp_path / 'result.json')
     write_result(tmp_path / 'again.json', result)
     assert (tmp_path / 'again.json').read_bytes() == (tmp_path / 'result.json').read_bytes()
+
+
+def test_metrics_of_numpy_types_are_numbers():
+    """mmseg's IoUMetric returns np.float32, which is no Python float."""
+    hook = ResultHook()
+    runner = SimpleNamespace(_train_loop=None, iter=3)
+    hook.after_val_epoch(runner, {'mIoU': np.float32(20.5), 'mAcc': np.float64(30), 'classes': 'ten'})
+    assert hook.metrics == {'train': {'mIoU': 20.5, 'mAcc': 30.0}}
+    assert all(type(value) is float for value in hook.metrics['train'].values())

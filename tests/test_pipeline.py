@@ -54,7 +54,7 @@ def test_a_failing_step_is_named_with_the_end_of_its_log(steps, monkeypatch, cap
 
 
 @pytest.mark.parametrize('line, phase, at, eta', [
-    ('11/23 - mmengine - INFO - [module_2, phase eta 0:00:05] Epoch(train)  [9][ 50/125]  lr: 1e-3  eta: 0:01:25  time: 1',
+    ('11/23 - mmengine - INFO - [module_2, phase eta 0:00:05] Epoch(train)  [9][ 50/125]  eta: 0:01:25  time: 1',
      'module_2', 'Epoch(train)  [9][', '0:01:25'),
     ('11/23 - mmengine - INFO - Iter(train) [ 50/250]  base_lr: 2e-3  eta: 0:03:39  time: 1.16', None, 'Iter(train) [',
      '0:03:39')])

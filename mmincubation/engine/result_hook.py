@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import math
 from datetime import datetime, timezone
+from numbers import Real
 from pathlib import Path
 
 from mmengine.dist import get_world_size, master_only
@@ -48,7 +49,7 @@ class ResultHook(Hook):
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Remember the finite numbers among the metrics of this validation."""
-        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, (int, float))}
+        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
         dropped = [key for key, value in numbers.items() if not math.isfinite(value)]
         if dropped:
             runner.logger.warning(f'result.json leaves out metrics that are not finite: {", ".join(dropped)}')

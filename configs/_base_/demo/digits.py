@@ -1,6 +1,10 @@
-"""Embedded data: 32 x 32 pictures of one digit on a dimmed photograph, ten classes, batch 64."""
+"""The demo's ViT, data and optimiser: 32 x 32 pictures of one digit on a dimmed photograph, ten classes, batch 64.
+
+Deep and narrow (24 blocks of width 64), the regime that the method is for. The leaf sets the learning rate.
+"""
 _base_ = '../runtime.py'
 default_scope = 'mmengine'
+arch = dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32, num_classes=10)
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
@@ -30,4 +34,13 @@ custom_hooks = [
     dict(type='mmincubation.WeightsHook'),
 ]
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='mmincubation.MergedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=1.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=60),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=60),
+]
 auto_scale_lr = dict(base_batch_size=64)
