@@ -1,5 +1,5 @@
 """Stock Mask R-CNN, made small, on the embedded scenes (shown at 96 x 96; instance masks); the backbone's weights are the leaf's."""
-_base_ = '../runtime.py'
+_base_ = ['../runtime.py', './schedule.py']
 default_scope = 'mmdet'
 model = dict(
     type='MaskRCNN',
@@ -92,20 +92,8 @@ val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instan
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=200, val_interval=200)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='mmincubation.MergedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=1.0))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50),
-]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=200),
     visualization=dict(type='DetVisualizationHook', draw=True, interval=8, score_thr=0.5))
 visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)
-auto_scale_lr = dict(base_batch_size=8)

@@ -1,5 +1,5 @@
 """Stock UperNet, made small, on the embedded scenes (shown at 96 x 96; semantic masks); the backbone's weights are the leaf's."""
-_base_ = '../runtime.py'
+_base_ = ['../runtime.py', './schedule.py']
 default_scope = 'mmseg'
 experiment = dict(note='background everywhere would be mIoU 8')
 norm_cfg = dict(type='BN')
@@ -72,20 +72,8 @@ val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    constructor='mmincubation.MergedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=1.0))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50),
-]
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=300),
     visualization=dict(type='SegVisualizationHook', draw=True, interval=60))
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], alpha=0.6)
 log_processor = dict(by_epoch=False)
-auto_scale_lr = dict(base_batch_size=8)
