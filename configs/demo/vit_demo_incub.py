@@ -3,6 +3,7 @@
 Run:   python tools/train.py configs/demo/vit_demo_incub.py
 Cost:  meta 4 blocks x 12 epochs + 4 hybrids of 9 blocks x 2 epochs + fine-tuning 24 blocks x 2 epochs
        = 168 block-forwards an image of the training set (8,000 images), as the E2E control.
+lr:    tried (seed 0, top-1): 1e-3 86.6, 2e-3 85.8, 4e-3 50.9.
 """
 _base_ = '../_base_/demo/digits.py'
 experiment = dict(task='classification', model='ViT-demo', method='incub')
@@ -15,4 +16,4 @@ train_cfg = dict(
         module=dict(epochs=2),
         finetune=dict(epochs=2)),
     val_interval=12)
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
