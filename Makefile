@@ -17,7 +17,7 @@ demo: install
 	@$(BIN)/python tools/demo.py
 
 clean-demo:
-	rm -rf data/demo data/.demo.* work_dirs/*_demo_* work_dirs/leaderboard.*
+	rm -rf data/demo data/.demo.* work_dirs/data work_dirs/*_demo_* work_dirs/leaderboard*
 
 test: install
 	$(BIN)/ruff check .

@@ -35,24 +35,28 @@ class Step:
     def sources(self) -> list[Path]:
         """Files that make the product out of date when they are newer."""
         if self.name == 'data':
-            return []
+            return list(Path('mmincubation/datasets').glob('*.py'))
         return [self.config, *Path('configs/_base_').rglob('*.py'), *(STEPS[n].product for n in self.needs)]
 
     def finished(self) -> bool:
         """The product is there and newer than all it was made from."""
-        if not self.product.exists():
+        return self._up_to_date(self.product)
+
+    def _up_to_date(self, made: Path) -> bool:
+        if not made.exists():
             return False
-        made = self.product.stat().st_mtime
-        return all(source.exists() and source.stat().st_mtime <= made for source in self.sources)
+        when = made.stat().st_mtime
+        return all(source.exists() and source.stat().st_mtime <= when for source in self.sources)
 
     def command(self) -> list[str]:
-        """What to run; an interrupted training goes on where it was."""
+        """What to run; an interrupted training goes on where it was, unless what it was made from has changed."""
         if self.name == 'data':
+            shutil.rmtree(self.product.parent, ignore_errors=True)
             return [sys.executable, 'tools/make_demo_data.py']
-        if self.product.exists():  # out of date: begin anew
-            shutil.rmtree(self.folder)
-        resume = ['--resume'] if (self.folder / 'last_checkpoint').exists() else []
-        return [sys.executable, 'tools/train.py', str(self.config), *resume]
+        interrupted = not self.product.exists() and self._up_to_date(self.folder / 'last_checkpoint')
+        if not interrupted:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return [sys.executable, 'tools/train.py', str(self.config), *(['--resume'] if interrupted else [])]
 
 
 STEPS = {step.name: step for step in [

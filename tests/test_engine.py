@@ -54,8 +54,15 @@ def test_accuracy_counts_ranks():
     scores = torch.tensor([[.5, .3, .2], [.1, .2, .7], [.3, .4, .3], [.2, .5, .3]])
     labels = torch.tensor([0, 1, 0, 0])
     metric.process({}, [dict(scores=s, label=t) for s, t in zip(scores, labels, strict=True)])
-    # Ranks 0, 1, 1 (a tie counts in favour), 2.
-    assert metric.compute_metrics(metric.results) == dict(top1=25.0, top2=75.0)
+    # Ranks 0, 1, 2 (a tie counts against), 2.
+    assert metric.compute_metrics(metric.results) == dict(top1=25.0, top2=50.0)
+
+
+@pytest.mark.parametrize('value', [float('nan'), 0.1])
+def test_a_collapsed_or_diverged_model_scores_nothing(value):
+    metric = Accuracy()
+    metric.process({}, [dict(scores=torch.full((10, ), value), label=torch.tensor(3))])
+    assert metric.compute_metrics(metric.results) == dict(top1=0.0)
 
 
 @pytest.mark.parametrize('phase_epoch', [0, 3])

@@ -177,8 +177,7 @@ def test_paper_code_clips_under_amp(images, tmp_path):
 ])
 def test_wrong_settings_name_the_culprit(images, tmp_path, change, message):
     cfg = incubation_config(images, tmp_path)
-    cfg.train_cfg.merge_from_dict(change) if hasattr(cfg.train_cfg, 'merge_from_dict') else cfg.merge_from_dict(
-        dict(train_cfg=change))
+    cfg.merge_from_dict(dict(train_cfg=change))
     with pytest.raises(ValueError, match=message):
         Runner.from_cfg(cfg).train()
 

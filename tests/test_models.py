@@ -60,7 +60,6 @@ def test_division():
     assert division.module_of('blocks.3.attn.qkv.weight') == 1
     assert division.module_of('pos_embed') == division.module_of('patch_embed.proj.bias') == 0
     assert division.module_of('norm.weight') == division.module_of('head.bias') == 2
-    assert division.meta == Division((1, 1, 1))
     for bad in (5, [3, 3], [7, 0], 0):
         with pytest.raises(ValueError):
             Division.of(7, bad)

@@ -36,7 +36,7 @@ def e2e_config(root, work_dir, epochs: int = 2, drop_path_rate: float = 0., **ch
         default_hooks=dict(
             sampler_seed=dict(type='mmincubation.PhaseSeedHook'),
             checkpoint=dict(type='CheckpointHook', interval=1)),
-        custom_hooks=[dict(type='mmincubation.SafeResumeHook'), dict(type='mmincubation.CostMeter'),
+        custom_hooks=[dict(type='mmincubation.CostMeter'),
                       dict(type='mmincubation.ResultHook'), dict(type='mmincubation.WeightsHook')],
         log_processor=dict(type='mmincubation.PhaseLogProcessor', by_epoch=True),
         visualizer=dict(type='Visualizer', vis_backends=[])))

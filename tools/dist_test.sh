@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Evaluate on several devices: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 set -euo pipefail
+if [ $# -lt 3 ]; then
+    echo "usage: $0 CONFIG CHECKPOINT GPUS [options of tools/test.py]" >&2
+    exit 2
+fi
 CONFIG=$1
 CHECKPOINT=$2
 GPUS=$3

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Train on several devices: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
 set -euo pipefail
+if [ $# -lt 2 ]; then
+    echo "usage: $0 CONFIG GPUS [options of tools/train.py]" >&2
+    exit 2
+fi
 CONFIG=$1
 GPUS=$2
 python -m torch.distributed.run \

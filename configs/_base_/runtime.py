@@ -6,7 +6,6 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
     sampler_seed=dict(type='mmincubation.PhaseSeedHook'))
 custom_hooks = [
-    dict(type='mmincubation.SafeResumeHook'),
     dict(type='mmincubation.CostMeter'),
     dict(type='mmincubation.ResultHook'),
 ]

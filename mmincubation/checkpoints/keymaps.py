@@ -17,6 +17,10 @@ def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     content, header = read_tensors(path)
     if header.get('kind') == 'part':
         raise CheckpointError(f'{path}: holds module {header.get("module")} alone; join the parts by tools/assemble.py')
+    phase = (content.get('incubation') or {}).get('phase', 'finetune')
+    if phase != 'finetune':
+        raise CheckpointError(f'{path}: an incubation in its phase {phase}, the target is not assembled yet; give '
+                              'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
     tensors = to_timm(content)
     if tensors is None:
         raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {_first_keys(content)}')

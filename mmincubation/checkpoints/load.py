@@ -4,6 +4,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mmincubation.models import Arch
+
 from .files import CheckpointError, sha256_of
 
 SHOWN = 8
@@ -35,6 +37,24 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         path=str(source),
         sha256=sha256_of(source) if Path(source).is_file() else None,
         coverage=_coverage(own, new, dropped, kept))
+
+
+def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Raise CheckpointError unless `tensors` are exactly the module's, by name and shape; nothing is loaded."""
+    _check(module.state_dict(), tensors, source)
+
+
+def check_header(header: dict, arch: Arch, source: str) -> None:
+    """Compare what tensor shapes do not show, as far as the file's header names it.
+
+    Raises:
+        CheckpointError: it differs; the wrong value would load without a sound and compute another function.
+    """
+    stored = header.get('arch') or {}
+    for field in ('heads', 'norm_eps'):
+        if field in stored and stored[field] != getattr(arch, field):
+            raise CheckpointError(f'{source}: made with {field}={stored[field]}, the model has '
+                                  f'{field}={getattr(arch, field)}; set it in arch')
 
 
 def _named(name: str, prefixes) -> bool:

@@ -97,7 +97,7 @@ def write_demo_data(
     cls_train: int = 8000,
     cls_val: int = 1000,
     scenes_train: int = 1500,
-    scenes_val: int = 200,
+    scenes_val: int = 150,
 ) -> bool:
     """Write the demo data to ``root`` in one stroke: the folder appears complete or not at all.
 

@@ -8,15 +8,12 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 
-from mmincubation.checkpoints import CheckpointError, load_strict, read_vit
+from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit
 from mmincubation.models.spec import Arch
 from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
 from mmincubation.registry import MODELS
 
 from .windows import forward_block
-
-# Neither changes the shape of any tensor: the wrong value would load without a sound and compute another function.
-SILENT_FIELDS = ('heads', 'norm_eps')
 
 
 def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -60,19 +57,6 @@ def check_init_cfg(init_cfg: dict | None) -> None:
     if not known:
         raise ValueError(f"ViTBackbone: init_cfg={init_cfg}; give dict(type='Pretrained', checkpoint=PATH), "
                          'or None for random weights')
-
-
-def check_header(header: dict, arch: Arch, source: str) -> None:
-    """Compare the fields that tensor shapes do not show, as far as the file's header names them.
-
-    Raises:
-        CheckpointError: one differs.
-    """
-    stored = header.get('arch') or {}
-    for field in SILENT_FIELDS:
-        if field in stored and stored[field] != getattr(arch, field):
-            raise CheckpointError(f'{source}: made with {field}={stored[field]}, the backbone has '
-                                  f'{field}={getattr(arch, field)}; set it in arch')
 
 
 def fit_pos_embed(tensors: dict, side: int, cls_token: bool, source: str) -> tuple[dict, str]:

@@ -1,13 +1,13 @@
 """What a run needs around its model: data, optimiser, hooks, logs, and the launcher of the tools."""
 from .cost import CostMeter
 from .data import Accuracy, ImageFolder
-from .hooks import PhaseSeedHook, SafeResumeHook, WeightsHook
+from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
 from .log import PhaseLogProcessor
 from .optim import AutocastOptimWrapper, MergedOptimWrapperConstructor
 from .result_hook import ResultHook
 from .visualization import ClsVisualizationHook
 
 __all__ = [
-    'Accuracy', 'AutocastOptimWrapper', 'ClsVisualizationHook', 'CostMeter', 'ImageFolder',
-    'MergedOptimWrapperConstructor', 'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'SafeResumeHook', 'WeightsHook'
+    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'ImageFolder',
+    'MergedOptimWrapperConstructor', 'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'WeightsHook'
 ]

@@ -7,6 +7,8 @@ from torchvision.transforms import v2
 
 from mmincubation.registry import DATASETS, METRICS
 
+from .config_check import ConfigError
+
 
 @DATASETS.register_module()
 class ImageFolder(datasets.ImageFolder):
@@ -17,7 +19,10 @@ class ImageFolder(datasets.ImageFolder):
 
     def __init__(self, root: str, pipeline: list[dict] = ()):
         transforms = [TRANSFORMS.build(t) for t in pipeline]
-        super().__init__(root, v2.Compose([*transforms, v2.PILToTensor()]))
+        try:
+            super().__init__(root, v2.Compose([*transforms, v2.PILToTensor()]))
+        except FileNotFoundError as error:
+            raise ConfigError(f'{root} holds no images in folders of classes: {error}') from error
 
     @property
     def metainfo(self) -> dict:
@@ -39,10 +44,11 @@ class Accuracy(BaseMetric):
         self.topk = topk
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Keep, per image, the rank of the true label among the scores."""
+        """Keep, per image, the rank of the true label among the scores; ties and non-finite scores count against it."""
         for sample in data_samples:
             scores, label = sample['scores'], sample['label']
-            self.results.append(int((scores > scores[label]).sum()))
+            rank = int((scores >= scores[label]).sum()) - 1
+            self.results.append(rank if scores.isfinite().all() else len(scores))
 
     def compute_metrics(self, results: list[int]) -> dict:
         """Ranks of all images to percentages."""

@@ -5,7 +5,7 @@ from mmengine.dist import get_rank, master_only
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.runner import set_random_seed
 
-from mmincubation.checkpoints import write_tensors
+from mmincubation.checkpoints import check_fit, write_tensors
 from mmincubation.registry import HOOKS
 
 from .cost import unwrap
@@ -13,7 +13,7 @@ from .cost import unwrap
 
 @HOOKS.register_module()
 class PhaseSeedHook(DistSamplerSeedHook):
-    """Every epoch draws order, augmentation and drop path from (seed, epoch of its phase, rank) alone.
+    """Every epoch draws order, drop path and (with `num_workers=0`) augmentation from (seed, epoch of its phase, rank).
 
     So every module sees the same data in the same order, and an epoch that is run again draws the same numbers.
     """
@@ -28,12 +28,18 @@ class PhaseSeedHook(DistSamplerSeedHook):
 
 
 @HOOKS.register_module()
-class SafeResumeHook(Hook):
-    """mmengine executes the config text stored in a checkpoint when it resumes; this drops the text first."""
+class CheckpointGuard(Hook):
+    """Stands between a checkpoint and the Runner, in `load_from` and in resuming; the tools add it to every run.
+
+    mmengine executes the config text stored in a checkpoint that it resumes from, and loads what happens to match;
+    this drops the text, and refuses a checkpoint that does not match the model, on every rank.
+    """
+    priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Called before mmengine looks at the checkpoint's meta data."""
+        """Called before mmengine looks at the checkpoint."""
         checkpoint.get('meta', {}).pop('config', None)
+        check_fit(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), 'the checkpoint to load')
 
 
 @HOOKS.register_module()
@@ -69,8 +75,9 @@ class WeightsHook(Hook):
         checkpoint['weights_hook'] = dict(self.best)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Inverse of `before_save_checkpoint`."""
-        self.best = dict(checkpoint.get('weights_hook', {}))
+        """Inverse of `before_save_checkpoint`; weights of another run (`load_from`) bring no scores."""
+        if runner._resume:
+            self.best = dict(checkpoint.get('weights_hook', {}))
 
     @master_only
     def _write(self, runner, which: str) -> None:

@@ -2,6 +2,7 @@
 import os
 import re
 import sys
+import zipfile
 from argparse import ArgumentParser, Namespace
 from functools import wraps
 from pathlib import Path
@@ -9,14 +10,20 @@ from pickle import UnpicklingError
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.runner import Runner
+from mmengine.model import BaseTTAModel
+from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmincubation.checkpoints import CheckpointError, load_strict, read_tensors, read_vit
+from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_tensors, read_vit
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from mmincubation.incubation.phases import read_phases
+from mmincubation.incubation.phases import read_phases, select_phases
+from mmincubation.incubation.recipe import check_recipe
+from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
+from mmincubation.result import check_experiment
 
 from .config_check import ConfigError, check_config, load_config
+from .cost import unwrap
+from .hooks import CheckpointGuard
 
 
 def one_line_errors(tool):
@@ -51,14 +58,17 @@ def train(args: Namespace) -> int:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError(f'{args.config} has no auto_scale_lr.base_batch_size: add it, or drop --auto-scale-lr')
         cfg.auto_scale_lr.enable = True
-    if args.resume is not None:
-        cfg.resume, cfg.load_from = True, None if args.resume == 'auto' else args.resume
     if args.phase is not None:
         _run_alone(cfg, args.phase)
-    check_config(cfg, 'train')
-    _check_phases(cfg)
+    if args.resume is not None:
+        cfg.resume, cfg.load_from = True, _checkpoint_to_resume(args.resume, cfg.work_dir)
+    if cfg.get('load_from'):
+        _check_file(cfg.load_from)
+    check_models(cfg)
     _init_process_group(args.launcher)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointGuard())
+    runner.train()
     return 0
 
 
@@ -71,9 +81,7 @@ def test(args: Namespace) -> int:
     if args.show_dir:
         _draw(cfg, args.show_dir)
     cfg.load_from, cfg.resume = None, False
-    check_config(cfg, 'test')
-    if not Path(args.checkpoint).is_file():
-        raise CheckpointError(f'checkpoint {args.checkpoint} does not exist')
+    _check_file(args.checkpoint)
     if args.out:
         dump = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
@@ -90,22 +98,44 @@ def load_for_test(model: torch.nn.Module, path: str) -> str:
 
     Returns the coverage line.
     """
-    model = getattr(model, 'module', model)  # distributed wrapper
-    model = getattr(model, 'module', model)  # test-time augmentation
-    tensors = read_tensors(path)[0]
-    if 'state_dict' in tensors:
-        return load_strict(model, tensors['state_dict'], source=path)['coverage']
+    model = unwrap(model)
+    model = model.module if isinstance(model, BaseTTAModel) else model
+    content = read_tensors(path)[0]
+    if 'state_dict' in content:
+        return load_strict(model, content['state_dict'], source=path)['coverage']
     vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
     if vit is None:
         raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
-    return load_strict(vit, read_vit(path)[0], source=path)['coverage']
+    tensors, header = read_vit(path)
+    check_header(header, vit.arch, path)
+    return load_strict(vit, tensors, source=path)['coverage']
 
 
 def parse_options(words: list[str] | None) -> dict:
     """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
     parser = ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    if wrong := [word for word in words or [] if '=' not in word]:
+        raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
     return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
+
+
+def _checkpoint_to_resume(given: str, work_dir: str) -> str | None:
+    """The file that `--resume` means: `given`, or what the work dir's `last_checkpoint` names (None: nothing yet)."""
+    path = find_latest_checkpoint(work_dir) if given == 'auto' else given
+    if given == 'auto' and path and not Path(path).is_file():
+        raise CheckpointError(f'{work_dir}/last_checkpoint names {path}, which is gone; give --resume PATH, or begin '
+                              'anew in another --work-dir')
+    return path
+
+
+def _check_file(path: str) -> None:
+    """Raise CheckpointError unless `path` is a file that begins and ends as a checkpoint does."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint {path} does not exist')
+    if path.suffix != '.safetensors' and not zipfile.is_zipfile(path):
+        raise CheckpointError(f'checkpoint {path} is truncated or no checkpoint; give an earlier one')
 
 
 def _prepare(args: Namespace, mode: str) -> Config:
@@ -118,38 +148,60 @@ def _prepare(args: Namespace, mode: str) -> Config:
     if args.launcher != 'none':
         # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
         cfg.setdefault('model_wrapper_cfg', dict(
-            type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None))
+            type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)))
     return cfg
 
 
 def _run_alone(cfg: Config, phase: str) -> None:
     """One phase in a folder of its own under the run's; the weights are shared through `<work_dir>/weights`."""
-    if not cfg.train_cfg.get('type', '').endswith('IncubationLoop'):
+    if not _is_incubation(cfg):
         raise ConfigError('--phase needs a config whose train_cfg is an IncubationLoop')
     cfg.train_cfg.phase = phase
     cfg.train_cfg.setdefault('weights_dir', str(Path(cfg.work_dir) / 'weights'))
     cfg.work_dir = str(Path(cfg.work_dir) / phase)
 
 
-def _check_phases(cfg: Config) -> None:
-    """Phases and division are read once here, so that their errors come before anything is built."""
-    if not cfg.train_cfg.get('type', '').endswith('IncubationLoop'):
-        return
+def check_models(cfg: Config) -> None:
+    """Read architecture, phases and experiment once, so that their errors come before anything is built.
+
+    Raises:
+        ConfigError: one of them is wrong.
+    """
     try:
-        division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-        names = [phase.name for phase in read_phases(cfg.train_cfg.phases, len(division))]
-    except ValueError as error:
+        if 'experiment' in cfg or any('ResultHook' in hook.type for hook in cfg.get('custom_hooks') or []):
+            check_experiment(cfg.get('experiment'))
+        for model in (cfg.model, cfg.model.get('backbone') or {}):
+            if str(model.get('type')).startswith('mmincubation.') and 'arch' in model:
+                Arch.parse(model.arch)
+        if _is_incubation(cfg):
+            loop = cfg.train_cfg
+            check_recipe(loop.get('recipe', 'clean'))
+            check_start(loop.get('start', 'random'))
+            division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
+            select_phases(read_phases(loop.phases, len(division)), loop.get('phase'))
+    except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
-    if cfg.train_cfg.get('phase') not in (None, *names):
-        raise ConfigError(f'there is no phase {cfg.train_cfg.phase!r}; this run has {", ".join(names)}')
+
+
+def _is_incubation(cfg: Config) -> bool:
+    return (cfg.get('train_cfg') or {}).get('type', '').endswith('IncubationLoop')
+
+
+LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
 def _init_process_group(launcher: str) -> None:
     """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does."""
-    if launcher == 'pytorch':
-        os.environ.setdefault('LOCAL_RANK', '0')
-        if not torch.cuda.is_available():
-            torch.distributed.init_process_group('gloo')
+    if launcher == 'none':
+        return
+    if LAUNCHER_VARIABLES[launcher] not in os.environ:
+        raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
+                          '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
+    if not torch.cuda.is_available():
+        if launcher != 'pytorch':
+            raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
+        torch.distributed.init_process_group('gloo')
 
 
 def _use_tta(cfg: Config, path: str) -> None:
@@ -164,7 +216,10 @@ def _draw(cfg: Config, show_dir: str) -> None:
     if 'visualization' not in cfg.default_hooks:
         raise ConfigError('the config has no default_hooks.visualization: drop --show-dir, or add the hook')
     cfg.default_hooks.visualization.draw = True
+    show_dir = str(Path(show_dir).resolve())  # a relative one would be taken from the work dir
     if cfg.default_scope == 'mmdet':
         cfg.default_hooks.visualization.test_out_dir = show_dir
     else:
         cfg.visualizer.save_dir = show_dir
+    if cfg.default_scope == 'mmseg':
+        cfg.default_hooks.visualization.interval = 1

@@ -9,6 +9,8 @@ from torch import nn
 
 from mmincubation.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
+from .config_check import ConfigError
+
 NO_DECAY = ('pos_embed', 'cls_token')
 
 
@@ -19,6 +21,12 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Not decayed are 1-D parameters (biases, norms, LayerScale) and those whose names contain an entry of
     `paramwise_cfg['no_decay']` (default: position embedding and class token). Frozen parameters get no state.
     """
+
+    def _validate_cfg(self) -> None:
+        """Refuse options of other constructors, which would be ignored."""
+        super()._validate_cfg()
+        if unknown := sorted(set(self.paramwise_cfg) - {'no_decay'}):
+            raise ConfigError(f'optim_wrapper.paramwise_cfg: {unknown} unknown; {type(self).__name__} takes no_decay')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         names = tuple(self.paramwise_cfg.get('no_decay', NO_DECAY))

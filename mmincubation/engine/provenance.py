@@ -20,7 +20,7 @@ from mmincubation.checkpoints import sha256_of
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'mmsegmentation', 'timm')
 # How a run was started, not what it computes: the same experiment, resumed or run phase by phase, keeps its hash.
-LAUNCH_KEYS = ('work_dir', 'experiment_name', 'resume', 'launcher')
+LAUNCH_KEYS = ('work_dir', 'experiment_name', 'resume', 'launcher', 'model_wrapper_cfg')
 PHASE_KEYS = ('phase', 'weights_dir')
 
 

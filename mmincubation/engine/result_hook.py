@@ -123,7 +123,10 @@ def earlier_phases(runner, path: Path) -> list[Phase]:
     except ResultError as error:
         runner.logger.warning(f'The earlier result is not used: {error}')
         return []
-    return earlier['phases'] if earlier['config_sha256'] == provenance.config_sha256(runner.cfg) else []
+    if earlier['config_sha256'] != provenance.config_sha256(runner.cfg):
+        runner.logger.warning(f'{path} is of another config: its phases are left out of the new result')
+        return []
+    return earlier['phases']
 
 
 def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:

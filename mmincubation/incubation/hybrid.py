@@ -33,7 +33,7 @@ class IncubationModel(BaseClassifier):
         Everything else is frozen; gradients left over from another phase are dropped.
         """
         self.phase = phase
-        self.module = int(phase.removeprefix('module_')) if phase.startswith('module_') else None
+        self.incubating = int(phase.removeprefix('module_')) if phase.startswith('module_') else None
         self.requires_grad_(False)
         self.zero_grad(set_to_none=True)
         for parameter in self._trained().values():
@@ -45,43 +45,43 @@ class IncubationModel(BaseClassifier):
         if self.phase == 'meta':
             return dict(self.meta.named_parameters())
         target = dict(self.target.named_parameters())
-        return target if self.module is None else self.division.part(target, self.module)
+        return target if self.incubating is None else self.division.part(target, self.incubating)
 
     def _set_drop_path(self, rate: float, recipe: str) -> None:
-        if self.module is None:
+        if self.incubating is None:
             blocks = self.meta.blocks if self.phase == 'meta' else self.target.blocks
             return set_drop_path(blocks, drop_path_ramp(rate, len(blocks)))
-        meta_rates, target_rates = module_drop_path(recipe, self.division, self.module, rate)
+        meta_rates, target_rates = module_drop_path(recipe, self.division, self.incubating, rate)
         set_drop_path(self.meta.blocks, meta_rates)
         set_drop_path(self._target_blocks(), target_rates)
 
     def _target_blocks(self) -> list:
-        return [self.target.blocks[i] for i in self.division.span(self.module)]
+        return [self.target.blocks[i] for i in self.division.span(self.incubating)]
 
     @property
     def block_forwards(self) -> int:
         """Blocks that one image passes in a training step of this phase."""
-        if self.module is None:
+        if self.incubating is None:
             return len(self.division) if self.phase == 'meta' else self.division.depth
-        return self.division.depths[self.module] + len(self.division) - 1
+        return self.division.depths[self.incubating] + len(self.division) - 1
 
     def logits(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to logits (B, classes), through what the phase runs."""
-        if self.module is None:
+        if self.incubating is None:
             return (self.meta if self.phase == 'meta' else self.target)(images)
         return self.hybrid(images)
 
     def hybrid(self, images: Tensor) -> Tensor:
-        """The meta model around target module `self.module`.
+        """The meta model around target module `self.incubating`.
 
         Meta blocks before it run without a graph; those after it pass gradients through but have none of their own.
         """
-        first, last = self.module == 0, self.module == len(self.division) - 1
+        first, last = self.incubating == 0, self.incubating == len(self.division) - 1
         with torch.set_grad_enabled(first and torch.is_grad_enabled()):
             tokens = (self.target if first else self.meta).stem(images)
-            for block in self.meta.blocks[:self.module]:
+            for block in self.meta.blocks[:self.incubating]:
                 tokens = block(tokens)
-        for block in [*self._target_blocks(), *self.meta.blocks[self.module + 1:]]:
+        for block in [*self._target_blocks(), *self.meta.blocks[self.incubating + 1:]]:
             tokens = block(tokens)
         return (self.target if last else self.meta).classify(tokens)
 
@@ -91,7 +91,7 @@ class IncubationModel(BaseClassifier):
         if self.phase == 'meta':
             return 'meta', self.meta.state_dict(), dict(header, kind='meta', arch=self.meta.arch.to_dict())
         tensors = self.target.state_dict()
-        if self.module is None:
+        if self.incubating is None:
             return 'finetune', tensors, dict(header, kind='vit')
-        header.update(kind='part', module=self.module, phase=self.phase, meta_digest=digest(self.meta.state_dict()))
-        return self.phase, self.division.part(tensors, self.module), header
+        header.update(kind='part', module=self.incubating, phase=self.phase, meta_digest=digest(self.meta.state_dict()))
+        return self.phase, self.division.part(tensors, self.incubating), header

@@ -1,4 +1,5 @@
 """IncubationLoop: meta model, the K modules, assembly and fine-tuning as one mmengine training loop."""
+from copy import deepcopy
 from pathlib import Path
 
 from mmengine.dist import barrier, is_distributed, is_main_process
@@ -6,11 +7,11 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmincubation.checkpoints import CheckpointError, load_strict, read_vit, write_tensors
+from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit, write_tensors
 from mmincubation.registry import LOOPS
 
 from .assemble import assemble
-from .phases import Phase, phase_names, read_phases
+from .phases import Phase, phase_names, read_phases, select_phases
 from .recipe import as_read, check_recipe, optim_wrapper_cfg, scheduler_cfgs
 from .start import begin_module, check_start
 
@@ -26,7 +27,12 @@ class PhaseStateHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Enter the phase before the Runner restores the optimiser, which must be that phase's."""
         if runner._resume:
-            runner.train_loop.restore(**checkpoint['incubation'])
+            state = checkpoint.get('incubation')
+            names = [phase.name for phase in runner.train_loop.phases]
+            if state is None or state['phase'] not in names:
+                raise CheckpointError(f'the checkpoint to resume from is in phase {state and state["phase"]}, this '
+                                      f'run has {names}; give a checkpoint of this run')
+            runner.train_loop.restore(**state)
 
 
 @LOOPS.register_module()
@@ -45,23 +51,14 @@ class IncubationLoop(EpochBasedTrainLoop):
         super().__init__(runner, dataloader, max_epochs=1, val_interval=val_interval)
         self.recipe, self.start, self.only_phase = check_recipe(recipe), check_start(start), phase
         self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
-        self.phases = self._select(read_phases(phases, len(self.model.division)), phase)
+        self.phases = select_phases(read_phases(phases, len(self.model.division)), phase)
         self._max_epochs = sum(p.epochs for p in self.phases)
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._position, self.phase_epoch, self._entered = 0, 0, False
         self._optim_cfg, self._scheduler_cfg = runner.optim_wrapper, runner.param_schedulers or []
+        self._schedules = {p.name: self._schedule(p) for p in self.phases}
         self.phase_name = self.phase.name
         runner.register_hook(PhaseStateHook(), priority='VERY_HIGH')
-
-    @staticmethod
-    def _select(phases: list[Phase], only: str | None) -> list[Phase]:
-        names = [p.name for p in phases]
-        if only is not None and only not in names:
-            raise ValueError(f'there is no phase {only!r}; this run has {names}')
-        selected = [p for p in phases if only in (None, p.name) and p.epochs]
-        if not selected:
-            raise ValueError('nothing to train: every selected phase has epochs=0')
-        return selected
 
     @property
     def model(self):
@@ -120,20 +117,26 @@ class IncubationLoop(EpochBasedTrainLoop):
         cfg = optim_wrapper_cfg(self.recipe, phase.optim_cfg(self._optim_cfg), phase.module)
         runner.optim_wrapper = runner.build_optim_wrapper(cfg)
         runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
-        runner.param_schedulers = self._schedulers()
+        schedulers = runner.build_param_scheduler(deepcopy(self._schedules[phase.name]))
+        runner.param_schedulers = as_read(self.recipe, schedulers)
         self._count()
         self.phase_name, self._entered = phase.name, True
         runner.message_hub.log_scalars.clear()  # else the last phase's losses leak into this one's averages
         runner.logger.info(f'phase {phase.name}: {phase.epochs} epochs, {self.model.block_forwards} block-forwards an '
                            f'image, {sum(p.numel() for p in self.model.parameters() if p.requires_grad):,} parameters')
 
-    def _schedulers(self) -> list:
-        cfgs = self._scheduler_cfg if self.phase.param_scheduler is None else self.phase.param_scheduler
+    def _schedule(self, phase: Phase) -> list[dict]:
+        """Configs of a phase's schedulers; checked here, before the first phase trains for days."""
+        cfgs = self._scheduler_cfg if phase.param_scheduler is None else phase.param_scheduler
         cfgs = scheduler_cfgs(self.recipe, cfgs if isinstance(cfgs, list) else [cfgs])
         for cfg in cfgs:
             epochs = cfg.get('by_epoch', True)
-            cfg.setdefault('end', self.phase.epochs if epochs else self.phase.epochs * len(self.dataloader))
-        return as_read(self.recipe, self.runner.build_param_scheduler(cfgs))
+            cfg.setdefault('end', phase.epochs if epochs else phase.epochs * len(self.dataloader))
+            if cfg['end'] <= cfg.get('begin', 0):
+                raise ValueError(f'phase {phase.name}: the {cfg["type"]} that begins at {cfg["begin"]} would end at '
+                                 f'{cfg["end"]} {"epochs" if epochs else "iterations"}; give the phase its own '
+                                 'param_scheduler, or more epochs')
+        return cfgs
 
     def _count(self) -> None:
         size = len(self.dataloader)
@@ -160,29 +163,35 @@ class IncubationLoop(EpochBasedTrainLoop):
                 self._load(model.meta, self.weights_dir / 'meta_last.safetensors')
             begin_module(model.target, model.meta, model.division, phase.module, self.start)
         elif phase.name == 'finetune':
-            skipped = set(range(len(model.division))) - {p.module for p in self.phases}
             if alone:  # on every rank, so that every rank refuses what does not fit
-                self._load(model.target, self._assemble())
-            elif skipped:  # 0 epochs of incubation: growth (or the random start) alone, a control
-                for module in skipped:
-                    begin_module(model.target, model.meta, model.division, module, self.start)
-            elif is_main_process():
-                self._assemble()
+                return self._load(model.target, self._assemble())
+            for module in set(range(len(model.division))) - {p.module for p in self.phases}:
+                # 0 epochs of incubation: the start alone, a control
+                begin_module(model.target, model.meta, model.division, module, self.start)
+            if is_main_process():  # the modules were trained in this model: it is assembled
+                write_tensors(self.weights_dir / 'assembled.safetensors', model.target.state_dict(), dict(
+                    kind='vit', arch=model.target.arch.to_dict(), division=list(model.division.depths)))
 
     def _assemble(self) -> Path:
-        """Join the modules' last weights into one file; returns its path."""
+        """Join the parts that other runs have made into one file; returns its path."""
         parts = [self.weights_dir / f'{name}_last.safetensors' for name in phase_names(len(self.model.division))[1:-1]]
+        for part in parts:
+            self._need(part)
         whole = self.weights_dir / 'assembled.safetensors'
         tensors, header = assemble(parts)
         if is_main_process():
             write_tensors(whole, tensors, header)
-        if self.only_phase:
-            barrier()  # the other ranks read it next
+        barrier()  # the other ranks read it next
         return whole
 
-    def _load(self, vit, path: Path) -> None:
+    def _need(self, path: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f'phase {self.phase.name} needs {path}; run the phases before it first '
                                   f'(--phase NAME, one of {phase_names(len(self.model.division))})')
-        report = load_strict(vit, read_vit(path)[0], source=str(path))
+
+    def _load(self, vit, path: Path) -> None:
+        self._need(path)
+        tensors, header = read_vit(path)
+        check_header(header, vit.arch, str(path))
+        report = load_strict(vit, tensors, source=str(path))
         self.runner.logger.info(f'{path}: {report["coverage"]}')

@@ -52,6 +52,21 @@ def read_phases(cfg: dict, modules: int) -> list[Phase]:
     return [Phase(name, **values) for name, values in merged.items()]
 
 
+def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
+    """The phases that a run goes through: all that have epochs, or the one called `only`.
+
+    Raises:
+        ValueError: there is no such phase, or nothing to train in it.
+    """
+    names = [p.name for p in phases]
+    if only is not None and only not in names:
+        raise ValueError(f'there is no phase {only!r}; this run has {names}')
+    selected = [p for p in phases if only in (None, p.name) and p.epochs]
+    if not selected:
+        raise ValueError(f'nothing to train: {only or "every phase"} has epochs=0')
+    return selected
+
+
 def _check_keys(place: str, given: dict, valid: list[str]) -> None:
     for key in given:
         if key not in valid:

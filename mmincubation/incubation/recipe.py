@@ -45,9 +45,15 @@ def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:
 
 
 def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
-    """The schedules as the recipe reads them: stepped per iteration where so configured, or always per epoch."""
+    """The schedules as the recipe reads them: stepped per iteration where so configured, or always per epoch.
+
+    Raises:
+        ValueError: `paper_code` with a schedule that counts iterations, which its code does not have.
+    """
     if recipe == 'clean':
         return deepcopy(cfgs)
+    if counting := [cfg['type'] for cfg in cfgs if not cfg.get('by_epoch', True)]:
+        raise ValueError(f"recipe='paper_code' moves the learning rate by epochs; give {counting} by_epoch=True")
     return [{key: value for key, value in cfg.items() if key != 'convert_to_iter_based'} for cfg in cfgs]
 
 

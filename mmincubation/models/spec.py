@@ -1,6 +1,7 @@
 """What a ViT is made of, and which part of it belongs to which module."""
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 
 HEAD_KEYS = ('norm', 'head')
 STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
@@ -57,7 +58,8 @@ class Arch:
         name = changes.pop('name', None)
         valid = [field.name for field in fields(cls)]
         if unknown := sorted(set(changes) - set(valid)):
-            raise ValueError(f'unknown arch fields {unknown}; valid: {valid}')
+            near = [get_close_matches(field, valid, 1) for field in unknown]
+            raise ValueError(f'unknown arch fields {unknown}; nearest: {sum(near, [])}; valid: {valid}')
         if name is None:
             return cls(**changes)
         if name not in ARCHS:
@@ -109,11 +111,6 @@ class Division:
     def depth(self) -> int:
         """Blocks of the whole model."""
         return sum(self.depths)
-
-    @property
-    def meta(self) -> 'Division':
-        """The meta model's division: one block per module."""
-        return Division((1, ) * len(self))
 
     def span(self, module: int) -> range:
         """Global block numbers of a module."""

@@ -28,7 +28,6 @@ val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(visualization=dict(type='mmincubation.ClsVisualizationHook'))
 custom_hooks = [
-    dict(type='mmincubation.SafeResumeHook'),
     dict(type='mmincubation.CostMeter'),
     dict(type='mmincubation.ResultHook'),
     dict(type='mmincubation.WeightsHook'),

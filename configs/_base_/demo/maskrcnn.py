@@ -91,9 +91,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=200, val_interval=200)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=200),
-    visualization=dict(type='DetVisualizationHook', draw=True, interval=8, score_thr=0.5))
+    checkpoint=dict(by_epoch=False, interval=150),
+    visualization=dict(type='DetVisualizationHook', draw=True, interval=6, score_thr=0.5))
 visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)

@@ -71,9 +71,9 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=260, val_interval=260)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=300),
-    visualization=dict(type='SegVisualizationHook', draw=True, interval=60))
+    checkpoint=dict(by_epoch=False, interval=260),
+    visualization=dict(type='SegVisualizationHook', draw=True, interval=40))
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], alpha=0.6)
 log_processor = dict(by_epoch=False)
