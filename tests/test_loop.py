@@ -189,3 +189,45 @@ def test_growth_alone_is_a_control(images, tmp_path):
     phases = {p['name']: p['metrics'] for p in result['phases']}
     assert phases['assembled'] == phases['meta']  # the grown model computes the meta model's function
     shutil.rmtree(tmp_path / 'a')
+
+
+def test_each_phase_has_its_own_optimiser_and_schedule(images, tmp_path):
+    cfg = incubation_config(images, tmp_path)
+    cfg.train_cfg.phases.finetune.update(
+        optim_wrapper=dict(optimizer=dict(lr=5e-3)), param_scheduler=[dict(type='ConstantLR', factor=1.0)])
+    cfg.train_cfg.phases.module_1 = dict(optim_wrapper=dict(optimizer=dict(lr=3e-3)))
+    runner, seen = Runner.from_cfg(cfg), {}
+
+    def look(runner, **_):
+        schedulers = [type(s).__name__ for s in runner.param_schedulers]
+        seen.setdefault(runner.model.phase, []).append(
+            (round(runner.optim_wrapper.optimizer.param_groups[0]['lr'], 6), schedulers))
+
+    runner._hooks[0].before_train_iter = look
+    runner.train()
+    assert {phase: values[0] for phase, values in seen.items()} == dict(
+        meta=(1e-2, ['CosineAnnealingLR']), module_0=(1e-2, ['CosineAnnealingLR']),
+        module_1=(3e-3, ['CosineAnnealingLR']), finetune=(5e-3, ['ConstantLR']))
+    assert seen['finetune'][-1][0] == 5e-3 and seen['module_1'][-1][0] < 3e-3
+
+
+def test_schedules_that_do_not_fit_are_refused_before_the_first_phase(images, tmp_path):
+    cfg = incubation_config(images, tmp_path)
+    cfg.train_cfg.phases.finetune.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, begin=60)]
+    with pytest.raises(ValueError, match='phase finetune: the CosineAnnealingLR that begins at 60 would end at 4'):
+        Runner.from_cfg(cfg).train()
+    assert not (tmp_path / 'weights').exists()
+    cfg = incubation_config(images, tmp_path, recipe='paper_code')
+    cfg.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
+    with pytest.raises(ValueError, match="paper_code.*by epochs.*by_epoch=True"):
+        Runner.from_cfg(cfg).train()
+
+
+def test_log_lines_name_the_phase_and_its_eta(images, tmp_path):
+    cfg = incubation_config(images, tmp_path, log_level='INFO')
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+    run(cfg)
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    for phase in ('meta', 'module_0', 'module_1', 'finetune'):
+        assert f'[{phase}, phase eta 0:00:0' in log and f'[{phase}] Epoch(val)' in log
+    assert '[assembled] Epoch(val)' in log and '[assembled, phase eta' not in log

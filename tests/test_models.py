@@ -22,14 +22,15 @@ def test_timm_loads_our_file_strictly_and_agrees(tmp_path):
 
 
 @pytest.mark.parametrize('arch', [
-    dict(qkv_bias=False, norm_eps=1e-5), dict(init_values=0.1), dict(patch_size=8, img_size=40), dict(mlp_ratio=2.)])
+    dict(qkv_bias=False, norm_eps=1e-5), dict(init_values=0.1), dict(patch_size=8, img_size=40), dict(mlp_ratio=2.),
+    dict(global_pool='avg')])
 def test_free_choices_agree_with_timm(arch):
     arch = Arch.parse(dict(dim=32, depth=2, heads=4, patch_size=4, img_size=16, num_classes=3) | arch)
     ours = VisionTransformer(arch).eval()
     theirs = timm.models.VisionTransformer(
         img_size=arch.img_size, patch_size=arch.patch_size, embed_dim=32, depth=2, num_heads=4, num_classes=3,
-        qkv_bias=arch.qkv_bias, init_values=arch.init_values, mlp_ratio=arch.mlp_ratio,
-        norm_layer=partial(torch.nn.LayerNorm, eps=arch.norm_eps)).eval()
+        qkv_bias=arch.qkv_bias, global_pool=arch.global_pool, fc_norm=False, init_values=arch.init_values,
+        mlp_ratio=arch.mlp_ratio, norm_layer=partial(torch.nn.LayerNorm, eps=arch.norm_eps)).eval()
     theirs.load_state_dict(ours.state_dict(), strict=True)
     images = torch.randn(2, 3, arch.img_size, arch.img_size)
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-6)

@@ -28,6 +28,8 @@ def e2e_config(root, work_dir, epochs: int = 2, drop_path_rate: float = 0., **ch
         model=dict(type='mmincubation.ViTClassifier', arch=ARCH, drop_path_rate=drop_path_rate),
         train_dataloader=loader, val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
         val_cfg=dict(), val_evaluator=dict(type='mmincubation.Accuracy'),
+        test_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        test_cfg=dict(), test_evaluator=dict(type='mmincubation.Accuracy'),
         train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epochs),
         optim_wrapper=dict(
             type='OptimWrapper', constructor='mmincubation.MergedOptimWrapperConstructor',

@@ -44,14 +44,14 @@ def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> Non
     _check(module.state_dict(), tensors, source)
 
 
-def check_header(header: dict, arch: Arch, source: str) -> None:
-    """Compare what tensor shapes do not show, as far as the file's header names it.
+def check_header(header: dict, arch: Arch, source: str, fields=('heads', 'norm_eps', 'global_pool')) -> None:
+    """Compare what tensor shapes do not show, as far as the file's header names it; a backbone has no pooling.
 
     Raises:
         CheckpointError: it differs; the wrong value would load without a sound and compute another function.
     """
     stored = header.get('arch') or {}
-    for field in ('heads', 'norm_eps'):
+    for field in fields:
         if field in stored and stored[field] != getattr(arch, field):
             raise CheckpointError(f'{source}: made with {field}={stored[field]}, the model has '
                                   f'{field}={getattr(arch, field)}; set it in arch')

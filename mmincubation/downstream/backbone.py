@@ -151,7 +151,7 @@ class ViTBackbone(BaseModule):
     def _load(self, path: str) -> dict:
         """Load the file on every rank and report what arrived."""
         tensors, header = read_vit(path)
-        check_header(header, self.arch, path)
+        check_header(header, self.arch, path, fields=('heads', 'norm_eps'))
         tensors, done = fit_pos_embed(tensors, self.arch.grid, bool(self.prefix), path)
         drop = ('norm', 'head') if self.prefix else ('norm', 'head', 'cls_token')
         report = load_strict(self, tensors, source=path, drop=drop, fresh=('tap_norms', ))

@@ -76,6 +76,8 @@ def train(args: Namespace) -> int:
 def test(args: Namespace) -> int:
     """Run tools/test.py's command; returns the exit code."""
     cfg = _prepare(args, 'test')
+    if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
+        raise ConfigError(f'{args.config} cannot be tested: it has no {", ".join(missing)}')
     if args.tta:
         _use_tta(cfg, args.config)
     if args.show_dir:

@@ -11,7 +11,9 @@ STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
 class Arch:
     """The shape of a plain ViT.
 
-    `init_values` is LayerScale's start (None: no LayerScale); `norm_eps` the epsilon of every LayerNorm.
+    `init_values` is LayerScale's start (None: no LayerScale); `norm_eps` the epsilon of every LayerNorm; `global_pool`
+    (timm's name, with its `fc_norm=False`) what the head reads: the class `token`, as the paper, or the `avg` of the
+    patches, which leaves more of the class in the patches for dense tasks.
     """
     dim: int
     depth: int
@@ -23,12 +25,15 @@ class Arch:
     qkv_bias: bool = True
     norm_eps: float = 1e-6
     init_values: float | None = None
+    global_pool: str = 'token'
 
     def __post_init__(self):
         if self.dim % self.heads:
             raise ValueError(f'dim={self.dim} is not divisible by heads={self.heads}')
         if self.img_size % self.patch_size:
             raise ValueError(f'img_size={self.img_size} is not a multiple of patch_size={self.patch_size}')
+        if self.global_pool not in ('token', 'avg'):
+            raise ValueError(f"global_pool={self.global_pool!r}: give 'token' or 'avg'")
         if self.depth < 1:
             raise ValueError(f'depth={self.depth}: a ViT needs at least one block')
 

@@ -68,8 +68,9 @@ class VisionTransformer(nn.Module):
         return tokens + self.pos_embed
 
     def classify(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, C) to logits (B, num_classes), read off the class token."""
-        return self.head(self.norm(tokens)[:, 0])
+        """Tokens (B, N, C) to logits (B, num_classes), read off the class token or the mean of the patches."""
+        tokens = self.norm(tokens)
+        return self.head(tokens[:, 0] if self.arch.global_pool == 'token' else tokens[:, 1:].mean(1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to logits (B, num_classes)."""

@@ -1,10 +1,12 @@
 """The demo's ViT, data and optimiser: 32 x 32 pictures of one digit on a dimmed photograph, ten classes, batch 64.
 
-Deep and narrow (24 blocks of width 64), the regime that the method is for. The leaf sets the learning rate.
+Deep and narrow (24 blocks of width 64), the regime that the method is for. The head reads the mean of the patches
+(the paper's reads the class token): so the patches know the class, which segmentation needs. The leaf sets the
+learning rate.
 """
 _base_ = '../runtime.py'
 default_scope = 'mmengine'
-arch = dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32, num_classes=10)
+arch = dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32, num_classes=10, global_pool='avg')
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

@@ -91,6 +91,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
+auto_scale_lr = dict(base_batch_size=8)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=150, val_interval=150)
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=150),

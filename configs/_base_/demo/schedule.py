@@ -1,4 +1,4 @@
-"""Schedule of the demo's detectors and segmentors: batch 8, warm-up, cosine; the task's file sets its length."""
+"""Schedule of the demo's detectors and segmentors: warm-up, cosine; the task's file sets its batch and length."""
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -10,4 +10,3 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=50),
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50),
 ]
-auto_scale_lr = dict(base_batch_size=8)
