@@ -60,16 +60,16 @@ class Step:
 
 
 STEPS = {step.name: step for step in [
-    Step('data', 10),
-    Step('vit_demo_incub', 190, ('data', )),
+    Step('data', 20),
+    Step('vit_demo_incub', 200, ('data', )),
     Step('vit_demo_e2e', 180, ('data', )),
-    Step('vit_demo_incub_random', 190, ('data', )),
-    Step('maskrcnn_vit_demo_incub', 120, ('vit_demo_incub', )),
-    Step('maskrcnn_vit_demo_e2e', 120, ('vit_demo_e2e', )),
-    Step('maskrcnn_vit_demo_scratch', 120, ('data', )),
-    Step('upernet_vit_demo_incub', 80, ('vit_demo_incub', )),
-    Step('upernet_vit_demo_e2e', 80, ('vit_demo_e2e', )),
-    Step('upernet_vit_demo_scratch', 80, ('data', )),
+    Step('vit_demo_incub_random', 200, ('data', )),
+    Step('maskrcnn_vit_demo_incub', 100, ('vit_demo_incub', )),
+    Step('maskrcnn_vit_demo_e2e', 100, ('vit_demo_e2e', )),
+    Step('maskrcnn_vit_demo_scratch', 100, ('data', )),
+    Step('upernet_vit_demo_incub', 135, ('vit_demo_incub', )),
+    Step('upernet_vit_demo_e2e', 135, ('vit_demo_e2e', )),
+    Step('upernet_vit_demo_scratch', 135, ('data', )),
 ]}
 
 

@@ -16,13 +16,13 @@ model = dict(
         cls_token=True,
         tap_norm=True),
     neck=dict(type='Feature2Pyramid', embed_dim=64, rescales=[2, 1, 0.5, 0.25], norm_cfg=norm_cfg),
-    decode_head=dict(  # nine of ten pixels are background: learn from the hardest 800 of an image's 9,216
+    decode_head=dict(  # nine of ten pixels are background: learn from the hardest 1,500 of an image's 9,216
         type='UPerHead', in_channels=[64] * 4, in_index=[0, 1, 2, 3], pool_scales=(1, 2, 3, 6), channels=64,
-        sampler=dict(type='OHEMPixelSampler', min_kept=800), dropout_ratio=0.1, num_classes=11, norm_cfg=norm_cfg, align_corners=False,
+        sampler=dict(type='OHEMPixelSampler', min_kept=1500), dropout_ratio=0.1, num_classes=11, norm_cfg=norm_cfg, align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss')),
     auxiliary_head=dict(
         type='FCNHead', in_channels=64, in_index=2, channels=64, num_convs=1, concat_input=False, dropout_ratio=0.1,
-        sampler=dict(type='OHEMPixelSampler', min_kept=800),
+        sampler=dict(type='OHEMPixelSampler', min_kept=1500),
         num_classes=11, norm_cfg=norm_cfg, align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)),
     train_cfg=dict(),
@@ -34,7 +34,7 @@ metainfo = dict(
     palette=[[60, 60, 60], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48], [145, 30, 180],
              [70, 240, 240], [240, 50, 230], [210, 245, 60], [250, 190, 212]])
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=8,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
@@ -72,10 +72,10 @@ val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
-auto_scale_lr = dict(base_batch_size=4)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=480, val_interval=480)
+auto_scale_lr = dict(base_batch_size=8)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=320, val_interval=320)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=480),
+    checkpoint=dict(by_epoch=False, interval=320),
     visualization=dict(type='SegVisualizationHook', draw=True, interval=40))
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], alpha=0.6)
 log_processor = dict(by_epoch=False)
