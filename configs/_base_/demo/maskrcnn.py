@@ -92,9 +92,9 @@ val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instan
 test_evaluator = val_evaluator
 
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=130, val_interval=130)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160, val_interval=160)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=130),
-    visualization=dict(type='DetVisualizationHook', draw=True, interval=5, score_thr=0.5))
+    checkpoint=dict(by_epoch=False, interval=160),
+    visualization=dict(type='DetVisualizationHook', draw=True, interval=5, score_thr=0.3))
 visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_processor = dict(by_epoch=False)
