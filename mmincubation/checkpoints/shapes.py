@@ -32,7 +32,8 @@ def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
         img_size=math.isqrt(tensors['pos_embed'].shape[1] - 1) * patch,
         num_classes=tensors['head.weight'].shape[0],
         mlp_ratio=tensors['blocks.0.mlp.fc1.weight'].shape[0] / dim,
-        qkv_bias='blocks.0.attn.qkv.bias' in tensors)
+        qkv_bias='blocks.0.attn.qkv.bias' in tensors,
+        global_pool='token')  # what the public code's head reads; timm's pooled ViTs with fc_norm have other keys
     known = [(name, a) for name, a in ARCHS.items() if (a.dim, a.qkv_bias) == (dim, fields['qkv_bias'])]
     if not known:
         return fields, f'heads and norm_eps are not in the files and no known ViT of width {dim} is alike: set them'
