@@ -4,9 +4,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mmincubation.models import Arch
+from mmincubation.models import Arch, VisionTransformer
 
 from .files import CheckpointError, sha256_of
+from .keymaps import read_vit
 
 SHOWN = 8
 
@@ -37,6 +38,17 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         path=str(source),
         sha256=sha256_of(source) if Path(source).is_file() else None,
         coverage=_coverage(own, new, dropped, kept))
+
+
+def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
+    """Load a ViT's file strictly into `vit`; returns `load_strict`'s report.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not match in names, shapes or header.
+    """
+    tensors, header = read_vit(path)
+    check_header(header, vit.arch, str(path))
+    return load_strict(vit, tensors, source=str(path))
 
 
 def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

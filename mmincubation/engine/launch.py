@@ -14,7 +14,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_tensors, read_vit
+from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
@@ -111,9 +111,7 @@ def load_for_test(model: torch.nn.Module, path: str) -> str:
     vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
     if vit is None:
         raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
-    tensors, header = read_vit(path)
-    check_header(header, vit.arch, path)
-    return load_strict(vit, tensors, source=path)['coverage']
+    return load_vit(vit, path)['coverage']
 
 
 def parse_options(words: list[str] | None) -> dict:

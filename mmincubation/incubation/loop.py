@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit, write_tensors
+from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
 from mmincubation.registry import LOOPS
 
 from .assemble import assemble
@@ -191,7 +191,5 @@ class IncubationLoop(EpochBasedTrainLoop):
 
     def _load(self, vit, path: Path) -> None:
         self._need(path)
-        tensors, header = read_vit(path)
-        check_header(header, vit.arch, str(path))
-        report = load_strict(vit, tensors, source=str(path))
+        report = load_vit(vit, path)
         self.runner.logger.info(f'{path}: {report["coverage"]}')
