@@ -10,8 +10,9 @@ def _child(name: str, *rooms: str) -> root.Registry:
 
 
 MODELS = _child('MODELS', 'models', 'incubation', 'downstream')
-DATASETS = _child('DATASETS', 'engine')
-METRICS = _child('METRICS', 'engine')
+DATASETS = _child('DATASETS', 'engine', 'datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
+METRICS = _child('METRICS', 'engine', 'downstream')
 HOOKS = _child('HOOKS', 'engine')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')
 LOOPS = _child('LOOPS', 'incubation')

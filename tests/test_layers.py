@@ -6,7 +6,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmincubation'
 ROOMS = ['registry', 'result', 'compat', 'models', 'checkpoints', 'incubation', 'engine', 'datasets', 'downstream',
-         'leaderboard', 'pipeline']
+         'check', 'leaderboard', 'pipeline']
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 

@@ -1,0 +1,1 @@
+"""Would this config run here? What tools/check.py answers without training."""

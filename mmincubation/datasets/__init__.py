@@ -1,0 +1,1 @@
+"""Data sets: classification data in the layouts people have, and the embedded demo data."""
