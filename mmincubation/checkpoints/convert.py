@@ -73,7 +73,7 @@ def _check_whole(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
     """The tensors are exactly those of a ViT of this shape."""
     try:
         expected = vit_shapes(shape)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f'{src}: its header or shapes make no ViT ({error})') from error
     found = dict(missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys())
     found['misshaped'] = {name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name]}
