@@ -9,7 +9,7 @@ from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 
 from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit
-from mmincubation.models.spec import Arch
+from mmincubation.models.spec import Arch, layer_of
 from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
 from mmincubation.registry import MODELS
 
@@ -138,6 +138,15 @@ class ViTBackbone(BaseModule):
         for part in (self.patch_embed, self.blocks, self.tap_norms):  # not self: timm would call our init_weights
             for module in part.modules():
                 init_weights_vit_timm(module)
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks; `layer_of` counts to one more."""
+        return self.arch.depth
+
+    def layer_of(self, name: str) -> int:
+        """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then the norms of all taps."""
+        return layer_of(name, self.arch.depth, rest=('tap_norms', ))
 
     def init_weights(self) -> None:
         """Load the file that `init_cfg` names; a second call changes nothing."""
