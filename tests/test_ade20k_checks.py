@@ -1,4 +1,4 @@
-"""Mistakes that a segmentation run would meet late are one line before it begins; that they are mistakes is shown too."""
+"""Mistakes that a segmentation run would meet late are one line before it begins; and they are mistakes."""
 from argparse import Namespace
 from pathlib import Path
 

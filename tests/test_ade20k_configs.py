@@ -1,16 +1,16 @@
 """The ADE20K configs: the recipe's values, mmseg's stock parts, names and headers; models are built without memory."""
 import ast
+import re
 from pathlib import Path
 
-import mmengine
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
 from mmincubation.models import Arch, Division
-from tests.synthetic_ade import shrink
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted((ROOT / 'configs/ade20k').glob('*.py'))
@@ -117,7 +117,7 @@ def test_vit_h_keeps_the_grid_of_its_file():
 
 
 def test_heads_are_mmsegs(stock):
-    """All that differs from the stock UperNet (R-50, Cityscapes): classes, widths, backbone with neck, crop, sliding."""
+    """Differences from the stock UperNet (R-50, Cityscapes): classes, widths, backbone with neck, crop, sliding."""
     found = differences(load('l').model.to_dict(), stock[0].model.to_dict())
     backbone = {k: v for k, v in found.items() if k.startswith('backbone.')}
     assert {k: v for k, v in found.items() if k not in backbone} == {
@@ -174,19 +174,37 @@ def expected_lr(base: float, iteration: int) -> float:
 
 
 @pytest.mark.parametrize('size', 'bl')
-def test_learning_rate(size):
-    """mmseg's own 80k schedule ends at 1e-4, above these rates; ours at 0 (the two rates of the three sizes)."""
-    cfg, parameter = load(size), nn.Parameter(torch.zeros(1))
-    base = cfg.optim_wrapper.optimizer.lr
-    optimizer = torch.optim.SGD([parameter], lr=base)
+def test_learning_rate_over_time(size):
+    """mmseg's own 80k schedule ends at 1e-4, above these rates; ours at 0, in every layer (b has a rate, l and h)."""
+    cfg = load(size)
+    bases = [cfg.optim_wrapper.optimizer.lr * scale for scale in (1, 0.95**33)]
+    optimizer = torch.optim.SGD([dict(params=[nn.Parameter(torch.zeros(1))], lr=base) for base in bases])
     schedulers = [PARAM_SCHEDULERS.build(dict(s, optimizer=optimizer)) for s in cfg.param_scheduler]
-    at = (0, 1, 750, 1498, 1499, 1500, 1501, 8000, 40000, 79998, 79999)
-    seen = {}
-    for iteration in range(80000):
+    at, seen = (0, 1, 750, 1498, 1499, 1500, 1501, 8000, 40000, 79998, 79999), {}
+    for iteration in range(cfg.train_cfg.max_iters):
         if iteration in at:
-            seen[iteration] = optimizer.param_groups[0]['lr']
+            seen[iteration] = [group['lr'] for group in optimizer.param_groups]
         optimizer._opt_called = True  # torch warns of a scheduler's step before the optimizer's
         for scheduler in schedulers:
             scheduler.step()
-    assert seen == pytest.approx({i: expected_lr(base, i) for i in at}, rel=1e-6, abs=0)
-    assert optimizer.param_groups[0]['lr'] == pytest.approx(0, abs=1e-12)
+    for i, base in enumerate(bases):
+        assert {k: v[i] for k, v in seen.items()} == pytest.approx({i: expected_lr(base, i) for i in at}, abs=1e-15)
+
+
+@pytest.mark.parametrize('size', 'blh')
+def test_learning_rate_and_decay_of_every_parameter(size):
+    """0.95 to the number of layers above, for stem and blocks; neck, heads and tap norms have the whole rate."""
+    cfg = load(size)
+    model, settings = build(cfg.model), cfg.optim_wrapper
+    settings.optimizer.fused = False  # which needs numbers
+    lr, decay, depth = settings.optimizer.lr, settings.optimizer.weight_decay, len(model.backbone.blocks)
+    names = {id(p): name for name, p in model.named_parameters()}
+    seen = {names[id(p)]: (group['lr'], group['weight_decay'])
+            for group in build_optim_wrapper(model, settings).optimizer.param_groups for p in group['params']}
+    assert seen.keys() == set(names.values())
+    for name, parameter in model.named_parameters():
+        block = re.match(r'backbone\.blocks\.(\d+)\.', name)
+        stem = name.startswith(('backbone.patch_embed', 'backbone.cls_token', 'backbone.pos_embed'))
+        above = depth - int(block[1]) if block else depth + 1 if stem else 0
+        plain = parameter.ndim == 1 or name in ('backbone.cls_token', 'backbone.pos_embed')
+        assert seen[name] == pytest.approx((lr * 0.95**above, 0 if plain else decay)), name

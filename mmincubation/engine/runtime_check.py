@@ -31,8 +31,8 @@ def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
     kinds = {place: norm['type'] for place, norm, _ in settings if norm}
     synced = [f'{place}.norm_cfg.type=BN' for place, kind in kinds.items() if kind == 'SyncBN']
     if synced and not alone and not gpu:
-        yield f'{synced[0].removesuffix(".type=BN")}: SyncBN needs GPUs, and the ranks of this run are on the CPU; add ' \
-              f'--cfg-options {" ".join(synced)}'
+        yield f'{synced[0].removesuffix(".type=BN")}: SyncBN needs GPUs, and the ranks of this run are on the CPU; ' \
+              f'add --cfg-options {" ".join(synced)}'
     if (cfg.get('train_dataloader') or {}).get('batch_size') != 1:
         return
     for place, _, pool_scales in settings:
