@@ -181,6 +181,16 @@ def _is_local(path) -> bool:
     return isinstance(path, str) and bool(path) and '://' not in path
 
 
+def hub_problem(path: str) -> str | None:
+    """What is wrong with the hf:// name of weights, None for right ones; nothing is downloaded."""
+    from mmincubation.checkpoints.hub import CheckpointError, HubFile
+    try:
+        HubFile.parse(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
 def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
     """Paths of the datasets and metrics that the mode uses; of a missing folder, only the folder."""
     kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
@@ -215,6 +225,8 @@ def _weight_problems(cfg: dict) -> Iterator[str]:
     for place, path in [*given, ('load_from', cfg.get('load_from'))]:
         if _is_local(path) and not Path(path).exists():
             yield f'{place}: {path} does not exist; {_weights_remedy(path)}'
+        if str(path).startswith('hf://') and (problem := hub_problem(path)):
+            yield f'{place}: {problem}'
 
 
 def _weights_remedy(path: str) -> str:
