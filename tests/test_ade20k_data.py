@@ -13,8 +13,10 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import set_random_seed
 from PIL import Image
 
+from mmincubation.checkpoints import CheckpointError, read_tensors, write_tensors
 from mmincubation.engine import launch
-from tests.synthetic_ade import SIZES, shrink, write_ade
+from mmincubation.models import Arch, VisionTransformer
+from tests.synthetic_ade import SIZES, TINY, shrink, write_ade
 from tests.test_tools import tool
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -224,3 +226,38 @@ def test_multi_scale_on_two_ranks_counts_each_image_once(trained):
     printed = float(re.search(r'aAcc: ([\d.]+)', done.stdout + done.stderr)[1])
     assert printed == pytest.approx(accuracy(alone), abs=0.006)
     assert abs(accuracy([*alone, alone[0]]) - accuracy(alone)) > 0.02  # a repeated image would show
+
+
+def shrunk_vit_h(root, weights, **changes) -> Config:
+    """The ViT-H config in small, from a file of a ViT with patch 14 on a grid of 16 x 16, as Deep Incubation's."""
+    cfg = shrink(Config.fromfile(ROOT / 'configs/ade20k/upernet_vit_h_incub.py'), root)
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
+    arch = Arch.parse(dict(name='vit_huge', **TINY) | changes)
+    write_tensors(weights, VisionTransformer(arch).state_dict(), dict(kind='vit', arch=arch.to_dict()))
+    return cfg
+
+
+def test_vit_h_goes_from_patch_14_to_16(root, tmp_path):
+    """The kernel is fitted, the position embedding kept as it is, and the run says so."""
+    cfg = shrunk_vit_h(root, tmp_path / 'vit.safetensors')
+    cfg.merge_from_dict(dict(train_cfg=dict(max_iters=1, val_interval=1), work_dir=str(tmp_path / 'work')))
+    cfg.dump(tmp_path / 'h.py')
+    assert launch.train(arguments(tmp_path / 'h.py')) == 0
+    coverage = mmengine.load(tmp_path / 'work/result.json')['weights']['coverage']
+    assert 'PI-resized from 14x14 to 16x16' in coverage and 'pos_embed: resized' not in coverage
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    file = read_tensors(tmp_path / 'vit.safetensors')[0]
+    assert model.backbone.pos_embed.equal(file['pos_embed'])
+    # PI-resize: an enlarged patch gives what the small one gave (an interpolated kernel is 29-32 % off).
+    small = torch.rand(1, 3, 14, 14)
+    large = torch.nn.functional.interpolate(small, 16, mode='bicubic', antialias=True)
+    old = torch.nn.functional.conv2d(small, file['patch_embed.proj.weight'])
+    new = torch.nn.functional.conv2d(large, model.backbone.patch_embed.proj.weight)
+    assert (new - old).norm() / old.norm() < 0.05
+
+
+def test_vit_h_refuses_a_file_with_qkv_bias(root, tmp_path):
+    cfg = shrunk_vit_h(root, tmp_path / 'vit.safetensors', qkv_bias=True)
+    with pytest.raises(CheckpointError, match='qkv'):
+        MODELS.build(cfg.model).init_weights()
