@@ -26,6 +26,7 @@ from mmincubation.result import check_experiment
 from .config_check import ConfigError, check_config, load_config
 from .cost import unwrap
 from .hooks import CheckpointGuard
+from .runtime_check import check_runtime
 
 
 def one_line_errors(tool):
@@ -149,6 +150,7 @@ def _prepare(args: Namespace, mode: str) -> Config:
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_config(cfg, mode)
     cfg.launcher = args.launcher
+    check_runtime(cfg, mode)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     if args.launcher != 'none':
         # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
