@@ -215,7 +215,7 @@ def test_order_depends_on_seed_and_epoch():
 
 
 def test_repeated_augmentation_through_workers(images):
-    data = loader(images, CROP, 'mmincubation.RepeatAugSampler', num_workers=2, persistent_workers=True)
+    data = loader(images, CROP, 'mmincubation.RepeatAugSampler', num_workers=2)
     first, second = epochs(data)
     assert len(first) == 24 and not torch.equal(first, second)
     again = epochs(loader(images, CROP, 'mmincubation.RepeatAugSampler', num_workers=0))

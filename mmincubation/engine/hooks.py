@@ -1,6 +1,7 @@
 """Small hooks: where random draws come from, and where trained weights go."""
 from pathlib import Path
 
+import torch
 from mmengine.dist import get_rank, master_only
 from mmengine.hooks import DistSamplerSeedHook, Hook
 from mmengine.runner import set_random_seed
@@ -27,6 +28,9 @@ class PhaseSeedHook(DistSamplerSeedHook):
             sampler.set_epoch(epoch)
         if hasattr(data, 'reseed'):
             data.reseed(runner.seed, epoch)
+        # A loader draws a number where its workers start, which persistent ones do in a process's first epoch only:
+        # from this process's generator, it would move the drop path of that epoch, and so of a resumed run.
+        runner.train_dataloader.generator = torch.Generator().manual_seed(epoch)
         set_random_seed((runner.seed + 1_000_003 * (epoch + 1) + 7919 * get_rank()) % 2**32)
 
 
