@@ -7,12 +7,14 @@ from mmengine.model import BaseModule
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit
-from mmincubation.models.spec import Arch
+from mmincubation.models.spec import Arch, layer_of
 from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
 from mmincubation.registry import MODELS
 
+from .precision import bfloat16
 from .windows import forward_block
 
 
@@ -96,6 +98,10 @@ class ViTBackbone(BaseModule):
     needs global attention; otherwise there is none, nor a row for it in `pos_embed`. `tap_norm` gives each map a fresh
     LayerNorm. `drop_path_rate` is the last block's stochastic depth; it rises linearly from 0 at the first.
 
+    `bf16` computes under bfloat16 autocast; weights, residual stream and maps stay float32 (mmdet gives the boxes it
+    pools the precision of the map). `with_cp` keeps only each block's input for the backward pass, which runs the block
+    again, with the same random draws, so for the same gradients.
+
     `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`: every tensor must match, only
     the classifier's norm and head and an unused class token are dropped. What arrived is logged and kept in
     `load_report`. Without `init_cfg` the weights are timm's random ones.
@@ -107,13 +113,13 @@ class ViTBackbone(BaseModule):
 
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
                  global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
-                 drop_path_rate: float = 0., init_cfg: dict | None = None):
+                 drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
         check_init_cfg(init_cfg)
         super().__init__(init_cfg)
         self.arch = arch = Arch.parse(arch)
         self.out_indices = check_taps(out_indices, arch.depth)
         self.windows = check_windows(window_size, global_blocks, arch, cls_token)
-        self.prefix = int(cls_token)
+        self.prefix, self.bf16, self.with_cp = int(cls_token), bf16, with_cp
         self.load_report: dict | None = None
         self._build(tap_norm, drop_path_rate)
         self._draw()
@@ -138,6 +144,15 @@ class ViTBackbone(BaseModule):
         for part in (self.patch_embed, self.blocks, self.tap_norms):  # not self: timm would call our init_weights
             for module in part.modules():
                 init_weights_vit_timm(module)
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks; `layer_of` counts to one more."""
+        return self.arch.depth
+
+    def layer_of(self, name: str) -> int:
+        """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then the norms of all taps."""
+        return layer_of(name, self.arch.depth, rest=('tap_norms', ))
 
     def init_weights(self) -> None:
         """Load the file that `init_cfg` names; a second call changes nothing."""
@@ -167,15 +182,22 @@ class ViTBackbone(BaseModule):
         return tokens + resize_pos_embed(self.pos_embed, grid, self.prefix), grid
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to one map (B, C, rows, columns) per tap.
+        """Images (B, 3, H, W) to one float32 map (B, C, rows, columns) per tap.
 
-        Under autocast the residual stream, and so each map, stays float32: adding the position embedding promotes it.
+        Under any autocast the residual stream stays float32: adding the position embedding promotes it.
         """
-        tokens, grid = self.stem(images)
-        taps = []
-        for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
-            tokens = forward_block(block, tokens, grid, window)
-            if i in self.out_indices:
-                tap = self.tap_norms[len(taps)](tokens[:, self.prefix:])
-                taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())
+        with bfloat16(self.bf16, images):
+            tokens, grid = self.stem(images)
+            taps = []
+            for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+                tokens = self._run(block, tokens, grid, window)
+                if i in self.out_indices:
+                    tap = self.tap_norms[len(taps)](tokens[:, self.prefix:]).float()
+                    taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())
         return tuple(taps)
+
+    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
+        """A block, with checkpointing where it saves something."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpoint(forward_block, block, tokens, grid, window, use_reentrant=False)
+        return forward_block(block, tokens, grid, window)

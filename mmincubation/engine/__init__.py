@@ -3,11 +3,11 @@ from .accuracy import Accuracy
 from .cost import CostMeter
 from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
 from .log import PhaseLogProcessor
-from .optim import AutocastOptimWrapper, MergedOptimWrapperConstructor
+from .optim import AutocastOptimWrapper, ViTOptimWrapperConstructor
 from .result_hook import ResultHook
 from .visualization import ClsVisualizationHook
 
 __all__ = [
-    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter',
-    'MergedOptimWrapperConstructor', 'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'WeightsHook'
+    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'PhaseLogProcessor',
+    'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]
