@@ -16,7 +16,7 @@ from mmincubation.engine import launch
 from mmincubation.models import Arch, VisionTransformer, ViTClassifier
 
 from . import toy
-from .weight_files import ARCH, equal, random_vit, stages_of, write_file
+from .weight_files import ARCH, FILES, arch_for, equal, random_vit, stages_of, write_file
 
 
 def init_cfg(path, **more):
@@ -182,6 +182,17 @@ def test_phases_and_tests_load_without_resizing(tmp_path):
     path, _ = write_file(tmp_path, 'timm.pth')
     with pytest.raises(CheckpointError, match='pos_embed 1x17x16 in the file, 1x37x16 in the model'):
         load_vit(VisionTransformer(changed(img_size=24)), path)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_classifier_is_tested_with_any_whole_file(tmp_path, name):
+    path, state = write_file(tmp_path, name)
+    model = ViTClassifier(arch_for(name))
+    if 'head.weight' not in state:
+        with pytest.raises(CheckpointError, match='2 missing: head.weight'):
+            launch.load_for_test(model, str(path))
+    else:
+        assert '100.0 %' in launch.load_for_test(model, str(path)) and equal(model.vit.state_dict(), state)
 
 
 # --- ViT-H

@@ -223,4 +223,5 @@ def test_tool_errors_are_one_line(tool, tmp_path):
         result = tool(*args)
         assert result.returncode == 2 and result.stdout == ''
         assert result.stderr.startswith('convert.py: error: ') and result.stderr.count('\n') == 1
+    assert "'heads': write it as FIELD=VALUE" in tool(src, tmp_path / 'a.safetensors', '--arch', 'heads').stderr
     assert os.listdir(tmp_path) == ['timm.pth']
