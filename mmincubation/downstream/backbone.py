@@ -1,6 +1,4 @@
 """The plain ViT as a backbone of mmdet and mmseg models: feature maps instead of logits."""
-import math
-
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
@@ -9,7 +7,8 @@ from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit
+from mmincubation.checkpoints import load_fitted
+from mmincubation.models.init_cfg import check_init_cfg
 from mmincubation.models.spec import Arch, layer_of
 from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
 from mmincubation.registry import MODELS
@@ -48,43 +47,6 @@ def check_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, 
     return [0 if i in global_blocks else window_size for i in range(arch.depth)]
 
 
-def check_init_cfg(init_cfg: dict | None) -> None:
-    """Weights come from a file, by path, or from timm's initialisation (None).
-
-    Raises:
-        ValueError: another way is asked for.
-    """
-    known = init_cfg is None or (isinstance(init_cfg, dict) and set(init_cfg) == {'type', 'checkpoint'}
-                                 and init_cfg['type'] == 'Pretrained' and bool(init_cfg['checkpoint']))
-    if not known:
-        raise ValueError(f"ViTBackbone: init_cfg={init_cfg}; give dict(type='Pretrained', checkpoint=PATH), "
-                         'or None for random weights')
-
-
-def fit_pos_embed(tensors: dict, side: int, cls_token: bool, source: str) -> tuple[dict, str]:
-    """The file's position embedding for a backbone of `side` x `side` patches, with or without the class token's row.
-
-    Returns the tensors with the new `pos_embed`, and what was done (empty: nothing).
-
-    Raises:
-        CheckpointError: the embedding's grid is not square.
-    """
-    if 'pos_embed' not in tensors:
-        return tensors, ''
-    pos_embed, prefix, done = tensors['pos_embed'], int('cls_token' in tensors), []
-    old = math.isqrt(max(pos_embed.shape[1] - prefix, 0))
-    if old**2 + prefix != pos_embed.shape[1] or not old:
-        raise CheckpointError(f'{source}: pos_embed has {pos_embed.shape[1]} rows, not a square grid and {prefix} '
-                              'class token; give a checkpoint trained on square images')
-    if prefix and not cls_token:
-        pos_embed, prefix = pos_embed[:, 1:], 0
-        done.append('its class token row dropped')
-    if old != side:
-        pos_embed = resize_pos_embed(pos_embed, (side, side), prefix)
-        done.append(f'resized from {old}x{old} to {side}x{side}')
-    return tensors | {'pos_embed': pos_embed}, f'pos_embed: {", ".join(done)}' if done else ''
-
-
 @MODELS.register_module()
 class ViTBackbone(BaseModule):
     """A plain ViT without norm and head: images (B, 3, H, W) to a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
@@ -102,9 +64,10 @@ class ViTBackbone(BaseModule):
     pools the precision of the map). `with_cp` keeps only each block's input for the backward pass, which runs the block
     again, with the same random draws, so for the same gradients.
 
-    `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`: every tensor must match, only
-    the classifier's norm and head and an unused class token are dropped. What arrived is logged and kept in
-    `load_report`. Without `init_cfg` the weights are timm's random ones.
+    `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, in any format of
+    docs/weights.md: every tensor must match, only the classifier's norm and head and an unused class token are dropped;
+    position embedding and patch kernel are resized. What arrived is logged and kept in `load_report`. Without
+    `init_cfg` the weights are timm's random ones.
 
     Raises:
         ValueError: arguments that do not fit together; the message says which.
@@ -114,8 +77,7 @@ class ViTBackbone(BaseModule):
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
                  global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
                  drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
-        check_init_cfg(init_cfg)
-        super().__init__(init_cfg)
+        super().__init__(check_init_cfg(init_cfg, 'ViTBackbone'))
         self.arch = arch = Arch.parse(arch)
         self.out_indices = check_taps(out_indices, arch.depth)
         self.windows = check_windows(window_size, global_blocks, arch, cls_token)
@@ -165,12 +127,9 @@ class ViTBackbone(BaseModule):
 
     def _load(self, path: str) -> dict:
         """Load the file on every rank and report what arrived."""
-        tensors, header = read_vit(path)
-        check_header(header, self.arch, path, fields=('heads', 'norm_eps'))
-        tensors, done = fit_pos_embed(tensors, self.arch.grid, bool(self.prefix), path)
-        drop = ('norm', 'head') if self.prefix else ('norm', 'head', 'cls_token')
-        report = load_strict(self, tensors, source=path, drop=drop, fresh=('tap_norms', ))
-        return report | {'coverage': '; '.join(filter(None, [report['coverage'], done]))}
+        drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
+        return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
+                           fields=('heads', 'norm_eps'))
 
     def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images (B, 3, H, W) to tokens (B, prefix + rows * columns, C) and their grid (rows, columns)."""

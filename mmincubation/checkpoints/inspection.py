@@ -1,0 +1,105 @@
+"""What a weight file is, without a model."""
+import re
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmincubation.models import Arch
+
+from .errors import CheckpointError
+from .formats import Weights, open_vit
+from .hashes import sha256_of
+from .hub import fetch, is_hub, local_file
+from .shapes import infer_arch
+
+UNSEEN = ('heads', 'norm_eps')  # fields without a trace in names or shapes
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """A ViT's file: the `format` its keys show, its `header` (ours, or empty), what it holds and what is guessed.
+
+    `arch` are the `Arch` fields that header or shapes show; `assumed` says in words what they do not show, what was
+    chosen or left out, and how the file was checked. `keys` and `parameters` count the ViT's tensors.
+    """
+    format: str
+    header: dict
+    sha256: str
+    arch: dict
+    assumed: list[str]
+    keys: int
+    parameters: int
+
+
+def inspect_weights(path: str | Path) -> WeightsInfo:
+    """Read a ViT's file in any format of docs/weights.md; `path` may be an hf:// name. Nothing is built.
+
+    Raises:
+        CheckpointError: as `open_vit`, or the file's name carries the start of a SHA-256 that is not the file's.
+    """
+    file = local_file(path)
+    weights = open_vit(path)
+    sha256 = sha256_of(file)
+    check_name(file, sha256)
+    arch, assumed = describe(weights, path)
+    if is_hub(path):
+        assumed = [*assumed, fetch(str(path))[1]]
+    return WeightsInfo(weights.format, weights.header, sha256, arch, assumed, len(weights.tensors),
+                       sum(tensor.numel() for tensor in weights.tensors.values()))
+
+
+def check_name(path: Path, sha256: str) -> None:
+    """Torch hub and OpenMMLab call files `name-<start of their SHA-256, 8 digits>.pth`; dates are not taken for one.
+
+    Raises:
+        CheckpointError: the start differs.
+    """
+    named = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.\w+$', path.name)
+    if named and not sha256.startswith(named[1]):
+        raise CheckpointError(f'{path}: named after a SHA-256 that begins with {named[1]}, but its own is {sha256}; '
+                              'the file is damaged or renamed: download it again')
+
+
+def describe(weights: Weights, source: str | Path, given: dict | None = None) -> tuple[dict, list[str]]:
+    """The `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
+
+    `given` are fields that the user says; those that leave no trace in a file without a header can be said alone.
+
+    Raises:
+        CheckpointError: a tensor that every ViT has is missing, or a given field is unknown or differs from the file.
+    """
+    given = given or {}
+    if weights.header.get('arch'):
+        shown, guessed, notes = dict(weights.header['arch']), {}, list(weights.header.get('assumed', []))
+    else:
+        shown, guessed, notes = _guess(weights, source)
+        notes = [] if set(UNSEEN) <= set(given) else notes
+    _check_given(given, shown, source)
+    if given:
+        notes.append(' '.join(f'{key}={value}' for key, value in given.items()) + ', as given by --arch')
+    return {**shown, **guessed, **given}, [*notes, *weights.notes]
+
+
+def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
+    """Fields that the shapes show, fields that are guessed from them, and what to say about these."""
+    try:
+        arch, note = infer_arch(weights.tensors)
+    except KeyError as error:
+        raise CheckpointError(f'{source}: no whole ViT, {error} is missing; download or write it again') from error
+    if weights.format == 'mmengine':  # a run of ours, whose config may have chosen otherwise
+        del arch['global_pool']
+        note += "; global_pool is in the run's config alone"
+    guessed = {key: arch.pop(key) for key in UNSEEN if key in arch}
+    if weights.format == 'hf' and guessed.pop('norm_eps', None):
+        note = f'heads={guessed["heads"]} as in the public ViT of this width; norm_eps is in its config.json alone'
+    return arch, guessed, [note]
+
+
+def _check_given(given: dict, shown: dict, source: str | Path) -> None:
+    valid = [field.name for field in fields(Arch)]
+    for key, value in given.items():
+        if key not in valid:
+            near = get_close_matches(key, valid, 1) or valid
+            raise CheckpointError(f'--arch {key}: no field of an architecture; nearest: {", ".join(near)}')
+        if key in shown and shown[key] != value:
+            raise CheckpointError(f'--arch {key}={value}: {source} has {key}={shown[key]}; leave it out')
