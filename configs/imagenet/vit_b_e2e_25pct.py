@@ -15,6 +15,6 @@ _base_ = [
 experiment = dict(task='classification', model='ViT-B-25pct', method='e2e')
 train_dataloader = dict(dataset=dict(fraction=0.25))
 model = dict(
-    type='mmincubation.ViTClassifier', arch='vit_base', drop_path_rate=0.1,
+    type='mmincubation.ViTClassifier', arch=dict(name='vit_base'), drop_path_rate=0.1,
     data_preprocessor={{_base_.data_preprocessor}})
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)

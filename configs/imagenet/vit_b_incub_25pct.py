@@ -16,5 +16,6 @@ _base_ = [
 experiment = dict(task='classification', model='ViT-B-25pct', method='incub')
 train_dataloader = dict(dataset=dict(fraction=0.25))
 model = dict(
-    type='mmincubation.IncubationModel', arch='vit_base', modules=4, data_preprocessor={{_base_.data_preprocessor}})
+    type='mmincubation.IncubationModel', arch=dict(name='vit_base'), modules=4,
+    data_preprocessor={{_base_.data_preprocessor}})
 train_cfg = dict(phases=dict(finetune=dict(drop_path_rate=0.1)))

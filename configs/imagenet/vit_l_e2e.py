@@ -14,6 +14,6 @@ _base_ = [
 ]
 experiment = dict(task='classification', model='ViT-L', method='e2e')
 model = dict(
-    type='mmincubation.ViTClassifier', arch='vit_large', drop_path_rate=0.4,
+    type='mmincubation.ViTClassifier', arch=dict(name='vit_large'), drop_path_rate=0.4,
     data_preprocessor={{_base_.data_preprocessor}})
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)

@@ -15,5 +15,6 @@ _base_ = [
 ]
 experiment = dict(task='classification', model='ViT-L', method='incub')
 model = dict(
-    type='mmincubation.IncubationModel', arch='vit_large', modules=4, data_preprocessor={{_base_.data_preprocessor}})
+    type='mmincubation.IncubationModel', arch=dict(name='vit_large'), modules=4,
+    data_preprocessor={{_base_.data_preprocessor}})
 train_cfg = dict(phases=dict(finetune=dict(drop_path_rate=0.5)))
