@@ -109,10 +109,10 @@ def load_for_test(model: torch.nn.Module, path: str) -> str:
     """
     model = unwrap(model)
     model = model.module if isinstance(model, BaseTTAModel) else model
-    content = read_tensors(path)[0]
-    if 'state_dict' in content:
-        return load_strict(model, content['state_dict'], source=path)['coverage']
+    state = read_tensors(path)[0].get('state_dict')
     vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
+    if state and (vit is None or model.state_dict().keys() & state.keys()):  # others' ViTs also come in a state_dict
+        return load_strict(model, state, source=path)['coverage']
     if vit is None:
         raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
     return load_vit(vit, path)['coverage']
