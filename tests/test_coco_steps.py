@@ -48,7 +48,7 @@ def shrink(name: str, data) -> Config:
     backbone, cfg.model.neck.in_channels = cfg.model.backbone, TINY['dim']
     backbone.arch, backbone.out_indices, backbone.global_blocks = dict(TINY), (3, ), (1, 3)
     backbone.init_cfg.checkpoint = str(data / 'vit.safetensors')
-    cfg.model.train_cfg.rcnn.sampler.num = 16
+    cfg.model.train_cfg.rcnn.sampler.num = cfg.model.test_cfg.rpn.max_per_img = 16
     cfg.model.test_cfg.rcnn.update(score_thr=0., max_per_img=5)  # an untrained head is sure of nothing
     for mode in ('train', 'val', 'test'):
         loader = cfg[f'{mode}_dataloader']
@@ -138,6 +138,7 @@ def test_strong_heads_learn_too(data):
     assert torch.isfinite(gradients(model, loader))
 
 
+@pytest.mark.parametrize('trained', ['maskrcnn_vit_b_e2e_3x'], indirect=True)
 def test_predictions_for_test_dev(trained, data):
     """As docs/coco.md says: a set without annotations; nothing is evaluated."""
     cfg, runner = trained
