@@ -1,10 +1,12 @@
 """A 1x and a 3x training, shrunk, on synthetic COCO data on the CPU: whole pipelines, training, test-dev files."""
 import json
+import math
 from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -127,6 +129,21 @@ def test_the_real_pipelines_give_images_of_the_recipe(name, data):
         assert len(set(short)) > 5 and long.max() <= 1024
     else:
         assert ((short == 800) | (long == 1333)).all() and long.max() <= 1333
+
+
+@pytest.mark.parametrize('name, fraction', [('schedule_1x', 0.863), ('schedule_3x', 0.519)])
+def test_mean_pixels_of_a_training_image(name, fraction):
+    """Which the cost estimates of docs/coco.md scale by: relative to 1024 x 1024, after padding to 32."""
+    steps = Config.fromfile(ROOT / f'configs/_base_/coco/{name}.py').train_dataloader.dataset.pipeline[2:-1]
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        transform, pixels = Compose([dict(step) for step in steps]), []
+    for i in range(240):
+        height, width = ((480, 640), (640, 480), (427, 640))[i % 3]
+        image = np.zeros((height, width, 3), np.uint8)
+        made = transform(dict(img=image, img_shape=(height, width), height=height, width=width))['img']
+        pixels.append(np.prod([math.ceil(side / 32) * 32 for side in made.shape[:2]]))
+    assert np.mean(pixels) / 1024**2 == pytest.approx(fraction, rel=0.06)
 
 
 def test_strong_heads_learn_too(data):
