@@ -1,10 +1,12 @@
 """A 1x and a 3x training, shrunk, on synthetic COCO data on the CPU: whole pipelines, training, test-dev files."""
 import json
+import math
 from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
@@ -48,7 +50,7 @@ def shrink(name: str, data) -> Config:
     backbone, cfg.model.neck.in_channels = cfg.model.backbone, TINY['dim']
     backbone.arch, backbone.out_indices, backbone.global_blocks = dict(TINY), (3, ), (1, 3)
     backbone.init_cfg.checkpoint = str(data / 'vit.safetensors')
-    cfg.model.train_cfg.rcnn.sampler.num = 16
+    cfg.model.train_cfg.rcnn.sampler.num = cfg.model.test_cfg.rpn.max_per_img = 16
     cfg.model.test_cfg.rcnn.update(score_thr=0., max_per_img=5)  # an untrained head is sure of nothing
     for mode in ('train', 'val', 'test'):
         loader = cfg[f'{mode}_dataloader']
@@ -129,6 +131,21 @@ def test_the_real_pipelines_give_images_of_the_recipe(name, data):
         assert ((short == 800) | (long == 1333)).all() and long.max() <= 1333
 
 
+@pytest.mark.parametrize('name, fraction', [('schedule_1x', 0.863), ('schedule_3x', 0.519)])
+def test_mean_pixels_of_a_training_image(name, fraction):
+    """Which the cost estimates of docs/coco.md scale by: relative to 1024 x 1024, after padding to 32."""
+    steps = Config.fromfile(ROOT / f'configs/_base_/coco/{name}.py').train_dataloader.dataset.pipeline[2:-1]
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        transform, pixels = Compose([dict(step) for step in steps]), []
+    for i in range(240):
+        height, width = ((480, 640), (640, 480), (427, 640))[i % 3]
+        image = np.zeros((height, width, 3), np.uint8)
+        made = transform(dict(img=image, img_shape=(height, width), height=height, width=width))['img']
+        pixels.append(np.prod([math.ceil(side / 32) * 32 for side in made.shape[:2]]))
+    assert np.mean(pixels) / 1024**2 == pytest.approx(fraction, rel=0.06)
+
+
 def test_strong_heads_learn_too(data):
     cfg = shrink('maskrcnn_vit_b_incub_strong_head', data)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -138,6 +155,7 @@ def test_strong_heads_learn_too(data):
     assert torch.isfinite(gradients(model, loader))
 
 
+@pytest.mark.parametrize('trained', ['maskrcnn_vit_b_e2e_3x'], indirect=True)
 def test_predictions_for_test_dev(trained, data):
     """As docs/coco.md says: a set without annotations; nothing is evaluated."""
     cfg, runner = trained

@@ -1,6 +1,7 @@
 """Which rate and decay each parameter gets, in classifiers, incubations, detectors and segmentors."""
 import logging
-from contextlib import contextmanager
+import re
+from pathlib import Path
 
 import pytest
 import timm
@@ -46,6 +47,7 @@ def scales(model, *args, **kwargs) -> dict[str, tuple[float, float]]:
 
 
 def rates(model, *args, **kwargs) -> dict[str, float]:
+    """Name -> rate, relative to the configured one."""
     return {name: rate for name, (rate, _) in scales(model, *args, **kwargs).items()}
 
 
@@ -110,21 +112,14 @@ def test_test_time_augmentation_keeps_the_layers():
     assert scales(TTA(inner), dict(layer_decay=0.5)) == expected
 
 
-@contextmanager
-def process_group(folder):
-    """One process that takes itself for a distributed run."""
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=0, world_size=1)
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 def test_distributed_wrapper_keeps_the_layers(tmp_path):
     inner = ViTClassifier(ARCH)
     expected = {f'module.{name}': pair for name, pair in scales(inner, dict(layer_decay=0.5)).items()}
-    with process_group(tmp_path):
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
         assert scales(nn.parallel.DistributedDataParallel(inner), dict(layer_decay=0.5)) == expected
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize('phase, expected', [
@@ -150,10 +145,12 @@ def test_layer_decay_needs_layers():
     assert scales(model, dict(layer_decay=1)) == {'0.weight': (1, 1), '0.bias': (1, 0)}
 
 
-def test_a_compiled_backbone_keeps_its_layers():
-    inner = ViTBackbone(ARCH, (3, ))
-    found = rates(torch.compile(inner), dict(layer_decay=0.5))
-    assert found == {f'_orig_mod.{name}': rate for name, rate in rates(inner, dict(layer_decay=0.5)).items()}
+def test_a_wrapper_that_passes_attributes_on_keeps_the_layers():
+    """As torch.compile's does: it seems to have the method itself."""
+    inner, wrapper = ViTBackbone(ARCH, (3, )), nn.Module()
+    wrapper.inner, wrapper.layer_of, wrapper.num_layers = inner, inner.layer_of, inner.num_layers
+    expected = {f'inner.{name}': rate for name, rate in rates(inner, dict(layer_decay=0.5)).items()}
+    assert rates(wrapper, dict(layer_decay=0.5)) == expected
 
 
 # --- decay, groups
@@ -271,6 +268,14 @@ def test_the_table_of_groups_is_logged_once(monkeypatch):
         'rest            1    0.001           0.1        1          48',
         'rest            1    0.001             0        3          35',
     ]
+
+
+def test_the_table_in_the_docs_is_what_its_code_gives():
+    text = (Path(__file__).parents[1] / 'docs/optimiser.md').read_text()
+    code = next(block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'import mmdet' in block)
+    scope = {}
+    exec(code, scope)
+    assert f'```text\n{group_table(scope["wrapper"].optimizer)}\n```' in text
 
 
 def test_a_group_over_several_layers_says_which():
