@@ -197,11 +197,14 @@ def test_missing_data(write, tmp_path):
                                            '`python tools/make_demo_data.py`, or change this key']
 
 
-@pytest.mark.parametrize('reader, root', [('ImageFolder', 'data/imagenet/train'), ('HFImages', 'data/cifar100/train')])
-def test_missing_classification_data_name_the_page_that_prepares_them(write, reader, root):
+@pytest.mark.parametrize('reader, root, remedy', [
+    ('ImageFolder', 'data/imagenet/train', 'prepare it as docs/imagenet.md says'),
+    ('HFImages', 'data/cifar100/train', """run `python -c "from datasets import load_dataset as l; """
+     """l('uoft-cs/cifar100').save_to_disk('data/cifar100')"`""")])
+def test_missing_classification_data_come_with_what_gets_them(write, reader, root, remedy):
     more = f"train_dataloader = dict(dataset=dict(type='mmincubation.{reader}', root='{root}'))"
-    assert problems(write(more)) == [f'train_dataloader.dataset.root: {root} does not exist; prepare it as '
-                                     'docs/imagenet.md says, or change this key']
+    assert problems(write(more)) == [
+        f'train_dataloader.dataset.root: {root} does not exist; {remedy}, or change this key']
 
 
 def test_missing_weights_name_the_config_that_makes_them(write):

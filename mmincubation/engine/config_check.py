@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DATA_REMEDIES = {
     'demo': 'run `python tools/make_demo_data.py`',
     'imagenet': 'prepare it as docs/imagenet.md says',
-    'cifar100': 'prepare it as docs/imagenet.md says',
+    'cifar100': '''run `python -c "from datasets import load_dataset as l; '''
+                '''l('uoft-cs/cifar100').save_to_disk('data/cifar100')"`''',
 }
 
 
