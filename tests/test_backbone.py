@@ -257,7 +257,6 @@ def without(tensors, key):
     (lambda t: without(t, 'pos_embed'), {}, 'pos_embed'),
     (lambda t: t | {'blocks.4.norm1.weight': torch.ones(16)}, {}, 'blocks.4.norm1.weight'),
     (lambda t: t | {'dist_token': torch.ones(1, 1, 16)}, {}, 'dist_token'),
-    (lambda t: t, dict(arch=TINY | dict(patch_size=8)), 'patch_embed.proj.weight'),
     (lambda t: t, dict(arch=TINY | dict(depth=3), out_indices=(2, )), 'blocks.3'),
     (lambda t: t, dict(arch=TINY | dict(qkv_bias=False)), 'qkv.bias'),
     (lambda t: t, dict(arch=TINY | dict(init_values=.1)), 'ls1.gamma'),

@@ -292,4 +292,5 @@ def test_infer_arch_names_heads_of_known_widths():
     assert (fields['heads'], fields['norm_eps'], fields['qkv_bias'], fields['img_size']) == (16, 1e-5, False, 224)
     assert 'from vit_huge' in note
     biased = huge | {'blocks.0.attn.qkv.bias': torch.empty(3840, device='meta')}
-    assert 'heads' not in infer_arch(biased)[0]  # timm's ViT-H is another one: nothing is assumed
+    fields, note = infer_arch(biased)  # timm's ViT-H is another one
+    assert (fields['heads'], fields['norm_eps'], fields['qkv_bias']) == (16, 1e-6, True) and "timm's ViT-H" in note

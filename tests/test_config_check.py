@@ -30,6 +30,10 @@ train_cfg = dict(type='mmincubation.IncubationLoop', phases=dict(
     meta=dict(epochs=1), module=dict(epochs=1, optim_wrapper=dict(optimizer=dict(lr=1.))), finetune=dict(epochs=1)))
 model = dict(type='mmincubation.IncubationModel', arch=arch, modules=2)
 '''
+OPTIM = '''
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3), constructor='mmincubation.ViTOptimWrapperConstructor',
+                     paramwise_cfg=dict(layer_decay=0.9, no_decay=['pos'], custom_keys=dict(head=dict(lr_mult=2.))))
+'''
 
 
 @pytest.fixture
@@ -59,6 +63,7 @@ def problems(path: str, options: dict | None = None, mode: str = 'train') -> lis
 def test_right_configs_pass(write):
     assert problems(write()) == []
     assert problems(write(INCUBATION)) == []
+    assert problems(write(OPTIM)) == []
     assert problems(write(), {'train_cfg.max_epochs': 3, 'load_from': None, 'resume': False}) == []
 
 
@@ -113,6 +118,15 @@ def test_broken_base_names_file_and_line(write, tmp_path):
     ("optim_wrapper['optimizer']['lrr'] = 1.", "optim_wrapper.optimizer.lrr: AdamW has no such key (nearest: 'lr')"),
     ("optim_wrapper['paramwise_cfg']['norm_decay'] = 1.", 'optim_wrapper.paramwise_cfg.norm_decay: '
      "optim_wrapper.paramwise_cfg has no such key (nearest: 'norm_decay_mult')"),
+    (OPTIM + "optim_wrapper['paramwise_cfg'] = dict(layer_decy=0.9)", 'optim_wrapper.paramwise_cfg.layer_decy: '
+     "ViTOptimWrapperConstructor has no such key (nearest: 'layer_decay')"),
+    (OPTIM + "optim_wrapper['paramwise_cfg'] = dict(custom_keys=dict(head=dict(lr_mul=2.)))",
+     "optim_wrapper.paramwise_cfg.custom_keys['head'].lr_mul: a custom key has no such key (nearest: 'lr_mult')"),
+    ("optim_wrapper['constructor'] = 'mmincubation.ViTOptimConstructor'", 'optim_wrapper.constructor: '
+     "'mmincubation.ViTOptimConstructor' is not registered (nearest: 'mmincubation.ViTOptimWrapperConstructor')"),
+    (INCUBATION + OPTIM + "train_cfg['phases']['finetune']['optim_wrapper'] = dict(paramwise_cfg=dict(layer_decay=2))",
+     'train_cfg.phases.finetune.optim_wrapper.paramwise_cfg.layer_decay=2: give a number above 0 and at most 1 (1: one '
+     'rate for all layers)'),
     ("param_scheduler[0]['begn'] = 1", "param_scheduler.0.begn: LinearLR has no such key (nearest: 'begin')"),
     ("default_hooks['checkpoint']['intervall'] = 1", 'default_hooks.checkpoint.intervall: CheckpointHook has no such '
      "key (nearest: 'interval')"),

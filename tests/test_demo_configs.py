@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmincubation.models import Division
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+LEAVES = sorted((ROOT / 'configs/demo').glob('*.py'))
 BACKBONES = [p for p in LEAVES if p.stem.startswith(('maskrcnn_', 'upernet_'))]
 CLASSIFIERS = [p for p in LEAVES if p.stem.startswith('vit_demo_')]
 

@@ -70,6 +70,17 @@ def test_division():
         division.span(-1)
 
 
+def test_layers():
+    model = VisionTransformer(dict(dim=16, depth=2, heads=2, patch_size=4, img_size=8, num_classes=3))
+    layers = {name: model.layer_of(name) for name, _ in model.named_parameters()}
+    assert {layers[n] for n in ('cls_token', 'pos_embed', 'patch_embed.proj.weight', 'patch_embed.proj.bias')} == {0}
+    assert {layers[n] for n in layers if n.startswith('blocks.1.')} == {2} and model.num_layers == 2
+    assert {layers[n] for n in ('norm.weight', 'norm.bias', 'head.weight', 'head.bias')} == {3}
+    for name in ('blocks.2.norm1.weight', 'tap_norms.0.weight', 'blocks', 'neck.weight'):
+        with pytest.raises(KeyError, match=f"'{name}' is not a parameter of a ViT of 2 blocks"):
+            model.layer_of(name)
+
+
 def test_classifier_normalises_and_scores():
     model = ViTClassifier(dict(dim=16, depth=1, heads=2, patch_size=4, img_size=8, num_classes=3)).eval()
     data = dict(inputs=torch.full((2, 3, 8, 8), 124, dtype=torch.uint8), labels=torch.tensor([2, 0]))

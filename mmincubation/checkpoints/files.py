@@ -1,8 +1,9 @@
 """Reading and writing weight files; nothing in a file is ever executed."""
-import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -10,29 +11,31 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .errors import CheckpointError
+from .hub import local_file
+
 HEADER_KEY = 'mmincubation'
 TORCH_SUFFIXES = ('.pth', '.pt', '.bin')
 
 
-class CheckpointError(ValueError):
-    """A weight file cannot be used; the message names the file and the remedy."""
-
-
 def read_tensors(path: str | Path) -> tuple[dict, dict]:
-    """Content and header of a weight file, on the CPU.
+    """Content and header of a weight file, on the CPU; `path` may be an hf:// name.
 
     The content of `.safetensors` is a flat dict of tensors; that of `.pth`, `.pt` and `.bin` is the dict that was
-    saved, as it is. The header is what `write_tensors` was given, empty for files of other programs.
+    saved, without our header. The header is what `write_tensors` or `write_torch` was given, empty for files of other
+    programs.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a weight file, or a pickle that holds more than data.
     """
-    path = Path(path)
+    path = local_file(path)
     _check_file(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
-        return _read_torch(path), {}
+        content = _read_torch(path)
+        header = content.pop(HEADER_KEY, {})
+        return content, header if isinstance(header, dict) else {}
     raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
 
 
@@ -44,46 +47,39 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
     Raises:
         CheckpointError: the file cannot be written, for example because the disk is full.
     """
-    path = Path(path)
+    with _replacing(Path(path)) as tmp:
+        save_file(_storable(tensors), tmp, {'format': 'pt', HEADER_KEY: json.dumps(header, sort_keys=True)})
+        with open(tmp, 'r+b') as file:
+            _sort_header(file)
+
+
+def write_torch(path: str | Path, content: dict, header: dict) -> None:
+    """Write `content` by `torch.save`, with our header beside it, atomically; for programs that read nothing else.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    with _replacing(Path(path)) as tmp, open(tmp, 'wb') as file:  # given a name, torch.save would store it
+        torch.save({**content, HEADER_KEY: header}, file)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place once it is written, or goes if anything fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
         tmp.touch()
         mode = tmp.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
-        save_file(_storable(tensors), tmp, {'format': 'pt', HEADER_KEY: json.dumps(header, sort_keys=True)})
+        yield tmp
         tmp.chmod(mode)
         with open(tmp, 'r+b') as file:
-            _sort_header(file)
             os.fsync(file.fileno())
         os.replace(tmp, path)
     except SafetensorError as error:
         raise CheckpointError(f'{path}: cannot be written ({error}); check space and permissions') from error
     finally:
         tmp.unlink(missing_ok=True)
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with open(path, 'rb') as file:
-        return _hash_chunks(iter(lambda: file.read(1 << 20), b''))
-
-
-def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values of tensors, in hex; the file format does not matter."""
-    return _hash_chunks(chunk for name in sorted(tensors) for chunk in _chunks(name, tensors[name]))
-
-
-def _hash_chunks(chunks) -> str:
-    total = hashlib.sha256()
-    for chunk in chunks:
-        total.update(chunk)
-    return total.hexdigest()
-
-
-def _chunks(name: str, tensor: Tensor):
-    tensor = tensor.detach().cpu().contiguous()
-    yield f'{name}\n{tensor.dtype}\n{tuple(tensor.shape)}\n'.encode()
-    yield memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

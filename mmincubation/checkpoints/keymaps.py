@@ -1,70 +1,100 @@
-"""Key names of the files that hold a ViT, mapped to timm's names."""
-from pathlib import Path
+"""Names of a ViT's tensors in other programs: one table, read in both directions."""
+import re
 
-from torch import Tensor
+from torch import Tensor, cat
 
-from .files import CheckpointError, read_tensors
+from .errors import CheckpointError
+
+# timm's name: mmpretrain's (VisionTransformer in an ImageClassifier), transformers' (ViTForImageClassification; None:
+# it has no such tensor). `#` is a block's number, `.weight` and `.bias` follow; q, k and v are the parts of timm's qkv.
+NAMES = {
+    'cls_token': ('backbone.cls_token', 'vit.embeddings.cls_token'),
+    'pos_embed': ('backbone.pos_embed', 'vit.embeddings.position_embeddings'),
+    'patch_embed.proj': ('backbone.patch_embed.projection', 'vit.embeddings.patch_embeddings.projection'),
+    'blocks.#.norm1': ('backbone.layers.#.ln1', 'vit.encoder.layer.#.layernorm_before'),
+    'blocks.#.attn.q': (None, 'vit.encoder.layer.#.attention.attention.query'),
+    'blocks.#.attn.k': (None, 'vit.encoder.layer.#.attention.attention.key'),
+    'blocks.#.attn.v': (None, 'vit.encoder.layer.#.attention.attention.value'),
+    'blocks.#.attn.qkv': ('backbone.layers.#.attn.qkv', None),
+    'blocks.#.attn.proj': ('backbone.layers.#.attn.proj', 'vit.encoder.layer.#.attention.output.dense'),
+    'blocks.#.ls1.gamma': ('backbone.layers.#.attn.gamma1.weight', None),
+    'blocks.#.norm2': ('backbone.layers.#.ln2', 'vit.encoder.layer.#.layernorm_after'),
+    'blocks.#.mlp.fc1': ('backbone.layers.#.ffn.layers.0.0', 'vit.encoder.layer.#.intermediate.dense'),
+    'blocks.#.mlp.fc2': ('backbone.layers.#.ffn.layers.1', 'vit.encoder.layer.#.output.dense'),
+    'blocks.#.ls2.gamma': ('backbone.layers.#.ffn.gamma2.weight', None),
+    'norm': ('backbone.ln1', 'vit.layernorm'),
+    'head': ('head.layers.head', 'classifier'),
+}
+COLUMNS = dict(mmpretrain=0, hf=1)
+ALIASES = {'head.fc': 'head'}  # mmpretrain's LinearClsHead, read only
+NUMBER = re.compile(r'\.(\d+)\.')
 
 
-def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """A whole ViT's tensors under timm's names, and the file's header (empty for files of other programs).
-
-    Reads our files, mmengine checkpoints of our classifiers, DeiT, MAE, timm, and the public Deep Incubation code's.
+def to_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
+    """Tensors named as in `program` (a key of `COLUMNS`) under timm's names; unknown names stay as they are.
 
     Raises:
-        CheckpointError: the file cannot be read, holds a single module, or is in no known format.
+        CheckpointError: a block has some of query, key and value, not all.
     """
-    content, header = read_tensors(path)
-    if header.get('kind') == 'part':
-        raise CheckpointError(f'{path}: holds module {header.get("module")} alone; join the parts by tools/assemble.py')
-    phase = (content.get('incubation') or {}).get('phase', 'finetune')
-    if phase != 'finetune':
-        raise CheckpointError(f'{path}: an incubation in its phase {phase}, the target is not assembled yet; give '
-                              'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
-    tensors = to_timm(content)
-    if tensors is None:
-        raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {_first_keys(content)}')
-    return tensors, header
+    column = COLUMNS[program]
+    names = {row[column]: ours for ours, row in NAMES.items() if row[column]} | (ALIASES if column == 0 else {})
+    return _fuse_qkv({_renamed(key, names): value for key, value in tensors.items()})
 
 
-def to_timm(content: dict) -> dict[str, Tensor] | None:
-    """The ViT in a checkpoint's content under timm's names; None if the format is unknown."""
-    for convert in (from_mmengine, from_stages, from_model, from_bare):
-        tensors = convert(content)
-        if tensors and 'patch_embed.proj.weight' in tensors and any(key.startswith('blocks.0.') for key in tensors):
-            return tensors
-    return None
+def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
+    """Inverse of `to_timm`.
+
+    Raises:
+        CheckpointError: `program` has no place for a tensor.
+    """
+    names = {ours: row[COLUMNS[program]] for ours, row in NAMES.items() if row[COLUMNS[program]]}
+    if 'blocks.#.attn.q' in names:
+        tensors = _split_qkv(tensors)
+    renamed = {key: _renamed(key, names) for key in tensors}
+    if homeless := [key for key, name in renamed.items() if key == name]:
+        raise CheckpointError(f'{program} has no name for {homeless[0]} ({len(homeless)} such tensors); use timm names')
+    return {renamed[key]: value for key, value in tensors.items()}
 
 
-def from_mmengine(content: dict) -> dict[str, Tensor]:
-    """A Runner's checkpoint of our classifier (`vit.`) or of our incubation model (`target.`)."""
-    state = strip_prefix(named_tensors(content.get('state_dict')), 'module.')
-    return _below(state, 'vit.') or _below(state, 'target.')
+def _renamed(key: str, names: dict[str, str]) -> str:
+    """`key` by `names`, whose entries are whole keys or keys without their last part; the first number is `#`."""
+    number = NUMBER.search(key)
+    pattern = NUMBER.sub('.#.', key, count=1)
+    owner, _, last = pattern.rpartition('.')
+    if pattern not in names and owner not in names:
+        return key
+    name = names[pattern] if pattern in names else f'{names[owner]}.{last}'
+    return name.replace('#', number[1]) if number else name
 
 
-def from_stages(content: dict) -> dict[str, Tensor]:
-    """The public code's `model_stages`: one dict per module, with local block numbers."""
-    stages = content.get('model_stages')
-    tensors, start = {}, 0
-    for stage in map(named_tensors, stages if isinstance(stages, list) else []):
-        tensors.update(global_names(stage, start))
-        start += stage_depth(stage)
-    return tensors
+def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    out = {}
+    for key, value in tensors.items():
+        fused = '.attn.qkv.' in key
+        parts = zip('qkv', value.chunk(3), strict=True) if fused else [('', value)]
+        out.update({key.replace('.attn.qkv.', f'.attn.{part}.'): tensor for part, tensor in parts})
+    return out
 
 
-def from_model(content: dict) -> dict[str, Tensor]:
-    """`model` of DeiT, MAE and the public code, which repeats every tensor as `stages.k.*`."""
-    return from_bare(content.get('model'))
-
-
-def from_bare(content: dict | None) -> dict[str, Tensor]:
-    """A bare state dict."""
-    tensors = strip_prefix(named_tensors(content), 'module.')
-    return {key: value for key, value in tensors.items() if not key.startswith('stages.')}
+def _fuse_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    out = {}
+    for key, value in tensors.items():
+        match = re.fullmatch(r'(.+\.attn\.)[qkv](\.\w+)', key)
+        parts = [f'{match[1]}{part}{match[2]}' for part in 'qkv'] if match else []
+        if missing := [part for part in parts if part not in tensors]:
+            raise CheckpointError(f'{key} is there without {", ".join(missing)}; the file is incomplete')
+        if not match:
+            out[key] = value
+        elif key == parts[0]:
+            out[f'{match[1]}qkv{match[2]}'] = cat([tensors[part] for part in parts])
+    return out
 
 
 def global_names(stage: dict, start: int) -> dict:
-    """A stage with local block numbers, renamed so that its first block is block `start` of the model."""
+    """A stage with local block numbers, renamed so that its first block is block `start` of the model.
+
+    A negative `start` goes the other way.
+    """
     return {_shift(key, start): value for key, value in stage.items()}
 
 
@@ -78,16 +108,17 @@ def strip_prefix(tensors: dict, prefix: str) -> dict:
     return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
+def below(tensors: dict, prefix: str) -> dict:
+    """The entries whose keys begin with `prefix`, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
 def named_tensors(value) -> dict[str, Tensor]:
     """`value` if it is a dict of named tensors, else nothing."""
     if not isinstance(value, dict):
         return {}
     named = all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
     return value if named else {}
-
-
-def _below(tensors: dict, prefix: str) -> dict:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def _block(key: str) -> int:
@@ -98,8 +129,3 @@ def _block(key: str) -> int:
 def _shift(key: str, start: int) -> str:
     block = _block(key)
     return key if block < 0 else key.replace(f'blocks.{block}.', f'blocks.{start + block}.', 1)
-
-
-def _first_keys(content: dict, count: int = 8) -> str:
-    nested = next((v for k in ('state_dict', 'model') if isinstance(v := content.get(k), dict)), content)
-    return ', '.join(str(key) for key in list(nested)[:count])

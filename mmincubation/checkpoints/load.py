@@ -6,8 +6,11 @@ from torch import Tensor, nn
 
 from mmincubation.models import Arch, VisionTransformer
 
-from .files import CheckpointError, sha256_of
-from .keymaps import read_vit
+from .errors import CheckpointError
+from .formats import Weights, open_vit
+from .hashes import sha256_of
+from .hub import fetch, is_hub, local_file
+from .shapes import public_arch
 
 SHOWN = 8
 
@@ -34,21 +37,23 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
     _check({name: value for name, value in own.items() if name not in set(kept)}, new, source)
     module.load_state_dict({**own, **new})
+    file = local_file(source)
     return dict(
         path=str(source),
-        sha256=sha256_of(source) if Path(source).is_file() else None,
-        coverage=_coverage(own, new, dropped, kept))
+        sha256=sha256_of(file) if file.is_file() else None,
+        coverage='; '.join([_coverage(own, new, dropped, kept), *([fetch(source)[1]] if is_hub(source) else [])]))
 
 
 def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
     """Load a ViT's file strictly into `vit`; returns `load_strict`'s report.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not match in names, shapes or header.
+        CheckpointError: the file cannot be read, or does not match in names, shapes, header, or what is known of it.
     """
-    tensors, header = read_vit(path)
-    check_header(header, vit.arch, str(path))
-    return load_strict(vit, tensors, source=str(path))
+    weights = open_vit(path)
+    check_known(weights, vit.arch, str(path))
+    report = load_strict(vit, weights.tensors, source=str(path))
+    return report | {'coverage': '; '.join([report['coverage'], *weights.notes])}
 
 
 def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
@@ -69,6 +74,28 @@ def check_header(header: dict, arch: Arch, source: str, fields=('heads', 'norm_e
                                   f'{field}={getattr(arch, field)}; set it in arch')
 
 
+def check_known(weights: Weights, arch: Arch, source: str, fields=('heads', 'norm_eps', 'global_pool')) -> None:
+    """`check_header`; where there is no header, compare heads and epsilon with those of the public ViT that it must be.
+
+    Runs of our own may be of any shape, and transformers' epsilon differs from conversion to conversion.
+
+    Raises:
+        CheckpointError: it differs.
+    """
+    check_header(weights.header, arch, source, fields)
+    known = public_arch(weights.tensors)
+    if weights.header.get('arch') or known is None or weights.format == 'mmengine':
+        return
+    name, public = known
+    for field in ('heads', 'norm_eps') if weights.format != 'hf' else ('heads', ):
+        value, ours = getattr(public, field), getattr(arch, field)
+        if (arch.dim, arch.qkv_bias) == (public.dim, public.qkv_bias) and value != ours:
+            raise CheckpointError(
+                f'{source}: the file does not say {field}, by width and qkv bias it is {name} with {field}={value}, '
+                f'the model has {field}={ours}; set {field}={value} in arch, or if the file is another ViT give it a '
+                f'header: tools/convert.py SRC DST --arch {field}={ours}')
+
+
 def _named(name: str, prefixes) -> bool:
     return any(name == prefix or name.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
@@ -87,9 +114,15 @@ def _check(own: dict, new: dict, source: str) -> None:
 def _hints(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
     hints = (
         (missing, '.qkv.bias ', 'the file has no qkv bias, build the model with qkv_bias=False'),
-        (unexpected, '.qkv.bias ', 'the file has a qkv bias, build the model with qkv_bias=True'),
+        (unexpected, '.qkv.bias ', 'the file has a qkv bias, build the model with qkv_bias=True (and the norm_eps '
+         'that belongs to it)'),
+        (unexpected, '.ls1.gamma ', 'the file has LayerScale, set init_values=1e-5 in arch'),
+        (missing, '.ls1.gamma ', 'the file has no LayerScale, leave init_values out of arch'),
+        (unexpected, 'fc_norm.', "its head reads the mean of the patches through fc_norm, which this ViT has not; "
+         "name 'head' and 'norm' as fresh"),
         (shapes, 'pos_embed ', 'another number of patches, build the model with the img_size of the file'),
-        (shapes, 'head.', "another number of classes, set num_classes or name 'head' in drop and fresh"),
+        (shapes, 'head.', "another number of classes, set num_classes or name 'head' as fresh"),
+        (missing, 'head.', "the file has no head, name 'head' as fresh"),
     )
     return ''.join(f' Hint: {hint}.' for names, part, hint in hints if any(part in name for name in names))
 

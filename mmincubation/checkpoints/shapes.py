@@ -7,19 +7,35 @@ from torch import Size, Tensor
 
 from mmincubation.models import ARCHS, Arch, VisionTransformer
 
+# Public ViTs whose heads and epsilon are known though their files do not show them, by width and qkv bias.
+PUBLIC = {
+    'DeiT-Ti': Arch(dim=192, depth=12, heads=3),
+    'DeiT-S': Arch(dim=384, depth=12, heads=6),
+    **ARCHS,
+    "timm's ViT-H": Arch(dim=1280, depth=32, heads=16, patch_size=14),
+}
+
 
 def vit_shapes(arch: Mapping) -> dict[str, Size]:
-    """Names and shapes of all tensors of a ViT; heads and epsilon, which shape none, may be left out of `arch`."""
+    """Names and shapes of all tensors of a ViT (without a head if it has 0 classes); heads and epsilon, which shape
+    none, may be left out of `arch`."""
     with torch.device('meta'):
-        state = VisionTransformer(Arch.parse({'heads': 1, **arch})).state_dict()
-    return {name: value.shape for name, value in state.items()}
+        vit = VisionTransformer(Arch.parse({'heads': 1, **arch, 'num_classes': arch['num_classes'] or 1}))
+    return {name: value.shape for name, value in vit.state_dict().items()
+            if arch['num_classes'] or not name.startswith('head.')}
+
+
+def public_arch(tensors: Mapping[str, Tensor]) -> tuple[str, Arch] | None:
+    """Name and architecture of the public ViT with the width and the qkv bias of `tensors`, None if there is none."""
+    seen = tensors['patch_embed.proj.weight'].shape[0], 'blocks.0.attn.qkv.bias' in tensors
+    return next(((name, arch) for name, arch in PUBLIC.items() if (arch.dim, arch.qkv_bias) == seen), None)
 
 
 def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
     """The `Arch` fields that a whole ViT's tensors (timm's names) show, and one line on what they do not show.
 
-    `heads` and `norm_eps` leave no trace in the shapes: they are taken from the architecture of `ARCHS` with the same
-    width and qkv bias, and left out of the fields if there is none.
+    `heads` and `norm_eps` leave no trace in the shapes: they are taken from the public ViT with the same width and
+    qkv bias, and left out of the fields if there is none. A file without a head has `num_classes` 0.
 
     Raises:
         KeyError: a tensor that every ViT has is missing.
@@ -30,13 +46,14 @@ def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
         depth=len({key.split('.')[1] for key in tensors if key.startswith('blocks.')}),
         patch_size=patch,
         img_size=math.isqrt(tensors['pos_embed'].shape[1] - 1) * patch,
-        num_classes=tensors['head.weight'].shape[0],
+        num_classes=tensors['head.weight'].shape[0] if 'head.weight' in tensors else 0,
         mlp_ratio=tensors['blocks.0.mlp.fc1.weight'].shape[0] / dim,
         qkv_bias='blocks.0.attn.qkv.bias' in tensors,
         global_pool='token')  # what the public code's head reads; timm's pooled ViTs with fc_norm have other keys
-    known = [(name, a) for name, a in ARCHS.items() if (a.dim, a.qkv_bias) == (dim, fields['qkv_bias'])]
-    if not known:
+    if 'blocks.0.ls1.gamma' in tensors:
+        fields['init_values'] = 1e-5  # any number: it says that there is LayerScale, whose weights the file brings
+    if (known := public_arch(tensors)) is None:
         return fields, f'heads and norm_eps are not in the files and no known ViT of width {dim} is alike: set them'
-    name, like = known[0]
+    name, like = known
     fields.update(heads=like.heads, norm_eps=like.norm_eps)
     return fields, f'heads={like.heads} and norm_eps={like.norm_eps:g} are not in the files: taken from {name}'

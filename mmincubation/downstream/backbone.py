@@ -1,18 +1,19 @@
 """The plain ViT as a backbone of mmdet and mmseg models: feature maps instead of logits."""
-import math
-
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from mmincubation.checkpoints import CheckpointError, check_header, load_strict, read_vit
-from mmincubation.models.spec import Arch
+from mmincubation.checkpoints import load_fitted
+from mmincubation.models.init_cfg import check_init_cfg
+from mmincubation.models.spec import Arch, layer_of
 from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
 from mmincubation.registry import MODELS
 
+from .precision import bfloat16
 from .windows import forward_block
 
 
@@ -46,43 +47,6 @@ def check_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, 
     return [0 if i in global_blocks else window_size for i in range(arch.depth)]
 
 
-def check_init_cfg(init_cfg: dict | None) -> None:
-    """Weights come from a file, by path, or from timm's initialisation (None).
-
-    Raises:
-        ValueError: another way is asked for.
-    """
-    known = init_cfg is None or (isinstance(init_cfg, dict) and set(init_cfg) == {'type', 'checkpoint'}
-                                 and init_cfg['type'] == 'Pretrained' and bool(init_cfg['checkpoint']))
-    if not known:
-        raise ValueError(f"ViTBackbone: init_cfg={init_cfg}; give dict(type='Pretrained', checkpoint=PATH), "
-                         'or None for random weights')
-
-
-def fit_pos_embed(tensors: dict, side: int, cls_token: bool, source: str) -> tuple[dict, str]:
-    """The file's position embedding for a backbone of `side` x `side` patches, with or without the class token's row.
-
-    Returns the tensors with the new `pos_embed`, and what was done (empty: nothing).
-
-    Raises:
-        CheckpointError: the embedding's grid is not square.
-    """
-    if 'pos_embed' not in tensors:
-        return tensors, ''
-    pos_embed, prefix, done = tensors['pos_embed'], int('cls_token' in tensors), []
-    old = math.isqrt(max(pos_embed.shape[1] - prefix, 0))
-    if old**2 + prefix != pos_embed.shape[1] or not old:
-        raise CheckpointError(f'{source}: pos_embed has {pos_embed.shape[1]} rows, not a square grid and {prefix} '
-                              'class token; give a checkpoint trained on square images')
-    if prefix and not cls_token:
-        pos_embed, prefix = pos_embed[:, 1:], 0
-        done.append('its class token row dropped')
-    if old != side:
-        pos_embed = resize_pos_embed(pos_embed, (side, side), prefix)
-        done.append(f'resized from {old}x{old} to {side}x{side}')
-    return tensors | {'pos_embed': pos_embed}, f'pos_embed: {", ".join(done)}' if done else ''
-
-
 @MODELS.register_module()
 class ViTBackbone(BaseModule):
     """A plain ViT without norm and head: images (B, 3, H, W) to a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
@@ -96,9 +60,14 @@ class ViTBackbone(BaseModule):
     needs global attention; otherwise there is none, nor a row for it in `pos_embed`. `tap_norm` gives each map a fresh
     LayerNorm. `drop_path_rate` is the last block's stochastic depth; it rises linearly from 0 at the first.
 
-    `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`: every tensor must match, only
-    the classifier's norm and head and an unused class token are dropped. What arrived is logged and kept in
-    `load_report`. Without `init_cfg` the weights are timm's random ones.
+    `bf16` computes under bfloat16 autocast; weights, residual stream and maps stay float32 (mmdet gives the boxes it
+    pools the precision of the map). `with_cp` keeps only each block's input for the backward pass, which runs the block
+    again, with the same random draws, so for the same gradients.
+
+    `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, in any format of
+    docs/weights.md: every tensor must match, only the classifier's norm and head and an unused class token are dropped;
+    position embedding and patch kernel are resized. What arrived is logged and kept in `load_report`. Without
+    `init_cfg` the weights are timm's random ones.
 
     Raises:
         ValueError: arguments that do not fit together; the message says which.
@@ -107,13 +76,12 @@ class ViTBackbone(BaseModule):
 
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
                  global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
-                 drop_path_rate: float = 0., init_cfg: dict | None = None):
-        check_init_cfg(init_cfg)
-        super().__init__(init_cfg)
+                 drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
+        super().__init__(check_init_cfg(init_cfg, 'ViTBackbone'))
         self.arch = arch = Arch.parse(arch)
         self.out_indices = check_taps(out_indices, arch.depth)
         self.windows = check_windows(window_size, global_blocks, arch, cls_token)
-        self.prefix = int(cls_token)
+        self.prefix, self.bf16, self.with_cp = int(cls_token), bf16, with_cp
         self.load_report: dict | None = None
         self._build(tap_norm, drop_path_rate)
         self._draw()
@@ -139,6 +107,15 @@ class ViTBackbone(BaseModule):
             for module in part.modules():
                 init_weights_vit_timm(module)
 
+    @property
+    def num_layers(self) -> int:
+        """Blocks; `layer_of` counts to one more."""
+        return self.arch.depth
+
+    def layer_of(self, name: str) -> int:
+        """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then the norms of all taps."""
+        return layer_of(name, self.arch.depth, rest=('tap_norms', ))
+
     def init_weights(self) -> None:
         """Load the file that `init_cfg` names; a second call changes nothing."""
         if self.is_init:
@@ -150,12 +127,9 @@ class ViTBackbone(BaseModule):
 
     def _load(self, path: str) -> dict:
         """Load the file on every rank and report what arrived."""
-        tensors, header = read_vit(path)
-        check_header(header, self.arch, path, fields=('heads', 'norm_eps'))
-        tensors, done = fit_pos_embed(tensors, self.arch.grid, bool(self.prefix), path)
-        drop = ('norm', 'head') if self.prefix else ('norm', 'head', 'cls_token')
-        report = load_strict(self, tensors, source=path, drop=drop, fresh=('tap_norms', ))
-        return report | {'coverage': '; '.join(filter(None, [report['coverage'], done]))}
+        drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
+        return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
+                           fields=('heads', 'norm_eps'))
 
     def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images (B, 3, H, W) to tokens (B, prefix + rows * columns, C) and their grid (rows, columns)."""
@@ -167,15 +141,22 @@ class ViTBackbone(BaseModule):
         return tokens + resize_pos_embed(self.pos_embed, grid, self.prefix), grid
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to one map (B, C, rows, columns) per tap.
+        """Images (B, 3, H, W) to one float32 map (B, C, rows, columns) per tap.
 
-        Under autocast the residual stream, and so each map, stays float32: adding the position embedding promotes it.
+        Under any autocast the residual stream stays float32: adding the position embedding promotes it.
         """
-        tokens, grid = self.stem(images)
-        taps = []
-        for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
-            tokens = forward_block(block, tokens, grid, window)
-            if i in self.out_indices:
-                tap = self.tap_norms[len(taps)](tokens[:, self.prefix:])
-                taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())
+        with bfloat16(self.bf16, images):
+            tokens, grid = self.stem(images)
+            taps = []
+            for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+                tokens = self._run(block, tokens, grid, window)
+                if i in self.out_indices:
+                    tap = self.tap_norms[len(taps)](tokens[:, self.prefix:]).float()
+                    taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())
         return tuple(taps)
+
+    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
+        """A block, with checkpointing where it saves something."""
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return checkpoint(forward_block, block, tokens, grid, window, use_reentrant=False)
+        return forward_block(block, tokens, grid, window)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from mmincubation.registry import MODELS
 
+from .precision import bfloat16
+
 
 def _rescale(channels: int, scale: float) -> tuple[list[nn.Module], int]:
     """Layers that resize a map by `scale`, and the channels they leave."""
@@ -36,26 +38,27 @@ class SimpleFeaturePyramid(BaseModule):
 
     `scales` are relative to that map, finest first. Levels beyond them, up to `num_outs`, take every second row and
     column of the level before. Forward takes a tuple of maps, uses the last one (B, in_channels, h, w) and returns
-    `num_outs` maps (B, out_channels, ...), finest first, in float32 under autocast too: mmdet gives the boxes it pools
-    the precision of the map.
+    `num_outs` maps (B, out_channels, ...), finest first. `bf16` computes under bfloat16 autocast; the maps are float32
+    then too, and under any autocast around it: mmdet gives the boxes it pools the precision of the map.
 
     Raises:
         ValueError: an unknown or unordered scale, or fewer outputs than scales.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 256, scales: tuple[float, ...] = (4, 2, 1, 0.5),
-                 num_outs: int = 5, init_cfg: dict | None = None):
+                 num_outs: int = 5, bf16: bool = False, init_cfg: dict | None = None):
         super().__init__(init_cfg)
         if not scales or list(scales) != sorted(set(scales), reverse=True):
             raise ValueError(f'scales={scales}: give each scale once, finest (largest) first')
         if num_outs < len(scales):
             raise ValueError(f'num_outs={num_outs} is less than the {len(scales)} scales')
-        self.num_outs = num_outs
+        self.num_outs, self.bf16 = num_outs, bf16
         self.levels = nn.ModuleList(_level(in_channels, out_channels, scale) for scale in scales)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps of the backbone to the levels of the pyramid."""
-        outputs = [level(inputs[-1]).float() for level in self.levels]
+        with bfloat16(self.bf16, inputs[-1]):
+            outputs = [level(inputs[-1]).float() for level in self.levels]
         while len(outputs) < self.num_outs:
             outputs.append(F.max_pool2d(outputs[-1], kernel_size=1, stride=2))
         return tuple(outputs)

@@ -3,11 +3,11 @@ from .cost import CostMeter
 from .data import Accuracy, ImageFolder
 from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
 from .log import PhaseLogProcessor
-from .optim import AutocastOptimWrapper, MergedOptimWrapperConstructor
+from .optim import AutocastOptimWrapper, ViTOptimWrapperConstructor
 from .result_hook import ResultHook
 from .visualization import ClsVisualizationHook
 
 __all__ = [
     'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'ImageFolder',
-    'MergedOptimWrapperConstructor', 'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'WeightsHook'
+    'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]

@@ -168,17 +168,27 @@ def _nobody_reads(key: str, cfg: 'Config', valid: set[str]) -> str:
     return f'{key}: nothing reads this top-level key' + (hint or ': remove it, or begin its name with _')
 
 
-def _dicts(node, place: str) -> Iterator[tuple[str, dict]]:
-    """All (dotted place, dict) within a config's value."""
+def dicts_in(node, place: str) -> Iterator[tuple[str, dict]]:
+    """All (dotted place, dict) within the value of a config that is at `place`."""
     if isinstance(node, dict):
         yield place, node
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
     for key, value in items:
-        yield from _dicts(value, f'{place}.{key}')
+        yield from dicts_in(value, f'{place}.{key}')
 
 
 def _is_local(path) -> bool:
     return isinstance(path, str) and bool(path) and '://' not in path
+
+
+def hub_problem(path: str) -> str | None:
+    """What is wrong with the hf:// name of weights, None for right ones; nothing is downloaded."""
+    from mmincubation.checkpoints.hub import CheckpointError, HubFile
+    try:
+        HubFile.parse(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
@@ -186,7 +196,7 @@ def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
     kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
     keys = [f'{kind}_{part}' for kind in kinds for part in ('dataloader', 'evaluator')]
     gone = []
-    for place, node in (found for key in keys for found in _dicts(cfg.get(key), key)):
+    for place, node in (found for key in keys for found in dicts_in(cfg.get(key), key)):
         for key, path in _data_paths(node) if '.pipeline.' not in place else ():
             if not Path(path).exists() and not any(Path(path).is_relative_to(g) for g in gone):
                 gone.append(path)
@@ -210,11 +220,13 @@ def _data_paths(node: dict) -> Iterator[tuple[str, str]]:
 
 def _weight_problems(cfg: dict) -> Iterator[str]:
     """Weights that the model or the run is to start from."""
-    given = [(f'{place}.checkpoint', node.get('checkpoint')) for place, node in _dicts(cfg.get('model'), 'model')
+    given = [(f'{place}.checkpoint', node.get('checkpoint')) for place, node in dicts_in(cfg.get('model'), 'model')
              if str(node.get('type')).endswith('Pretrained')]
     for place, path in [*given, ('load_from', cfg.get('load_from'))]:
         if _is_local(path) and not Path(path).exists():
             yield f'{place}: {path} does not exist; {_weights_remedy(path)}'
+        if str(path).startswith('hf://') and (problem := hub_problem(path)):
+            yield f'{place}: {problem}'
 
 
 def _weights_remedy(path: str) -> str:

@@ -33,11 +33,10 @@ DEFAULT_TYPES = {'val_cfg': 'ValLoop', 'test_cfg': 'TestLoop', 'optim_wrapper': 
 PLAIN_KEYS = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
-    'optim_wrapper.paramwise_cfg': {
-        'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult', 'flat_decay_mult',
-        'bypass_duplicate', 'dcn_offset_lr_mult'
-    },
 }
+DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
+DEFAULT_PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
+                     'flat_decay_mult', 'bypass_duplicate', 'dcn_offset_lr_mult'}
 NEAR = 0.88  # difflib's ratio: one letter in five or more
 LOADER_KEYS = {'num_batch_per_epoch', 'disable_subprocess_warning'}
 
@@ -57,7 +56,10 @@ def type_problems(cfg: dict) -> Iterator[str]:
     for key in runner_keys() & set(cfg):
         yield from _walk(cfg[key], key, scope, ())
     yield from _plain_problems(cfg)
-    yield from _phase_problems(cfg, scope)
+    for place, wrapper in _optim_wrappers(cfg):
+        if place != 'optim_wrapper':
+            yield from _walk(wrapper, place, scope, ())
+        yield from _constructor_problems(wrapper, place, scope)
 
 
 def _walk(node, place: str, scope: str, owners: tuple) -> Iterator[str]:
@@ -117,9 +119,6 @@ def _plain_problems(cfg: dict) -> Iterator[str]:
     loader = LOADER_KEYS | set(inspect.signature(DataLoader).parameters)
     places = PLAIN_KEYS | {f'{mode}_dataloader': loader for mode in ('train', 'val', 'test')}
     places['randomness'] = set(inspect.signature(Runner.set_randomness).parameters) - {'self'}
-    if (cfg.get('optim_wrapper') or {}).get('constructor', 'DefaultOptimWrapperConstructor') != \
-            'DefaultOptimWrapperConstructor':
-        del places['optim_wrapper.paramwise_cfg']  # each constructor has keys of its own
     for place, valid in places.items():
         node = cfg
         for key in place.split('.'):
@@ -128,11 +127,26 @@ def _plain_problems(cfg: dict) -> Iterator[str]:
             yield from (unknown_key(f'{place}.{k}', valid, place) for k in node if k not in valid | OWN_KEYS)
 
 
-def _phase_problems(cfg: dict, scope: str) -> Iterator[str]:
-    """An incubation's phases change the run's optimiser wrapper: each as it will be built."""
+def _optim_wrappers(cfg: dict) -> Iterator[tuple[str, dict]]:
+    """(place, optimiser wrapper) of the run and, each as it will be built, of the phases of an incubation."""
     from mmengine.config import Config
-    phases = (cfg.get('train_cfg') or {}).get('phases') or {}
-    for name, phase in phases.items():
+    run, place = cfg.get('optim_wrapper') or {}, 'train_cfg.phases.{}.optim_wrapper'
+    yield 'optim_wrapper', run
+    for name, phase in ((cfg.get('train_cfg') or {}).get('phases') or {}).items():
         if isinstance(phase, dict) and phase.get('optim_wrapper'):
-            merged = Config._merge_a_into_b(deepcopy(phase['optim_wrapper']), deepcopy(cfg.get('optim_wrapper') or {}))
-            yield from _walk(merged, f'train_cfg.phases.{name}.optim_wrapper', scope, ())
+            yield place.format(name), Config._merge_a_into_b(deepcopy(phase['optim_wrapper']), deepcopy(run))
+
+
+def _constructor_problems(wrapper: dict, place: str, scope: str) -> Iterator[str]:
+    """That the optimiser's constructor exists, and what it says to its `paramwise_cfg`: each has keys of its own."""
+    name = wrapper.get('constructor', DEFAULT_CONSTRUCTOR)
+    found = resolve(name, scope) if isinstance(name, str) else [('', name)]
+    paramwise, place = wrapper.get('paramwise_cfg'), f'{place}.'
+    if not found:
+        yield f'{place}constructor: {unknown_type(name, scope)}'
+    elif name == DEFAULT_CONSTRUCTOR:
+        place += 'paramwise_cfg'
+        yield from (unknown_key(f'{place}.{k}', DEFAULT_PARAMWISE, place)
+                    for k in paramwise or () if k not in DEFAULT_PARAMWISE | OWN_KEYS)
+    elif hasattr(found[0][1], 'paramwise_problems'):
+        yield from found[0][1].paramwise_problems(paramwise, f'{place}paramwise_cfg')

@@ -12,9 +12,10 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
+from mmincubation.checkpoints.hub import SCHEME, local_file
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
@@ -25,6 +26,7 @@ from mmincubation.result import check_experiment
 from .config_check import ConfigError, check_config, load_config
 from .cost import unwrap
 from .hooks import CheckpointGuard
+from .runtime_check import check_runtime
 
 
 def one_line_errors(tool):
@@ -133,8 +135,8 @@ def _checkpoint_to_resume(given: str, work_dir: str) -> str | None:
 
 
 def _check_file(path: str) -> None:
-    """Raise CheckpointError unless `path` is a file that begins and ends as a checkpoint does."""
-    path = Path(path)
+    """Raise CheckpointError unless `path`, or the hub's file that it names, begins and ends as a checkpoint does."""
+    path = local_file(path)
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} does not exist')
     if path.suffix != '.safetensors' and not zipfile.is_zipfile(path):
@@ -144,9 +146,11 @@ def _check_file(path: str) -> None:
 def _prepare(args: Namespace, mode: str) -> Config:
     """The config with the arguments that both tools have; checked before the other arguments touch it."""
     allow_mm_checkpoints()
+    CheckpointLoader.register_scheme(SCHEME, lambda name, map_location: read_tensors(name)[0], force=True)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_config(cfg, mode)
     cfg.launcher = args.launcher
+    check_runtime(cfg, mode)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     if args.launcher != 'none':
         # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.

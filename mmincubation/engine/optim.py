@@ -2,42 +2,124 @@
 from contextlib import contextmanager
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS as ROOT_WRAPPERS
 from mmengine.registry import OPTIMIZERS
 from torch import nn
+from torch.optim import Optimizer
 
 from mmincubation.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 from .config_check import ConfigError
-
-NO_DECAY = ('pos_embed', 'cls_token')
+from .paramwise import NO_DECAY, paramwise_problems
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Two parameter groups over what trains: with weight decay, and without.
+class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Parameter groups of models around a plain ViT: layer-wise learning rates, and no decay where none belongs.
 
-    Not decayed are 1-D parameters (biases, norms, LayerScale) and those whose names contain an entry of
-    `paramwise_cfg['no_decay']` (default: position embedding and class token). Frozen parameters get no state.
+    A parameter that trains (frozen ones get no state) has the rate `lr * lr_scale` and the decay
+    `weight_decay * decay_scale`; those with the same two scales share a group, and the table of groups is logged. The
+    scales are products of the rules in `paramwise_cfg`, none of which switches another off:
+
+    - `layer_decay` (default 1.0): `layer_decay ** (num_layers + 1 - layer)`. The layer is what the ViT in the model,
+      any submodule with `layer_of(name)` and `num_layers`, says: 0 the stem, i + 1 block i, `num_layers + 1` the rest,
+      to which everything outside of a ViT (necks, heads) belongs too. As in BEiT (arXiv:2106.08254) and ViTDet.
+    - `no_decay`: parts of names; no decay, as for all parameters of at most one dimension (biases, norms, LayerScale).
+      Default: position embedding and class token.
+    - `custom_keys={part of a name: dict(lr_mult=1.0, decay_mult=1.0)}`: more factors; the longest part that matches
+      counts, of several the alphabetically first, as in mmengine.
+
+    Schedulers multiply each group's rate and so keep the ratios, except those that end at an absolute `eta_min`.
+    `optimizer=dict(fused=True)` is left to the config: AdamW has it on CPU and GPU.
+
+    Raises:
+        ConfigError: unknown keys or wrong values; when called, a custom key that matches no parameter, or a
+            `layer_decay` for a model without layers.
     """
+    paramwise_problems = staticmethod(paramwise_problems)  # asked by check_config
 
     def _validate_cfg(self) -> None:
-        """Refuse options of other constructors, which would be ignored."""
-        super()._validate_cfg()
-        if unknown := sorted(set(self.paramwise_cfg) - {'no_decay'}):
-            raise ConfigError(f'optim_wrapper.paramwise_cfg: {unknown} unknown; {type(self).__name__} takes no_decay')
+        if problems := list(paramwise_problems(self.paramwise_cfg, 'optim_wrapper.paramwise_cfg')):
+            raise ConfigError('\n'.join(problems))
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        names = tuple(self.paramwise_cfg.get('no_decay', NO_DECAY))
-        decayed, plain = [], []
+        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=self._groups(model)))
+        for group in optimizer.param_groups:  # by now they have the optimiser's own lr and weight decay
+            group['lr'] = group['lr'] * group['lr_scale']
+            group['weight_decay'] = group.get('weight_decay', 0.) * group['decay_scale']
+        print_log(group_table(optimizer), logger='current')
+        wrapper = dict(type='OptimWrapper') | self.optim_wrapper_cfg
+        return ROOT_WRAPPERS.build(wrapper, default_args=dict(optimizer=optimizer))
+
+    def _groups(self, model: nn.Module) -> list[dict]:
+        """The parameters that train, by their scales; from the stem to the rest, those with decay first."""
+        vits = vits_in(model)
+        self._check_model(model, vits)
+        groups = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                no_decay = parameter.ndim <= 1 or any(n in name for n in names)
-                (plain if no_decay else decayed).append(parameter)
-        groups = [dict(params=decayed), dict(params=plain, weight_decay=0.)]
-        optimizer = OPTIMIZERS.build(dict(self.optimizer_cfg, params=[g for g in groups if g['params']]))
-        return ROOT_WRAPPERS.build(self.optim_wrapper_cfg, default_args=dict(optimizer=optimizer))
+                after, layer = position(name, vits)
+                lr_mult, decay_scale = self._factors(name, parameter)
+                lr_scale = self.paramwise_cfg.get('layer_decay', 1.)**after * lr_mult
+                groups.setdefault((lr_scale, decay_scale), []).append((after, layer, parameter))
+        first = {scales: max(after for after, *_ in members) for scales, members in groups.items()}
+        return [_group(*scales, groups[scales]) for scales in sorted(groups, key=lambda s: (-first[s], -s[1], s[0]))]
+
+    def _check_model(self, model: nn.Module, vits: dict[str, nn.Module]) -> None:
+        decay, keys = self.paramwise_cfg.get('layer_decay', 1.), self.paramwise_cfg.get('custom_keys', {})
+        if decay != 1 and not vits:
+            raise ConfigError(f'optim_wrapper.paramwise_cfg.layer_decay={decay}: leave it out, no part of this '
+                              f'{type(model).__name__} numbers its layers as mmincubation.ViTBackbone does')
+        names = [name for name, _ in model.named_parameters()]  # frozen ones too: a phase may train only some
+        if unused := [key for key in keys if not any(key in name for name in names)]:
+            raise ConfigError(f'optim_wrapper.paramwise_cfg.custom_keys: {unused} match no parameter of this '
+                              f'{type(model).__name__}; names are like {names[0]!r}')
+
+    def _factors(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
+        """What a parameter's name and shape give to its rate and its decay."""
+        keys = self.paramwise_cfg.get('custom_keys', {})
+        custom = keys.get(min((key for key in keys if key in name), key=lambda key: (-len(key), key), default=None), {})
+        plain = parameter.ndim <= 1 or any(part in name for part in self.paramwise_cfg.get('no_decay', NO_DECAY))
+        return custom.get('lr_mult', 1.), 0. if plain else custom.get('decay_mult', 1.)
+
+
+def vits_in(model: nn.Module) -> dict[str, nn.Module]:
+    """The submodules that number their layers, by what the names of their parameters begin with."""
+    return {f'{name}.' if name else '': module for name, module in model.named_modules() if hasattr(module, 'layer_of')}
+
+
+def position(name: str, vits: dict[str, nn.Module]) -> tuple[int, str]:
+    """How many layers of its ViT come after a parameter's own, and that one's name; outside of any, 0 and `rest`."""
+    prefix = max((prefix for prefix in vits if name.startswith(prefix)), key=len, default=None)
+    if prefix is None:
+        return 0, 'rest'
+    layer = vits[prefix].layer_of(name.removeprefix(prefix))
+    after = vits[prefix].num_layers + 1 - layer
+    return after, 'rest' if not after else 'stem' if not layer else f'block {layer - 1}'
+
+
+def _group(lr_scale: float, decay_scale: float, members: list[tuple[int, str, nn.Parameter]]) -> dict:
+    layers = {after: layer for after, layer, _ in members}
+    first, last = layers[max(layers)], layers[min(layers)]
+    return dict(params=[parameter for *_, parameter in members], lr_scale=lr_scale, decay_scale=decay_scale,
+                layer=first if first == last else f'{first} .. {last}')
+
+
+def group_table(optimizer: Optimizer) -> str:
+    """The groups of a `ViTOptimWrapperConstructor` as aligned text, one line each below the totals."""
+    rows = [('layer', 'lr scale', 'lr', 'weight decay', 'tensors', 'parameters')]
+    for group in optimizer.param_groups:
+        size = sum(parameter.numel() for parameter in group['params'])
+        rows.append((group['layer'], *(f'{group[key]:.4g}' for key in ('lr_scale', 'lr', 'weight_decay')),
+                     f'{len(group["params"]):,}', f'{size:,}'))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ['  '.join(cell.rjust(width) if i else cell.ljust(width)
+                       for i, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
+    return '\n'.join([f'{type(optimizer).__name__}: {len(rows) - 1} groups, {len(parameters):,} tensors, '
+                      f'{sum(p.numel() for p in parameters):,} parameters', *lines])
 
 
 @OPTIM_WRAPPERS.register_module()

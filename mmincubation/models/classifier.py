@@ -4,8 +4,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmincubation.registry import MODELS
+from mmincubation.registry import MODELS, WEIGHT_INITIALIZERS
 
+from .init_cfg import check_init_cfg
 from .vit import VisionTransformer
 
 
@@ -49,11 +50,26 @@ class BaseClassifier(BaseModel):
 
 @MODELS.register_module()
 class ViTClassifier(BaseClassifier):
-    """A ViT trained end to end: the E2E control."""
+    """A ViT trained end to end: the E2E control, or fine-tuning from a file.
 
-    def __init__(self, arch: str | dict, drop_path_rate: float = 0., data_preprocessor: dict | None = None):
+    `init_cfg=dict(type='Pretrained', checkpoint=PATH, fresh=('head', ))` names a ViT's file to start from, strictly;
+    position embedding and patch kernel are resized to `arch`, the optional `fresh` names what keeps its random start.
+    `init_weights` loads it and keeps what arrived in `load_report`; a file that does not fit is a CheckpointError.
+    """
+
+    def __init__(self, arch: str | dict, drop_path_rate: float = 0., data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None):
         super().__init__(data_preprocessor)
+        self.init_cfg = check_init_cfg(init_cfg, 'ViTClassifier', ('fresh', ))
+        self.load_report: dict | None = None
         self.vit = VisionTransformer(arch, drop_path_rate)
+
+    def init_weights(self) -> None:
+        """Load the file that `init_cfg` names; a second call changes nothing."""
+        if self.init_cfg is not None and not self.is_init:
+            load = WEIGHT_INITIALIZERS.build({**self.init_cfg, 'type': 'mmincubation.PretrainedViT'})
+            self.load_report = load(self.vit)
+        self.is_init = True
 
     @property
     def block_forwards(self) -> int:

@@ -80,6 +80,25 @@ ARCHS = {
 }
 
 
+def layer_of(key: str, depth: int, rest: tuple[str, ...] = HEAD_KEYS) -> int:
+    """The layer of a parameter, named as in timm (`blocks.7.attn.qkv.weight`), counted as BEiT does for its rates.
+
+    0 is the stem, i + 1 block i, `depth + 1` what follows the blocks: names that begin with an entry of `rest`.
+
+    Raises:
+        KeyError: a ViT of `depth` blocks has no such parameter.
+    """
+    first = key.split('.')[0]
+    if first in STEM_KEYS:
+        return 0
+    if first in rest:
+        return depth + 1
+    match = re.match(r'blocks\.(\d+)\.', key)
+    if match is None or int(match[1]) >= depth:
+        raise KeyError(f'{key!r} is not a parameter of a ViT of {depth} blocks')
+    return int(match[1]) + 1
+
+
 @dataclass(frozen=True)
 class Division:
     """D consecutive blocks cut into K modules; the first also owns the stem, the last the norm and the head.
@@ -129,14 +148,8 @@ class Division:
         Raises:
             KeyError: no ViT has such a parameter, or its block is beyond the model's depth.
         """
-        if key.split('.')[0] in STEM_KEYS:
-            return 0
-        if key.split('.')[0] in HEAD_KEYS:
-            return len(self) - 1
-        match = re.match(r'blocks\.(\d+)\.', key)
-        if match is None or int(match[1]) >= self.depth:
-            raise KeyError(f'{key!r} is not a parameter of a ViT of {self.depth} blocks')
-        return next(i for i in range(len(self)) if int(match[1]) in self.span(i))
+        block = min(max(layer_of(key, self.depth) - 1, 0), self.depth - 1)  # the stem goes with the first, the head
+        return next(i for i in range(len(self)) if block in self.span(i))  # with the last
 
     def part(self, tensors: dict, module: int) -> dict:
         """The entries of a whole model's state dict that a module owns, under their own (global) names."""

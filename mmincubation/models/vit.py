@@ -6,7 +6,7 @@ from timm.layers import DropPath, PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import Block, init_weights_vit_timm
 from torch import Tensor, nn
 
-from .spec import Arch
+from .spec import Arch, layer_of
 
 
 def drop_path_ramp(rate: float, depth: int) -> list[float]:
@@ -53,6 +53,15 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(arch.dim, arch.num_classes)
         set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
         self.reset()
+
+    @property
+    def num_layers(self) -> int:
+        """Blocks; `layer_of` counts to one more."""
+        return self.arch.depth
+
+    def layer_of(self, name: str) -> int:
+        """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then norm and head."""
+        return layer_of(name, self.arch.depth)
 
     def reset(self) -> None:
         """Draw all weights anew, as timm does."""

@@ -37,7 +37,7 @@ custom_hooks = [
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 optim_wrapper = dict(
     type='OptimWrapper',
-    constructor='mmincubation.MergedOptimWrapperConstructor',
+    constructor='mmincubation.ViTOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [

@@ -1,0 +1,132 @@
+"""From one weight file to another: read any format, check it is a ViT, write another program's names."""
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+
+from torch import Tensor
+
+from mmincubation.models import Arch, Division
+
+from .errors import CheckpointError
+from .files import write_tensors, write_torch
+from .formats import SHOWN, Weights, open_vit
+from .hashes import sha256_of
+from .hub import fetch, is_hub, local_file
+from .inspection import check_name, describe
+from .keymaps import from_timm, global_names
+from .shapes import vit_shapes
+
+SUFFIXES = dict(timm=('.safetensors', ), hf=('.safetensors', ), official=('.pth', ),
+                mmpretrain=('.pth', '.safetensors'))  # mmengine, which loads mmpretrain's files, reads .pth alone
+PAPER_MODULES = 4
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` read and wrote: `source` is the format found, `assumed` in words what the file did not say."""
+    source: str
+    arch: dict
+    division: list[int] | None
+    assumed: list[str]
+    keys: int
+    parameters: int
+    sha256: str
+
+
+def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None
+            ) -> Converted:
+    """Write the ViT in `src` (any format of docs/weights.md, or an hf:// name) to `dst`, a new file.
+
+    Args:
+        to: whose names: `timm`, `mmpretrain`, `official` (the public Deep Incubation code) or `hf` (transformers).
+        modules: K equal modules, for `official` where neither header nor source has a division; the paper's 4 if None.
+        arch: `Arch` fields that the file does not show (`heads`, `norm_eps`), for the new header.
+
+    Raises:
+        CheckpointError: `dst` cannot be or exists, or `src` is no whole ViT, or `to` has no place for a tensor.
+    """
+    _check_dst(src, Path(dst), to)
+    weights, file = open_vit(src), local_file(src)
+    sha256 = sha256_of(file)
+    check_name(file, sha256)
+    shape, assumed = describe(weights, src)
+    shape = _with_given(shape, arch or {}, weights, src)
+    _check_whole(weights.tensors, shape, src)
+    division = _division(weights, shape['depth'], to, modules, src)
+    if division and not (weights.division or modules):
+        assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
+    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
+    if is_hub(src):
+        assumed = [*assumed, fetch(src)[1]]
+    _write(Path(dst), weights.tensors, header, to)
+    parameters = sum(tensor.numel() for tensor in weights.tensors.values())
+    return Converted(weights.format, shape, division, assumed, len(weights.tensors), parameters, sha256_of(dst))
+
+
+def _check_dst(src: str, dst: Path, to: str) -> None:
+    if dst.suffix not in SUFFIXES[to]:
+        raise CheckpointError(f'{dst}: with --to {to} the name must end in {" or ".join(SUFFIXES[to])}')
+    if dst.exists():
+        same = not is_hub(src) and Path(src).exists() and dst.samefile(src)
+        raise CheckpointError(f'{dst}: {"is the source itself" if same else "exists already"}; choose another name')
+
+
+def _with_given(shape: dict, given: dict, weights: Weights, src: str) -> dict:
+    """`shape` with the fields that the user gives; what the file shows cannot be given otherwise."""
+    valid = [field.name for field in fields(Arch)]
+    shown = weights.header.get('arch') or {key: shape[key] for key in shape if key not in ('heads', 'norm_eps')}
+    for key, value in given.items():
+        if key not in valid:
+            near = get_close_matches(key, valid, 1) or valid
+            raise CheckpointError(f'--arch {key}: no field of an architecture; nearest: {", ".join(near)}')
+        if key in shown and shown[key] != value:
+            raise CheckpointError(f'--arch {key}={value}: {src} has {key}={shown[key]}; leave it out')
+    return {**shape, **given}
+
+
+def _check_whole(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
+    """The tensors are exactly those of a ViT of this shape."""
+    try:
+        expected = vit_shapes(shape)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f'{src}: its header or shapes make no ViT ({error})') from error
+    found = dict(missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys())
+    found['misshaped'] = {name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name]}
+    if any(found.values()):
+        lists = '; '.join(f'{what}: {", ".join(sorted(names)[:SHOWN])}' for what, names in found.items() if names)
+        raise CheckpointError(f'{src}: no plain ViT with a class token ({lists}); it cannot be converted')
+
+
+def _division(weights: Weights, depth: int, to: str, modules: int | None, src: str) -> list[int] | None:
+    """Blocks of each module: the file's, or for `official` those of equal modules."""
+    known = weights.division
+    if known and modules not in (None, len(known)):
+        raise CheckpointError(f'--modules {modules}: {src} has {len(known)} modules, of {known} blocks; leave it out')
+    if not known and to != 'official':
+        return None
+    try:
+        return list(Division.of(depth, known or modules or PAPER_MODULES).depths)
+    except ValueError as error:
+        raise CheckpointError(f'{src}: {error}; give --modules K') from error
+
+
+def _header(weights: Weights, shape: dict, division: list[int] | None, assumed: list[str], source: dict) -> dict:
+    header = {**weights.header, 'kind': 'vit', 'arch': shape, 'source': source}
+    extra = {key: value for key, value in dict(division=division, assumed=assumed).items() if value}
+    return {**header, **extra}
+
+
+def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None:
+    if to == 'official':
+        write_torch(dst, _official(tensors, Division(tuple(header['division']))), header)
+    elif dst.suffix == '.pth':
+        write_torch(dst, dict(state_dict=from_timm(tensors, to)), header)
+    else:
+        write_tensors(dst, tensors if to == 'timm' else from_timm(tensors, to), header)
+
+
+def _official(tensors: dict[str, Tensor], division: Division) -> dict:
+    """The public code's `model_stages`, with local block numbers, and its `model`, which has every tensor twice."""
+    stages = [global_names(division.part(tensors, i), -division.span(i).start) for i in range(len(division))]
+    twice = {f'stages.{i}.{key}': value for i, stage in enumerate(stages) for key, value in stage.items()}
+    return dict(model={**tensors, **twice}, model_stages=stages)

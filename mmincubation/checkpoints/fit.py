@@ -1,0 +1,92 @@
+"""Loading into a ViT of another geometry: image size, patch size, number of classes."""
+import math
+
+from mmengine.logging import print_log
+from timm.layers.patch_embed import resample_patch_embed
+from torch import Tensor, nn
+
+from mmincubation.models import Arch, VisionTransformer
+from mmincubation.models.vit import resize_pos_embed
+from mmincubation.registry import WEIGHT_INITIALIZERS
+
+from .errors import CheckpointError
+from .formats import open_vit
+from .load import check_known, load_strict
+
+PATCH = 'patch_embed.proj.weight'
+
+
+def fit_patch(tensors: dict[str, Tensor], size: int) -> tuple[dict[str, Tensor], list[str]]:
+    """The file's patch kernel for patches of `size` x `size` pixels, and what was done.
+
+    PI-resize (FlexiViT, arXiv:2212.08013): the kernel that gives on resized patches what the old one gives on the
+    patches. Interpolating the kernel itself is another function; docs/weights.md has both errors.
+    """
+    old = tuple(tensors[PATCH].shape[2:]) if PATCH in tensors else (size, size)
+    if old == (size, size):
+        return tensors, []
+    return (tensors | {PATCH: resample_patch_embed(tensors[PATCH], [size, size])},
+            [f'{PATCH}: PI-resized from {old[0]}x{old[1]} to {size}x{size}'])
+
+
+def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source: str
+                  ) -> tuple[dict[str, Tensor], list[str]]:
+    """The file's position embedding for `side` x `side` patches, with or without the class token's row, and what was
+    done.
+
+    Raises:
+        CheckpointError: the embedding's grid is not square.
+    """
+    if 'pos_embed' not in tensors:
+        return tensors, []
+    pos_embed, prefix, done = tensors['pos_embed'], int('cls_token' in tensors), []
+    old = math.isqrt(max(pos_embed.shape[1] - prefix, 0))
+    if old**2 + prefix != pos_embed.shape[1] or not old:
+        raise CheckpointError(f'{source}: pos_embed has {pos_embed.shape[1]} rows, not a square grid and {prefix} '
+                              'class token; give a checkpoint trained on square images')
+    if prefix and not cls_token:
+        pos_embed, prefix = pos_embed[:, 1:], 0
+        done.append('its class token row dropped')
+    if old != side:
+        pos_embed = resize_pos_embed(pos_embed, (side, side), prefix)
+        done.append(f'resized from {old}x{old} to {side}x{side}')
+    return tensors | {'pos_embed': pos_embed}, [f'pos_embed: {", ".join(done)}'] if done else []
+
+
+def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
+                fields=('heads', 'norm_eps', 'global_pool')) -> dict:
+    """Load a ViT's file strictly into `module`, a ViT of `arch` or a part of one, after fitting patch kernel and
+    position embedding to it.
+
+    `drop` and `fresh` are as in `load_strict`, whose report it returns with everything that was done; `fields` of
+    `arch` must be the file's where it, or what is known of such files, says them.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not match.
+    """
+    weights = open_vit(source)
+    check_known(weights, arch, source, fields)
+    tensors, patch = fit_patch(weights.tensors, arch.patch_size)
+    tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
+    report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh)
+    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes])}
+
+
+@WEIGHT_INITIALIZERS.register_module()
+class PretrainedViT:
+    """What `ViTClassifier` builds from its `init_cfg`: loads `checkpoint` into a VisionTransformer.
+
+    It is found by name in the registry, because a model must not import the room that reads files. `fresh` names what
+    keeps its random start though the file may have it: `('head', )` for another set of classes.
+    """
+
+    def __init__(self, checkpoint: str, fresh: tuple[str, ...] = ()):
+        self.checkpoint, self.fresh = str(checkpoint), tuple(fresh)
+
+    def __call__(self, vit: VisionTransformer) -> dict:
+        """Load, log what arrived, and return `load_fitted`'s report; CheckpointError if the file does not fit."""
+        drop = (*self.fresh, *(('fc_norm', ) if 'norm' in self.fresh else ()))
+        fields = ('heads', 'norm_eps') if 'head' in self.fresh else ('heads', 'norm_eps', 'global_pool')
+        report = load_fitted(vit, self.checkpoint, vit.arch, drop=drop, fresh=self.fresh, fields=fields)
+        print_log(f'{self.checkpoint}: {report["coverage"]}', logger='current')
+        return report

@@ -1,0 +1,142 @@
+"""Which program wrote a file, seen from its keys; and the ViT in it under timm's names."""
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from .errors import CheckpointError
+from .files import read_tensors
+from .keymaps import below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
+
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or of no use to a ViT
+EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
+SHOWN = 8
+
+
+@dataclass
+class Weights:
+    """A ViT's tensors under timm's names, and what its file says.
+
+    `format` is the program that wrote the file, `division` the blocks of each module where the file shows them, and
+    `notes` say in words what was chosen or left out.
+    """
+    format: str
+    tensors: dict[str, Tensor]
+    header: dict = field(default_factory=dict)
+    division: list[int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """A whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
+    weights = open_vit(path)
+    return weights.tensors, weights.header
+
+
+def open_vit(path: str | Path) -> Weights:
+    """Read a file that holds a ViT; docs/weights.md lists the formats. `path` may be an hf:// name.
+
+    Raises:
+        CheckpointError: the file cannot be read, holds a single module, has tokens that this ViT has not, or is in no
+            known format.
+    """
+    content, header = read_tensors(path)
+    _refuse_unfinished(path, content, header)
+    try:
+        weights = next((found for found in _readings(content) if _is_vit(found.tensors)), None)
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    if weights is None:
+        raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {_first_keys(content)}')
+    if extra := [name for name in EXTRA_TOKENS if name in weights.tensors]:
+        raise CheckpointError(f'{path}: has {extra[0]} of shape {tuple(weights.tensors[extra[0]].shape)}, a token that '
+                              'this ViT has no place for; take the version of this model without it')
+    if header and weights.format == 'timm':
+        weights.format = 'mmincubation'
+    weights.header, weights.division = header, header.get('division') or weights.division
+    return _without_left_out(weights)
+
+
+def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
+    if header.get('kind') == 'part':
+        raise CheckpointError(f'{path}: holds module {header.get("module")} alone; join the parts by tools/assemble.py')
+    phase = (content.get('incubation') or {}).get('phase', 'finetune')
+    if phase != 'finetune':
+        raise CheckpointError(f'{path}: an incubation in its phase {phase}, the target is not assembled yet; give '
+                              'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
+
+
+def _without_left_out(weights: Weights) -> Weights:
+    names = [name for name in weights.tensors if LEFT_OUT.fullmatch(name)]
+    if names:
+        weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}
+        more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+        weights.notes.append(f'left out by name: {", ".join(names[:SHOWN])}{more}')
+    return weights
+
+
+def _is_vit(tensors: dict) -> bool:
+    return 'patch_embed.proj.weight' in tensors and any(key.startswith('blocks.0.') for key in tensors)
+
+
+def _readings(content: dict) -> Iterator[Weights]:
+    """What the content may be, the most particular format first."""
+    yield _stages(content.get('model_stages'))
+    yield _doubled(_plain(content.get('model')))
+    state, notes = _state_dict(content)
+    yield Weights('mmengine', below(state, 'vit.') or below(state, 'target.'), notes=notes)
+    for tensors in (state, _plain(content.get('model')), _plain(content)):
+        yield Weights('mmpretrain', to_timm(_rooted(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
+        yield Weights('hf', to_timm(_rooted(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
+    model = _plain(content.get('model'))
+    left = ['model_ema is left out'] if 'model_ema' in content else []
+    yield Weights('deit' if 'head.weight' in model else 'mae', model, notes=left)
+    bare = _plain(content) or state
+    dino = 'mask_token' in bare and 'blocks.0.ls1.gamma' in bare
+    yield Weights('dinov2' if dino else 'timm', bare, notes=notes)
+
+
+def _stages(stages) -> Weights:
+    """The public code's `model_stages`: one dict per module, with local block numbers."""
+    stages = [named_tensors(stage) for stage in stages] if isinstance(stages, list) else []
+    division = [stage_depth(stage) for stage in stages]
+    tensors = {}
+    for module, stage in enumerate(stages):
+        tensors.update(global_names(stage, sum(division[:module])))
+    return Weights('official', tensors, division=division)
+
+
+def _doubled(model: dict) -> Weights:
+    """The public code's `model`, which repeats every tensor as `stages.k.*`; nothing if it does not."""
+    modules = {int(key.split('.')[1]) for key in model if re.match(r'stages\.\d+\.', key)}
+    division = [stage_depth(below(model, f'stages.{module}.')) for module in sorted(modules)]
+    tensors = {key: value for key, value in model.items() if not key.startswith('stages.')} if modules else {}
+    return Weights('official', tensors, division=division)
+
+
+def _state_dict(content: dict) -> tuple[dict, list[str]]:
+    """The `state_dict` of a training checkpoint, averaged weights (EMA) where it has them, and what was chosen."""
+    if averaged := _plain(content.get('state_dict_ema')):  # timm's train.py
+        return averaged, ['EMA weights (state_dict_ema); those of the last step are left out']
+    notes = ['EMA weights: mmengine puts them into state_dict when it saves; the plain ones, then in ema_state_dict, '
+             'are left out'] if 'ema_state_dict' in content else []
+    return _plain(content.get('state_dict')), notes
+
+
+def _plain(value) -> dict[str, Tensor]:
+    return strip_prefix(named_tensors(value), 'module.')
+
+
+def _rooted(tensors: dict, root: str, first: str) -> dict:
+    """The tensors if there are any below `root` + `first`; a backbone that was saved alone is given its `root`."""
+    if any(key.startswith(root + first) for key in tensors):
+        return tensors
+    alone = any(key.startswith(first) for key in tensors)
+    return {root + key: value for key, value in tensors.items()} if alone else {}
+
+
+def _first_keys(content: dict) -> str:
+    nested = next((v for k in ('state_dict', 'model') if isinstance(v := content.get(k), dict)), content)
+    return ', '.join(str(key) for key in list(nested)[:SHOWN])

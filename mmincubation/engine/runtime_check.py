@@ -1,0 +1,72 @@
+"""Mistakes that would stop a run only after it has begun, some after hours: batch norm, and label 0 as a class."""
+import inspect
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config
+
+from .config_check import ConfigError, dicts_in
+from .signatures import resolve
+
+
+def check_runtime(cfg: Config, mode: str) -> None:
+    """Find them before anything is built; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`.
+
+    Raises:
+        ConfigError: one line for each mistake.
+    """
+    problems = [*zero_label_problems(cfg), *(norm_problems(cfg, torch.cuda.is_available()) if mode == 'train' else ())]
+    if problems:
+        raise ConfigError('\n'.join(problems))
+
+
+def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
+    """Batch norm that cannot train here: SyncBN between CPU ranks, and statistics over a single value.
+
+    Without a launcher the Runner makes SyncBN BN. Between ranks SyncBN has other images to average with.
+    """
+    alone = cfg.get('launcher', 'none') == 'none'
+    settings = [(place, *(_setting(node, key, cfg.get('default_scope')) for key in ('norm_cfg', 'pool_scales')))
+                for place, node in dicts_in(cfg.get('model'), 'model') if isinstance(node.get('type'), str)]
+    kinds = {place: norm['type'] for place, norm, _ in settings if norm}
+    synced = [f'{place}.norm_cfg.type=BN' for place, kind in kinds.items() if kind == 'SyncBN']
+    if synced and not alone and not gpu:
+        yield f'{synced[0].removesuffix(".type=BN")}: SyncBN needs GPUs, and the ranks of this run are on the CPU; ' \
+              f'add --cfg-options {" ".join(synced)}'
+    if (cfg.get('train_dataloader') or {}).get('batch_size') != 1:
+        return
+    for place, _, pool_scales in settings:
+        if 1 in (pool_scales or ()) and (kinds.get(place) == 'BN' or alone and kinds.get(place) == 'SyncBN'):
+            yield f'{place}.pool_scales: scale 1 gives BN one value per channel and image, and one is too few to ' \
+                  'normalise with; set train_dataloader.batch_size=2 or more'
+
+
+def zero_label_problems(cfg: Config) -> Iterator[str]:
+    """Datasets and the LoadAnnotations in their pipelines that disagree about reduce_zero_label.
+
+    mmseg asserts that they agree when it reads an image: for the validation set, after the first interval of training.
+    """
+    scope = cfg.get('default_scope')
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for place, node in dicts_in(cfg.get(key), key):
+            flag = _setting(node, 'reduce_zero_label', scope) if 'pipeline' in node else None
+            pipelines = {f'{place}.pipeline': node.get('pipeline')}
+            pipelines |= {'tta_pipeline': cfg.get('tta_pipeline')} if key == 'test_dataloader' else {}
+            for where, step in (found for at, steps in pipelines.items() for found in dicts_in(steps, at)):
+                given = step.get('reduce_zero_label')
+                if None not in (flag, given) and given != flag:
+                    yield f'{where}.reduce_zero_label is {given}, {place} ({node["type"]}) has {flag}: make them ' \
+                          'equal, or drop the key here'
+
+
+def _setting(node: dict, key: str, scope: str | None):
+    """What a dict with a `type` sets, or its class has as default; None if neither."""
+    if key in node or not isinstance(node.get('type'), str):
+        return node.get(key)
+    for _, cls in resolve(node['type'], node.get('_scope_') or scope or 'mmengine'):
+        for base in getattr(cls, '__mro__', ()):
+            init = vars(base).get('__init__')
+            parameter = inspect.signature(init).parameters.get(key) if inspect.isfunction(init) else None
+            if parameter is not None and parameter.default is not parameter.empty:
+                return parameter.default
+    return None
