@@ -13,6 +13,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='where logs go (default: work_dirs/CONFIG)')
     parser.add_argument('--show-dir', help='draw predictions beside the ground truth into this folder')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions')
+    parser.add_argument('--format-only', nargs='?', const='', metavar='PREFIX',
+                        help='write the predictions for a test server and evaluate nothing: PREFIX.bbox.json and '
+                             'PREFIX.segm.json, or label pictures in PREFIX/ (default: predictions in the work dir)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation as the config defines it')
     parser.add_argument('--cfg-options', nargs='+', metavar='K=V', help='override settings of the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')

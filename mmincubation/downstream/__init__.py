@@ -1,5 +1,6 @@
-"""The ViT in detectors and segmentors: backbone and feature pyramid."""
+"""The ViT in detectors and segmentors: backbone and feature pyramid; a fast COCO metric."""
 from .backbone import ViTBackbone
+from .coco_metric import fast_coco_metric
 from .pyramid import SimpleFeaturePyramid
 
-__all__ = ['SimpleFeaturePyramid', 'ViTBackbone']
+__all__ = ['SimpleFeaturePyramid', 'ViTBackbone', 'fast_coco_metric']

@@ -27,6 +27,7 @@ from .config_check import ConfigError, check_config, load_config
 from .cost import unwrap
 from .hooks import CheckpointGuard
 from .runtime_check import check_runtime
+from .signatures import accepted, resolve
 
 
 def one_line_errors(tool):
@@ -86,12 +87,13 @@ def test(args: Namespace) -> int:
         _use_tta(cfg, args.config)
     if args.show_dir:
         _draw(cfg, args.show_dir)
+    if args.format_only is not None:
+        _format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
     cfg.load_from, cfg.resume = None, False
     _check_file(args.checkpoint)
     if args.out:
         dump = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
-        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-        cfg.test_evaluator = [*evaluators, dict(type=dump, out_file_path=args.out)]
+        cfg.test_evaluator = [*_evaluators(cfg), dict(type=dump, out_file_path=args.out)]
     _init_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
@@ -229,6 +231,24 @@ def _use_tta(cfg: Config, path: str) -> None:
         raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def _evaluators(cfg: Config) -> list[ConfigDict]:
+    return cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+
+
+def _format_only(cfg: Config, where: str) -> None:
+    """Have the metrics write the predictions as a test server takes them, to a prefix (COCO) or into a folder (pictures
+    of labels), instead of comparing them with a truth, which then is not even read."""
+    for evaluator in _evaluators(cfg):
+        keys = {key for _, cls in resolve(evaluator.type, cfg.default_scope) for key in accepted(cls)[0]}
+        targets = [key for key in ('outfile_prefix', 'output_dir') if key in keys]
+        if 'format_only' not in keys or not targets:
+            raise ConfigError(f'--format-only: {evaluator.type} writes no predictions; the metrics of detection '
+                              '(FastCocoMetric, CocoMetric) and segmentation (IoUMetric) do')
+        evaluator.update({'format_only': True, targets[0]: where})
+    dataset = cfg.test_dataloader.dataset
+    dataset.pipeline = [step for step in dataset.pipeline if step.type.rpartition('.')[2] != 'LoadAnnotations']
 
 
 def _draw(cfg: Config, show_dir: str) -> None:

@@ -44,6 +44,11 @@ def _registries(scope: str) -> list[tuple[str, dict]]:
     return found
 
 
+def _made_by(obj: Callable) -> Callable:
+    """The class, where a function is registered that imports and builds it on its first use (`function.makes()`)."""
+    return obj.makes() if hasattr(obj, 'makes') else obj
+
+
 def resolve(name: str, scope: str) -> list[tuple[str, Callable]]:
     """All (kind, class) that `type=name` can mean under this default scope; empty if none.
 
@@ -53,12 +58,13 @@ def resolve(name: str, scope: str) -> list[tuple[str, Callable]]:
     from mmengine.utils import get_object_from_string
     prefix, _, rest = name.partition('.')
     if not rest:
-        found = [(kind, names[name]) for s in {scope, 'mmengine'} for kind, names in _registries(s) if name in names]
+        found = [(kind, _made_by(names[name])) for s in {scope, 'mmengine'} for kind, names in _registries(s)
+                 if name in names]
         if not found and (obj := getattr(import_module('mmcv.ops'), name, None)):  # RoI layers and nms are named so
             found = [('op', obj)]
         return found
     if is_scope(prefix):
-        found = [(kind, names[rest]) for kind, names in _registries(prefix) if rest in names]
+        found = [(kind, _made_by(names[rest])) for kind, names in _registries(prefix) if rest in names]
         if found:
             return found
     obj = get_object_from_string(name)

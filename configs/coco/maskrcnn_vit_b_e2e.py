@@ -1,0 +1,15 @@
+"""Mask R-CNN 1x (12 epochs) on COCO from a ViT-B trained end to end (configs/imagenet/vit_b_e2e.py).
+
+Paper:    COCO table, 1x, end to end: AP/AP50/AP75 box 44.1*/67.7*/48.5*, mask 40.4*/64.2*/43.1*.
+          * quoted; the paper does not say of which ViT.
+Run:      python tools/train.py configs/coco/maskrcnn_vit_b_e2e.py
+          tools/dist_train.sh configs/coco/maskrcnn_vit_b_e2e.py 8
+          python tools/test.py configs/coco/maskrcnn_vit_b_e2e.py work_dirs/maskrcnn_vit_b_e2e/epoch_12.pth
+Hardware: 8 GPUs x 2 images
+Cost:     about 110 A100 hours (14 hours on 8), an estimate; docs/coco.md says how
+Result:   not run
+"""
+_base_ = ['../_base_/coco/maskrcnn_vit_b.py', '../_base_/coco/schedule_1x.py', '../_base_/coco/runtime.py']
+experiment = dict(task='detection', model='ViT-B', method='e2e')
+model = dict(backbone=dict(init_cfg=dict(
+    type='Pretrained', checkpoint='work_dirs/vit_b_e2e/weights/e2e_last.safetensors')))
