@@ -1,4 +1,4 @@
-"""The estimate of mmincubation.check.memory beside the real peak of the CPU allocator: python -m tests.measure_memory."""
+"""The estimate of a step's memory beside the real peak of the CPU allocator: `python -m tests.measure_memory`."""
 import sys
 import warnings
 
@@ -69,7 +69,7 @@ def measured(cfg: Config) -> int:
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
     wrapper = memory.make_wrapper(cfg.optim_wrapper, model)
     size = batches.input_size(cfg.model, cfg.train_dataloader)
-    for step in range(2):  # the first makes the optimiser's state
+    for _ in range(2):  # the first makes the optimiser's state
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
             data = real_batch(cfg.default_scope, size, cfg.train_dataloader.batch_size)
             with wrapper.optim_context(model):
