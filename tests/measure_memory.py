@@ -1,4 +1,5 @@
 """The estimate of a step's memory beside the real peak of the CPU allocator: `python -m tests.measure_memory`."""
+import logging
 import sys
 import warnings
 
@@ -14,6 +15,7 @@ from mmincubation.engine.config_check import load_config
 
 CLS, DET, SEG = (f'configs/demo/{name}_e2e.py' for name in ('vit_demo', 'maskrcnn_vit_demo', 'upernet_vit_demo'))
 SMALL = dict(dim=384, depth=8, heads=6, patch_size=16, img_size=224)
+LEAN = {'model.backbone.bf16': True, 'model.backbone.with_cp': True, 'model.neck.bf16': True}
 BF16 = {'optim_wrapper.type': 'mmincubation.AutocastOptimWrapper'}
 
 
@@ -101,6 +103,7 @@ def cases() -> dict[str, Config]:
         'Mask R-CNN 128x8, 256x256, batch 4': detector(128, 8, 4, 256),
         'Mask R-CNN 256x8, 384x384, batch 2': detector(256, 8, 2, 384),
         'Mask R-CNN 256x8, 640x640, batch 1, bf16': detector(256, 8, 1, 640, **BF16),
+        'Mask R-CNN 256x8, 384x384, batch 2, checkpointing': detector(256, 8, 2, 384, **LEAN),
         'UperNet 64x24, 96x96, batch 8': load_config(SEG),
         'UperNet 128x8, 256x256, batch 4': segmentor(128, 8, 4, 256),
         'UperNet 256x8, 384x384, batch 2': segmentor(256, 8, 2, 384),
@@ -115,6 +118,7 @@ def row(name: str, cfg: Config) -> str:
 
 if __name__ == '__main__':
     warnings.simplefilter('ignore')
+    logging.disable(logging.INFO)
     print('| case | estimate MiB | measured MiB | error |\n|---|---|---|---|')
     for name, cfg in cases().items():
         if not sys.argv[1:] or sys.argv[1] in name:
