@@ -70,14 +70,15 @@ def _section(report: Report, title: str, run: Callable):
 def _check_settings(cfg, name: str, report: Report) -> None:
     checks = (lambda: check_config(cfg, 'train'), lambda: check_config(cfg, 'test') if cfg.get('test_cfg') else None,
               lambda: check_models(cfg), lambda: check_runtime(cfg, 'train'))
-    lines = {}
+    lines: dict[str, str] = {}  # what is wrong -> where first: train and test often share their data
     for run in checks:
         try:
             run()
         except ConfigError as error:
-            lines |= dict.fromkeys(str(error).splitlines())
-    for line in lines:
-        place, _, rest = line.partition(': ')
+            for line in str(error).splitlines():
+                place, _, rest = line.partition(': ')
+                lines.setdefault(rest, place)
+    for rest, place in lines.items():
         what, _, remedy = rest.rpartition('; ')
         report.problem(place, what or rest, remedy or 'correct it')
     report.say(f'{name}: ' + (f'{len(lines)} problems' if lines else 'keys, types, paths and model are right'))
