@@ -1,4 +1,5 @@
 """The weights that a run would start from: recognised, hashed, and loaded into the model's shapes without memory."""
+import warnings
 from copy import deepcopy
 
 import torch
@@ -44,7 +45,9 @@ def _into_part(cfg, node: dict) -> list[str]:
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with torch.device('meta'):
         part = MODELS.build(deepcopy(dict(node)))
-    part.init_weights()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch's, for each tensor, that copying to a shape does nothing
+        part.init_weights()
     report = getattr(part, 'load_report', None)
     return [f'{path}: format {info.format}, {info.keys} keys, {info.parameters:,} parameters, sha256 {info.sha256}',
             *(f'assumed: {line}' for line in info.assumed),
