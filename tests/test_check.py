@@ -86,7 +86,8 @@ def recipe(images, **changes):
     ({'auto_scale_lr': dict(base_batch_size=24)}, 'lr 0.01 is for 24; train with --auto-scale-lr (lr 0.0025'),
     ({'auto_scale_lr': dict(base_batch_size=24)}, '--gpus 4, or --cfg-options train_dataloader.batch_size=24, or '
      '--cfg-options optim_wrapper.accumulative_counts=4'),
-    ({'param_scheduler': [dict(type='MultiStepLR', by_epoch=True, milestones=[1, 5])]}, 'milestones [5] of MultiStepLR'),
+    ({'param_scheduler': [dict(type='MultiStepLR', by_epoch=True, milestones=[1, 5])]},
+     'milestones [5] of MultiStepLR'),
     ({'param_scheduler': [dict(type='LinearLR', by_epoch=False, start_factor=0.1, end=50)]},
      'LinearLR of train has end=50, but training ends after 8 iterations'),
     ({'param_scheduler': [dict(type='LinearLR', by_epoch=True, start_factor=0.1, begin=2)]}, 'has begin=2, but'),

@@ -191,7 +191,8 @@ def _save(name, array):
 MASK_CASES = [
     (lambda r: (r / 'train/seg/00001.png').unlink(), 'images without a label picture (1: {r}/train/img/00001.png)'),
     (lambda r: (r / 'train/img/00001.png').unlink(), 'label pictures without an image (1: {r}/train/seg/00001.png)'),
-    (_save('seg/00002.png', np.zeros((9, 8), np.uint8)), 'of another size than their image (1: {r}/train/seg/00002.png'),
+    (_save('seg/00002.png', np.zeros((9, 8), np.uint8)),
+     'of another size than their image (1: {r}/train/seg/00002.png'),
     (_save('seg/00002.png', np.full((192, 192), 77, np.uint8)), '{r}/train/seg/00002.png: [77]'),
     (_save('seg/00002.png', np.zeros((192, 192, 3), np.uint8)), '{r}/train/seg/00002.png: mode RGB'),
     (lambda r: (r / 'train/seg/00002.png').write_bytes(b''), 'label pictures: empty file (1: {r}/train/seg/00002.png'),

@@ -1,4 +1,4 @@
-"""Would this config train here? Config, data, weights, recipe, memory, time and disk are checked; nothing is trained."""
+"""Would this config train here? Checks config, data, weights, recipe, memory, time and disk; trains nothing."""
 import argparse
 import sys
 from pathlib import Path

@@ -81,7 +81,8 @@ def _check_settings(cfg, name: str, report: Report) -> None:
     for rest, place in lines.items():
         what, _, remedy = rest.rpartition('; ')
         report.problem(place, what or rest, remedy or 'correct it')
-    report.say(f'{name}: ' + (f'{len(lines)} problem{"s" * (len(lines) > 1)}' if lines else 'keys, types, paths and model are right'))
+    wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
+    report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')
 
 
 def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:
