@@ -12,8 +12,8 @@ CATEGORY_IDS = [i for i in range(1, 91) if i not in GAPS]  # COCO's 80
 
 def categories() -> list[dict]:
     """COCO's 80 categories, with their ids and names."""
-    from mmdet.evaluation import coco_classes
-    return [dict(id=i, name=name) for i, name in zip(CATEGORY_IDS, coco_classes(), strict=True)]
+    from mmdet.datasets import CocoDataset
+    return [dict(id=i, name=name) for i, name in zip(CATEGORY_IDS, CocoDataset.METAINFO['classes'], strict=True)]
 
 
 def blob(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
@@ -37,15 +37,16 @@ def uncompressed(rle: dict) -> dict:
     return dict(size=list(rle['size']), counts=np.diff([0, *ends, flat.size]).tolist())
 
 
-def truth(images: int, seed: int = 0, size: tuple[int, int] = (400, 641), per_image: float = 7) -> dict:
-    """COCO's annotation dict: polygons, one crowd in 30 as RLE, some images without any object."""
+def truth(images: int, seed: int = 0, size: tuple[int, int] = (400, 641), per_image: float = 7,
+          crowds: float = 1 / 30) -> dict:
+    """COCO's annotation dict: polygons, a fraction of crowds as RLE, some images without any object."""
     rng, found = np.random.default_rng(seed), dict(images=[], annotations=[], categories=categories())
     for i in range(images):
         width, height = rng.integers(*size, 2).tolist()
         image = dict(id=10 * i + 7, file_name=f'{i:012}.jpg', width=width, height=height)
         found['images'].append(image)
         for _ in range(rng.poisson(per_image) if i % 20 else 0):
-            corners, crowd = blob(rng, width, height), int(rng.random() < 1 / 30)
+            corners, crowd = blob(rng, width, height), int(rng.random() < crowds)
             rle = encode(corners, image)
             if mask_utils.area(rle):
                 found['annotations'].append(dict(
@@ -84,13 +85,19 @@ def predictions(found: dict, seed: int = 1, keys: tuple[str, ...] = ('bbox', 'se
     return results
 
 
-def write_coco(root: Path, images: int = 4) -> None:
-    """COCO's layout under `root`: `images` noisy pictures of 64 to 160 pixels for training, as many for validation."""
+def write_coco(root: Path, images: int = 6) -> None:
+    """COCO's layout under `root`: noisy pictures of 64 to 160 pixels, `images` for training, validation and test-dev.
+
+    The first picture of each has no object; those of test-dev have no annotations.
+    """
     (root / 'annotations').mkdir(parents=True)
-    for seed, split in enumerate(('train2017', 'val2017')):
-        found = truth(images, seed, size=(64, 161), per_image=4)
+    for seed, split in enumerate(('train2017', 'val2017', 'test2017')):
+        found = truth(images, seed, size=(64, 161), per_image=4, crowds=0.2)
         (root / split).mkdir()
-        (root / f'annotations/instances_{split}.json').write_text(json.dumps(found))
+        if split == 'test2017':
+            del found['annotations']
+        name = 'image_info_test-dev2017' if split == 'test2017' else f'instances_{split}'
+        (root / f'annotations/{name}.json').write_text(json.dumps(found))
         for image in found['images']:
             pixels = np.random.default_rng(image['id']).integers(0, 256, (image['height'], image['width'], 3))
             Image.fromarray(pixels.astype(np.uint8)).save(root / split / image['file_name'])

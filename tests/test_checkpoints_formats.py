@@ -71,6 +71,13 @@ def test_extra_tokens_are_refused(tmp_path, name):
         read_vit(tmp_path / 'a.pth')
 
 
+@pytest.mark.parametrize('header', [dict(arch=[1]), dict(division='4'), dict(division=[1, '3']), dict(assumed='all')])
+def test_a_damaged_header_is_named(tmp_path, header):
+    write_tensors(tmp_path / 'a.safetensors', random_vit().state_dict(), header)
+    with pytest.raises(CheckpointError, match='a.safetensors: damaged header .*convert the file again'):
+        inspect_weights(tmp_path / 'a.safetensors')
+
+
 def test_half_of_a_qkv_is_refused(tmp_path):
     named = hf_names(random_vit().state_dict())
     del named['vit.encoder.layer.2.attention.attention.key.bias']

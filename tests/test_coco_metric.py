@@ -110,9 +110,8 @@ def samples(found: dict, empty: bool = False) -> list[dict]:
 
 
 def measure(kind: str, found: dict, made: list[dict], **options) -> dict:
-    from mmdet.evaluation import coco_classes
     metric = METRICS.build(dict(type=kind, **options))
-    metric.dataset_meta = dict(classes=tuple(coco_classes()))
+    metric.dataset_meta = dict(classes=tuple(category['name'] for category in found['categories']))
     metric.process({}, copy.deepcopy(made))
     return metric.evaluate(len(made))
 

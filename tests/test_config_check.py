@@ -194,7 +194,14 @@ def test_missing_data(write, tmp_path):
                        'train_dataloader.dataset.dataset.data_prefix.img: data/coco/train/',
                        'val_evaluator.ann_file: data/coco/annotations/val.json']
     assert problems(path, mode='test') == ['test_dataloader.dataset.root: data/demo/cls/val does not exist; run '
-                                           '`python tools/make_demo_data.py`']
+                                           '`python tools/make_demo_data.py`, or change this key']
+
+
+@pytest.mark.parametrize('reader, root', [('ImageFolder', 'data/imagenet/train'), ('HFImages', 'data/cifar100/train')])
+def test_missing_classification_data_name_the_page_that_prepares_them(write, reader, root):
+    more = f"train_dataloader = dict(dataset=dict(type='mmincubation.{reader}', root='{root}'))"
+    assert problems(write(more)) == [f'train_dataloader.dataset.root: {root} does not exist; prepare it as '
+                                     'docs/imagenet.md says, or change this key']
 
 
 def test_missing_weights_name_the_config_that_makes_them(write):

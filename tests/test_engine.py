@@ -44,6 +44,10 @@ def test_draws_depend_on_seed_and_phase_epoch_alone(phase_epoch):
         def set_epoch(self, epoch):
             self.epoch = epoch
 
+    class Data:
+        def reseed(self, *key):
+            self.key = key
+
     class Runner:
         seed, epoch = 5, 17
 
@@ -51,7 +55,7 @@ def test_draws_depend_on_seed_and_phase_epoch_alone(phase_epoch):
             pass
 
         class train_dataloader:
-            sampler = Sampler()
+            sampler, dataset = Sampler(), Data()
 
     Runner.train_loop.phase_epoch = phase_epoch
     PhaseSeedHook().before_train_epoch(Runner)
@@ -59,6 +63,7 @@ def test_draws_depend_on_seed_and_phase_epoch_alone(phase_epoch):
     Runner.epoch = 40
     PhaseSeedHook().before_train_epoch(Runner)
     assert torch.equal(first, torch.rand(3)) and Runner.train_dataloader.sampler.epoch == phase_epoch
+    assert Runner.train_dataloader.dataset.key == (5, phase_epoch)
     Runner.train_loop.phase_epoch += 1
     PhaseSeedHook().before_train_epoch(Runner)
     assert not torch.equal(first, torch.rand(3))

@@ -9,10 +9,11 @@ from mmengine.config import ConfigDict
 from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from mmincubation.downstream import ViTBackbone
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.optim import ViTOptimWrapperConstructor, group_table
 from mmincubation.incubation.hybrid import IncubationModel
@@ -147,6 +148,12 @@ def test_layer_decay_needs_layers():
     with pytest.raises(ConfigError, match='layer_decay=0.9: leave it out, no part of this Sequential numbers its laye'):
         wrap(model, dict(layer_decay=0.9))
     assert scales(model, dict(layer_decay=1)) == {'0.weight': (1, 1), '0.bias': (1, 0)}
+
+
+def test_a_compiled_backbone_keeps_its_layers():
+    inner = ViTBackbone(ARCH, (3, ))
+    found = rates(torch.compile(inner), dict(layer_decay=0.5))
+    assert found == {f'_orig_mod.{name}': rate for name, rate in rates(inner, dict(layer_decay=0.5)).items()}
 
 
 # --- decay, groups
@@ -284,45 +291,3 @@ def test_fused_steps_equal_plain_ones():
         trained.append(model.state_dict())
     for name, tensor in trained[0].items():
         torch.testing.assert_close(tensor, trained[1][name], atol=1e-5, rtol=1e-4)
-
-
-# --- schedules
-
-def run_schedule(iterations, *schedulers, paramwise=dict(layer_decay=0.5)):  # noqa: B006
-    """The rates of all groups, relative to the last group's, and the last group's, before each iteration."""
-    wrapper = wrap(ViTClassifier(ARCH), paramwise)
-    built = [PARAM_SCHEDULERS.build(dict(s, optimizer=wrapper)) for s in schedulers]
-    history = []
-    for _ in range(iterations):
-        history.append([group['lr'] for group in wrapper.optimizer.param_groups])
-        wrapper.optimizer.step()
-        for scheduler in built:
-            scheduler.step()
-    return history
-
-
-RATIOS = [r for after in (5, 4, 3, 2, 1, 0) for r in [0.5**after] * 2]
-WARMUP = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=10)
-
-
-@pytest.mark.parametrize('schedule, at', [
-    (dict(type='MultiStepLR', by_epoch=False, milestones=[30, 36], gamma=0.1),
-     {0: 0.1, 9: 1.0, 10: 1.0, 29: 1.0, 30: 0.1, 35: 0.1, 36: 0.01, 39: 0.01}),
-    (dict(type='PolyLR', by_epoch=False, begin=10, end=40, power=1.0, eta_min=0.),
-     {0: 0.1, 10: 1.0, 25: 14 / 29, 38: 1 / 29, 39: 0.}),  # mmengine is at its end one iteration early
-    (dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=40, eta_min_ratio=0.1), {0: 0.1, 10: 1.0, 25: 0.55}),
-    (dict(type='CosineAnnealingLR', by_epoch=False, begin=10, end=40, eta_min=0.), {0: 0.1, 10: 1.0, 25: 0.5}),
-], ids=['steps', 'poly', 'cosine ratio', 'cosine'])
-def test_schedules_keep_the_ratios(schedule, at):
-    history = run_schedule(40, WARMUP, schedule)
-    for iteration, factor in at.items():
-        assert history[iteration] == pytest.approx([LR * factor * ratio for ratio in RATIOS], rel=1e-6), iteration
-    for now in filter(all, history):
-        assert [rate / now[-1] for rate in now] == pytest.approx(RATIOS, rel=1e-6)
-
-
-def test_an_absolute_end_is_the_same_for_all_layers():
-    """A trap, not a wish: with `eta_min` the stem's rate, 1/32 of the base, rises."""
-    history = run_schedule(40, dict(type='CosineAnnealingLR', by_epoch=False, end=40, eta_min=1e-4))
-    assert history[0] == pytest.approx([LR * ratio for ratio in RATIOS])
-    assert history[-1] == pytest.approx([1e-4] * 12, rel=0.02)

@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 def field(text: str) -> tuple[str, object]:
     """`heads=12` to ('heads', 12)."""
     name, _, value = text.partition('=')
+    if not value:
+        raise argparse.ArgumentTypeError(f'{text!r}: write it as FIELD=VALUE')
     try:
         return name, literal_eval(value)
     except (ValueError, SyntaxError):

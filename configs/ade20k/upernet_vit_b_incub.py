@@ -1,12 +1,14 @@
-"""UperNet on ADE20K from the incubated ViT-B (vit_b_incub).
+"""UperNet on ADE20K from the incubated ViT-B (configs/imagenet/vit_b_incub.py).
 
-Row:   ours; no row in the paper, which has ViT-L and ViT-H. From public DeiT-B, end to end too, about 45-46* mIoU
-       (single scale) is to be expected (*quoted, not ours).
-Run:   tools/dist_train.sh configs/ade20k/upernet_vit_b_incub.py 8
-       python tools/train.py configs/ade20k/upernet_vit_b_incub.py --cfg-options train_dataloader.batch_size=16
-       tools/dist_test.sh configs/ade20k/upernet_vit_b_incub.py work_dirs/upernet_vit_b_incub/iter_80000.pth 8 [--tta]
-Cost:  8 GPUs x 2 images, about 24 A100 hours, estimated from FLOPs (docs/ade20k.md), not measured.
-Result: not run
+Paper:    no row, this one is ours; from public DeiT-B, end to end too, about 45-46* mIoU single scale is to be
+          expected. * quoted
+Run:      python tools/train.py configs/ade20k/upernet_vit_b_incub.py --cfg-options train_dataloader.batch_size=16
+          tools/dist_train.sh configs/ade20k/upernet_vit_b_incub.py 8
+          tools/dist_test.sh configs/ade20k/upernet_vit_b_incub.py work_dirs/upernet_vit_b_incub/iter_80000.pth 8
+          (with --tta: multi-scale and flip)
+Hardware: 8 GPUs x 2 images
+Cost:     about 24 A100 hours, an estimate; docs/ade20k.md says how
+Result:   not run
 """
 _base_ = '../_base_/ade20k/upernet_vit_b.py'
 experiment = dict(method='incub')

@@ -1,12 +1,14 @@
-"""UperNet on ADE20K from the ViT-H trained end to end (vit_h_e2e).
+"""UperNet on ADE20K from the ViT-H trained end to end (configs/imagenet/vit_h_e2e.py).
 
-Row:   the paper's ADE20K table, UperNet 80k, ViT-H, E2E:
-       mAcc / mIoU / multi-scale mIoU 58.2 / 46.5 / 47.2* (*quoted from the paper).
-Run:   tools/dist_train.sh configs/ade20k/upernet_vit_h_e2e.py 8
-       python tools/train.py configs/ade20k/upernet_vit_h_e2e.py --cfg-options train_dataloader.batch_size=16
-       tools/dist_test.sh configs/ade20k/upernet_vit_h_e2e.py work_dirs/upernet_vit_h_e2e/iter_80000.pth 8 [--tta]
-Cost:  8 GPUs x 2 images, about 71 A100 hours, estimated from FLOPs (docs/ade20k.md), not measured.
-Result: not run
+Paper:    ADE20K table, UperNet 80k, ViT-H, E2E: mAcc / mIoU / multi-scale mIoU
+          58.2 / 46.5 / 47.2*. * quoted
+Run:      python tools/train.py configs/ade20k/upernet_vit_h_e2e.py --cfg-options train_dataloader.batch_size=16
+          tools/dist_train.sh configs/ade20k/upernet_vit_h_e2e.py 8
+          tools/dist_test.sh configs/ade20k/upernet_vit_h_e2e.py work_dirs/upernet_vit_h_e2e/iter_80000.pth 8
+          (with --tta: multi-scale and flip)
+Hardware: 8 GPUs x 2 images
+Cost:     about 71 A100 hours, an estimate; docs/ade20k.md says how
+Result:   not run
 """
 _base_ = '../_base_/ade20k/upernet_vit_h.py'
 experiment = dict(method='e2e')

@@ -1,11 +1,10 @@
 """From one weight file to another: read any format, check it is a ViT, write another program's names."""
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from mmincubation.models import Arch, Division
+from mmincubation.models import Division
 
 from .errors import CheckpointError
 from .files import write_tensors, write_torch
@@ -49,8 +48,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     weights, file = open_vit(src), local_file(src)
     sha256 = sha256_of(file)
     check_name(file, sha256)
-    shape, assumed = describe(weights, src)
-    shape = _with_given(shape, arch or {}, weights, src)
+    shape, assumed = describe(weights, src, arch or {})
     _check_whole(weights.tensors, shape, src)
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
@@ -71,24 +69,11 @@ def _check_dst(src: str, dst: Path, to: str) -> None:
         raise CheckpointError(f'{dst}: {"is the source itself" if same else "exists already"}; choose another name')
 
 
-def _with_given(shape: dict, given: dict, weights: Weights, src: str) -> dict:
-    """`shape` with the fields that the user gives; what the file shows cannot be given otherwise."""
-    valid = [field.name for field in fields(Arch)]
-    shown = weights.header.get('arch') or {key: shape[key] for key in shape if key not in ('heads', 'norm_eps')}
-    for key, value in given.items():
-        if key not in valid:
-            near = get_close_matches(key, valid, 1) or valid
-            raise CheckpointError(f'--arch {key}: no field of an architecture; nearest: {", ".join(near)}')
-        if key in shown and shown[key] != value:
-            raise CheckpointError(f'--arch {key}={value}: {src} has {key}={shown[key]}; leave it out')
-    return {**shape, **given}
-
-
 def _check_whole(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
     """The tensors are exactly those of a ViT of this shape."""
     try:
         expected = vit_shapes(shape)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f'{src}: its header or shapes make no ViT ({error})') from error
     found = dict(missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys())
     found['misshaped'] = {name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name]}

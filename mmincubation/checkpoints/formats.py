@@ -43,6 +43,7 @@ def open_vit(path: str | Path) -> Weights:
             known format.
     """
     content, header = read_tensors(path)
+    _check_types(path, header)
     _refuse_unfinished(path, content, header)
     try:
         weights = next((found for found in _readings(content) if _is_vit(found.tensors)), None)
@@ -57,6 +58,13 @@ def open_vit(path: str | Path) -> Weights:
         weights.format = 'mmincubation'
     weights.header, weights.division = header, header.get('division') or weights.division
     return _without_left_out(weights)
+
+
+def _check_types(path: str | Path, header: dict) -> None:
+    arch, division, assumed = header.get('arch', {}), header.get('division') or [], header.get('assumed', [])
+    numbers = isinstance(division, list) and all(isinstance(depth, int) for depth in division)
+    if not (isinstance(arch, dict) and numbers and isinstance(assumed, list)):
+        raise CheckpointError(f'{path}: damaged header {str(header)[:120]}; convert the file again from its source')
 
 
 def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:

@@ -75,8 +75,8 @@ def fetch(url: str) -> tuple[Path, str]:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ['']
-    return f'{type(error).__name__}: {re.sub(r"https?://[^ ]+", "the hub", lines[0])[:160]}'
+    sentence = re.split(r'[.\n](?:\s|$)', str(error).strip())[0]
+    return f'{type(error).__name__}: {re.sub(r"https?://[^ ]+", "the hub", sentence)[:200]}'
 
 
 def _check(url: str, file: HubFile, path: Path) -> str:

@@ -1,13 +1,18 @@
 """What a weight file is, without a model."""
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
+
+from mmincubation.models import Arch
 
 from .errors import CheckpointError
 from .formats import Weights, open_vit
 from .hashes import sha256_of
 from .hub import fetch, is_hub, local_file
 from .shapes import infer_arch
+
+UNSEEN = ('heads', 'norm_eps')  # fields without a trace in names or shapes
 
 
 @dataclass(frozen=True)
@@ -55,23 +60,46 @@ def check_name(path: Path, sha256: str) -> None:
                               'the file is damaged or renamed: download it again')
 
 
-def describe(weights: Weights, source: str | Path) -> tuple[dict, list[str]]:
+def describe(weights: Weights, source: str | Path, given: dict | None = None) -> tuple[dict, list[str]]:
     """The `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
 
+    `given` are fields that the user says; those that leave no trace in a file without a header can be said alone.
+
     Raises:
-        CheckpointError: a tensor that every ViT has is missing.
+        CheckpointError: a tensor that every ViT has is missing, or a given field is unknown or differs from the file.
     """
+    given = given or {}
     if weights.header.get('arch'):
-        return dict(weights.header['arch']), [*weights.header.get('assumed', []), *weights.notes]
+        shown, guessed, notes = dict(weights.header['arch']), {}, list(weights.header.get('assumed', []))
+    else:
+        shown, guessed, notes = _guess(weights, source)
+        notes = [] if set(UNSEEN) <= set(given) else notes
+    _check_given(given, shown, source)
+    if given:
+        notes.append(' '.join(f'{key}={value}' for key, value in given.items()) + ', as given by --arch')
+    return {**shown, **guessed, **given}, [*notes, *weights.notes]
+
+
+def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
+    """Fields that the shapes show, fields that are guessed from them, and what to say about these."""
     try:
         arch, note = infer_arch(weights.tensors)
     except KeyError as error:
         raise CheckpointError(f'{source}: no whole ViT, {error} is missing; download or write it again') from error
-    notes = [note]
-    if weights.format == 'hf' and arch.pop('norm_eps', None):
-        notes = [f'heads={arch["heads"]} is not in the file: taken from the public ViT of this width; norm_eps is in '
-                 'its config.json alone']
     if weights.format == 'mmengine':  # a run of ours, whose config may have chosen otherwise
         del arch['global_pool']
-        notes.append("global_pool is in the run's config alone")
-    return arch, [*notes, *weights.notes]
+        note += "; global_pool is in the run's config alone"
+    guessed = {key: arch.pop(key) for key in UNSEEN if key in arch}
+    if weights.format == 'hf' and guessed.pop('norm_eps', None):
+        note = f'heads={guessed["heads"]} as in the public ViT of this width; norm_eps is in its config.json alone'
+    return arch, guessed, [note]
+
+
+def _check_given(given: dict, shown: dict, source: str | Path) -> None:
+    valid = [field.name for field in fields(Arch)]
+    for key, value in given.items():
+        if key not in valid:
+            near = get_close_matches(key, valid, 1) or valid
+            raise CheckpointError(f'--arch {key}: no field of an architecture; nearest: {", ".join(near)}')
+        if key in shown and shown[key] != value:
+            raise CheckpointError(f'--arch {key}={value}: {source} has {key}={shown[key]}; leave it out')

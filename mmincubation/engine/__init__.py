@@ -1,6 +1,6 @@
 """What a run needs around its model: data, optimiser, hooks, logs, and the launcher of the tools."""
+from .accuracy import Accuracy
 from .cost import CostMeter
-from .data import Accuracy, ImageFolder
 from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
 from .log import PhaseLogProcessor
 from .optim import AutocastOptimWrapper, ViTOptimWrapperConstructor
@@ -8,6 +8,6 @@ from .result_hook import ResultHook
 from .visualization import ClsVisualizationHook
 
 __all__ = [
-    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'ImageFolder',
-    'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
+    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'PhaseLogProcessor',
+    'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]

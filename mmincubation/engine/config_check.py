@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 
+# By a folder in the path of the data that is missing.
+DATA_REMEDIES = {
+    'demo': 'run `python tools/make_demo_data.py`',
+    'imagenet': 'prepare it as docs/imagenet.md says',
+    'cifar100': 'prepare it as docs/imagenet.md says',
+}
+
+
 class ConfigError(ValueError):
     """A config that cannot be run; the message has one line for each mistake."""
 
@@ -200,9 +208,9 @@ def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
         for key, path in data_paths(node) if '.pipeline.' not in place else ():
             if not Path(path).exists() and not any(Path(path).is_relative_to(g) for g in gone):
                 gone.append(path)
-                made = '/data/demo/' in f'/{Path(path).as_posix()}/'
-                remedy = 'run `python tools/make_demo_data.py`' if made else 'put the data there, or change this key'
-                yield f'{place}.{key}: {path} does not exist; {remedy}'
+                parts = Path(path).parts
+                remedy = next((text for name, text in DATA_REMEDIES.items() if name in parts), 'put the data there')
+                yield f'{place}.{key}: {path} does not exist; {remedy}, or change this key'
 
 
 def data_paths(node: dict) -> Iterator[tuple[str, str]]:

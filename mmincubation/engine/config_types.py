@@ -56,7 +56,7 @@ def type_problems(cfg: dict) -> Iterator[str]:
     for key in runner_keys() & set(cfg):
         yield from _walk(cfg[key], key, scope, ())
     yield from _plain_problems(cfg)
-    for place, wrapper in _optim_wrappers(cfg):
+    for place, wrapper in optim_wrappers(cfg):
         if place != 'optim_wrapper':
             yield from _walk(wrapper, place, scope, ())
         yield from _constructor_problems(wrapper, place, scope)
@@ -127,7 +127,7 @@ def _plain_problems(cfg: dict) -> Iterator[str]:
             yield from (unknown_key(f'{place}.{k}', valid, place) for k in node if k not in valid | OWN_KEYS)
 
 
-def _optim_wrappers(cfg: dict) -> Iterator[tuple[str, dict]]:
+def optim_wrappers(cfg: dict) -> Iterator[tuple[str, dict]]:
     """(place, optimiser wrapper) of the run and, each as it will be built, of the phases of an incubation."""
     from mmengine.config import Config
     run, place = cfg.get('optim_wrapper') or {}, 'train_cfg.phases.{}.optim_wrapper'

@@ -24,6 +24,7 @@ from mmincubation.models import Arch, Division
 from mmincubation.result import check_experiment
 
 from .config_check import ConfigError, check_config, load_config
+from .config_types import optim_wrappers
 from .cost import unwrap
 from .hooks import CheckpointGuard
 from .runtime_check import check_runtime
@@ -62,6 +63,7 @@ def train(args: Namespace) -> int:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise ConfigError(f'{args.config} has no auto_scale_lr.base_batch_size: add it, or drop --auto-scale-lr')
         cfg.auto_scale_lr.enable = True
+    check_scaling(cfg)
     if args.phase is not None:
         _run_alone(cfg, args.phase)
     if args.resume is not None:
@@ -109,10 +111,10 @@ def load_for_test(model: torch.nn.Module, path: str) -> str:
     """
     model = unwrap(model)
     model = model.module if isinstance(model, BaseTTAModel) else model
-    content = read_tensors(path)[0]
-    if 'state_dict' in content:
-        return load_strict(model, content['state_dict'], source=path)['coverage']
+    state = read_tensors(path)[0].get('state_dict')
     vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
+    if state and (vit is None or model.state_dict().keys() & state.keys()):  # others' ViTs also come in a state_dict
+        return load_strict(model, state, source=path)['coverage']
     if vit is None:
         raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
     return load_vit(vit, path)['coverage']
@@ -191,6 +193,20 @@ def check_models(cfg: Config) -> None:
             select_phases(read_phases(loop.phases, len(division)), loop.get('phase'))
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
+
+
+def check_scaling(cfg: Config) -> None:
+    """mmengine scales the learning rate to the batch of one iteration, however many of them an update accumulates.
+
+    Raises:
+        ConfigError: `auto_scale_lr` is on and some optimiser wrapper accumulates.
+    """
+    if (cfg.get('auto_scale_lr') or {}).get('enable'):
+        for place, wrapper in optim_wrappers(cfg):
+            if (counts := wrapper.get('accumulative_counts', 1)) != 1:
+                raise ConfigError(
+                    f'{place}.accumulative_counts={counts}: auto_scale_lr would not see it; drop --auto-scale-lr and '
+                    f'set {place}.optimizer.lr for {counts} x batch_size x ranks images')
 
 
 def _is_incubation(cfg: Config) -> bool:

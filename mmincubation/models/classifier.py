@@ -1,4 +1,4 @@
-"""Image classification around a ViT: cross entropy in training, scores in evaluation."""
+"""Image classification around a ViT: mixing and cross entropy in training, scores in evaluation."""
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
@@ -12,18 +12,43 @@ from .vit import VisionTransformer
 
 @MODELS.register_module()
 class ClsDataPreprocessor(nn.Module):
-    """Collated uint8 images (B, 3, H, W) to normalised floats on the model's device."""
+    """Collated uint8 images (B, 3, H, W) to normalised floats on the model's device; in training also what works on
+    whole batches of those.
 
-    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
+    `erasing` (a `timm.data.random_erasing.RandomErasing`) blanks parts of normalised images, as timm's loader does.
+    Then `mixup` (a `timm.data.Mixup`) mixes pairs and turns `labels` (B,) into soft targets (B, classes), smoothed.
+    Both draw from the process's generators, which the PhaseSeedHook seeds every epoch.
+    """
+
+    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), erasing: dict | None = None,
+                 mixup: dict | None = None):
         super().__init__()
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.erasing = erasing and MODELS.build(erasing)
+        self.mixup = mixup and MODELS.build(mixup)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """`data` holds `inputs` and `labels` (B,)."""
+        """`data` holds `inputs` and `labels` (B,).
+
+        Raises:
+            ValueError: an odd number of images is to be mixed.
+        """
         inputs = data['inputs'].to(self.mean.device, non_blocking=True)
         labels = data['labels'].to(self.mean.device, non_blocking=True)
-        return dict(inputs=(inputs.float() - self.mean) / self.std, labels=labels)
+        inputs = (inputs.float() - self.mean) / self.std
+        if training:
+            inputs, labels = self._augment(inputs, labels)
+        return dict(inputs=inputs, labels=labels)
+
+    def _augment(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if self.erasing:
+            self.erasing.device = inputs.device  # timm wants it at construction, when no model has one
+            inputs = self.erasing(inputs)
+        if self.mixup and len(inputs) % 2:
+            raise ValueError(f'mixup pairs the images of a batch, {len(inputs)} are odd: give train_dataloader an even '
+                             'batch_size and drop_last=True')
+        return self.mixup(inputs, labels) if self.mixup else (inputs, labels)
 
 
 class BaseClassifier(BaseModel):
@@ -37,8 +62,8 @@ class BaseClassifier(BaseModel):
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor'):
-        """`mode='loss'`: a dict with `loss`; `'predict'`: per image a dict with `scores` (classes,) and `label`;
-        `'tensor'`: logits."""
+        """`mode='loss'`: a dict with `loss`, the cross entropy with labels (B,) or soft targets (B, classes);
+        `'predict'`: per image a dict with `scores` (classes,) and `label`; `'tensor'`: logits."""
         logits = self.logits(inputs)
         if mode == 'loss':
             return dict(loss=F.cross_entropy(logits.float(), labels))

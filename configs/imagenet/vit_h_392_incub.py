@@ -1,0 +1,19 @@
+"""ViT-H fine-tuned at 392, from the incubated weights at 224.
+
+Paper: ImageNet-1K, ViT-H 392, Deep Incubation: top-1 85.6*
+Run: python tools/train.py configs/imagenet/vit_h_392_incub.py
+     NNODES=2 NODE_RANK=0 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_392_incub.py 8
+Hardware: 16 GPUs x 32
+Cost: not stated by the paper; 30 epochs at the FLOPs of docs/imagenet.md
+Result: not run
+"""
+_base_ = [
+    '../_base_/imagenet/data_392.py',
+    '../_base_/imagenet/highres.py',
+    '../_base_/classification.py',
+]
+experiment = dict(task='classification', model='ViT-H-392', method='incub')
+model = dict(
+    type='mmincubation.ViTClassifier', arch=dict(name='vit_huge', img_size=392), drop_path_rate=0.6,
+    data_preprocessor={{_base_.data_preprocessor}},
+    init_cfg=dict(type='Pretrained', checkpoint='work_dirs/vit_h_incub/weights/finetune_last.safetensors'))

@@ -1,0 +1,183 @@
+"""Classification data in the layouts people have: folders of classes, and Arrow folders of Hugging Face."""
+import io
+import os
+
+import numpy as np
+import torch
+from mmengine.registry import TRANSFORMS
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision import datasets
+from torchvision.transforms import v2
+
+from mmincubation.engine.config_check import ConfigError
+from mmincubation.registry import DATASETS
+
+from .draws import seeded
+
+INSTALL = 'python -m pip install --no-deps -r requirements.txt'
+
+
+def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """Indices, in order, of `fraction` of the images of each class (rounded, at least one).
+
+    Which ones is fixed and the same everywhere: the first of a permutation that is drawn per class from the class
+    number alone. So a smaller fraction is a subset of a larger one. How the paper chose its 50 % and 25 % of ImageNet,
+    it does not say.
+
+    Raises:
+        ConfigError: `fraction` is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ConfigError(f'fraction={fraction}: give a number above 0 and not above 1')
+    if fraction == 1:
+        return np.arange(len(labels))
+    kept = []
+    for label in np.unique(labels):
+        images = np.flatnonzero(labels == label)
+        order = np.random.default_rng(label).permutation(len(images))
+        kept.append(images[order[:max(1, round(fraction * len(images)))]])
+    return np.sort(np.concatenate(kept))
+
+
+class ClsDataset(Dataset):
+    """Images with one class each; a sample is `inputs` (3, H, W) uint8 and `labels`, the class number.
+
+    `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
+    their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; `fraction` is described in
+    `balanced_subset`. Once `reseed` was called (the PhaseSeedHook does), the draws of a sample are those of (seed,
+    epoch, image, repeat), in any worker, persistent or not. A sample is asked for by its index, or by (index, repeat)
+    where a sampler gives the same image several times an epoch.
+
+    Subclasses give `read(i)`, image i in RGB, and `name(i)`, to call it in an error.
+    """
+
+    def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float):
+        self.labels, self.classes = labels, classes
+        self.kept = balanced_subset(labels, fraction)
+        self.transform = v2.Compose([*(TRANSFORMS.build(t) for t in pipeline), v2.PILToTensor()])
+        # Seed and epoch, in memory that workers share, so that persistent ones see the next epoch too.
+        self.draws = torch.full((2, ), -1).share_memory_()
+
+    def read(self, index: int) -> Image.Image:
+        """The image in RGB."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """Where the image is from."""
+        raise NotImplementedError
+
+    @property
+    def metainfo(self) -> dict:
+        """Class names, for visualisers and checkpoints."""
+        return dict(classes=self.classes)
+
+    def reseed(self, seed: int, epoch: int) -> None:
+        """Draw augmentation from (seed, epoch, image, repeat) from now on; before the first call, from the process."""
+        self.draws.copy_(torch.tensor([seed, epoch]))
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        index, repeat = key if isinstance(key, tuple) else (key, 0)
+        index = int(self.kept[index])
+        try:
+            image = self.read(index)
+        except OSError as error:
+            raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
+        seed, epoch = self.draws.tolist()
+        if epoch < 0:
+            return dict(inputs=self.transform(image), labels=int(self.labels[index]))
+        with seeded(seed, epoch, index, repeat):
+            return dict(inputs=self.transform(image), labels=int(self.labels[index]))
+
+
+def read_rgb(file) -> Image.Image:
+    """A path or binary file to an RGB image. Orientation tags are ignored, as torchvision's ImageFolder does."""
+    with Image.open(file) as image:
+        return image.convert('RGB')
+
+
+@DATASETS.register_module()
+class ImageFolder(ClsDataset):
+    """Images in one folder per class under `root`, as ImageNet is usually unpacked; see `ClsDataset`.
+
+    Classes are numbered in the order of their folders' names.
+
+    Raises:
+        ConfigError: `root` has no folders of images.
+    """
+
+    def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1.):
+        try:
+            found = datasets.ImageFolder(root)
+        except FileNotFoundError as error:
+            raise ConfigError(f'{root} holds no images in folders of classes: {error}') from error
+        # Bytes in one array: a list of a million names would be copied into every worker, bit by bit, as it is read.
+        self.files = np.array([os.fsencode(path) for path, _ in found.samples])
+        super().__init__(np.array(found.targets), tuple(found.classes), pipeline, fraction)
+
+    def read(self, index: int) -> Image.Image:
+        """The image in RGB."""
+        return read_rgb(self.name(index))
+
+    def name(self, index: int) -> str:
+        """Its path."""
+        return os.fsdecode(self.files[index])
+
+
+@DATASETS.register_module()
+class HFImages(ClsDataset):
+    """A split that Hugging Face `datasets` wrote to the folder `root` with `save_to_disk`; see `ClsDataset`.
+
+    `image` and `label` name its columns. Arrow files are mapped into memory: any sample can be read at once, and
+    workers share the pages. Nothing is downloaded.
+
+    Raises:
+        ConfigError: the package is missing, or `root` is no such folder or has no such columns.
+    """
+
+    def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1., image: str = 'image',
+                 label: str = 'label'):
+        self.root, self.column = root, image
+        rows = _open_split(root)
+        _check_columns(root, rows, image, label)
+        classes = tuple(rows.features[label].names)
+        labels = rows.with_format('numpy', columns=[label])[:][label]
+        self.rows = rows.with_format('arrow', columns=[image])
+        super().__init__(labels, classes, pipeline, fraction)
+
+    def read(self, index: int) -> Image.Image:
+        """The image in RGB."""
+        content = self.rows[index][self.column][0].as_py()
+        return read_rgb(io.BytesIO(content['bytes']) if content['bytes'] is not None else content['path'])
+
+    def name(self, index: int) -> str:
+        """Its row."""
+        return f'{self.root}, row {index}'
+
+
+def _open_split(root: str):
+    try:
+        from datasets import Dataset as Split
+        from datasets import load_from_disk
+    except ImportError as error:
+        raise ConfigError(f'HFImages needs the package datasets ({error}): `{INSTALL}`') from error
+    try:
+        rows = load_from_disk(root)
+    except (FileNotFoundError, OSError) as error:
+        raise ConfigError(f'{root} was not written by save_to_disk of Hugging Face datasets; docs/imagenet.md has the '
+                          'command') from error
+    if not isinstance(rows, Split):
+        raise ConfigError(f'{root} holds the splits {", ".join(sorted(rows))}: give the folder of one of them')
+    return rows
+
+
+def _check_columns(root: str, rows, image: str, label: str) -> None:
+    from datasets import ClassLabel
+    from datasets import Image as ImageColumn
+    for column, kind in ((image, ImageColumn), (label, ClassLabel)):
+        if not isinstance(rows.features.get(column), kind):
+            known = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
+            raise ConfigError(f'{root} has no {kind.__name__} column {column!r}; it has {", ".join(known) or "none"}')

@@ -1,0 +1,32 @@
+"""The metric of classification."""
+import torch
+from mmengine.evaluator import BaseMetric
+
+from mmincubation.registry import METRICS
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric):
+    """Percent of images whose label is among the k highest scores, as `accuracy/top<k>`.
+
+    On several ranks every image counts once, whether or not the sampler pads its last round: `BaseMetric` puts the
+    ranks' results into the data set's order and cuts them at its length.
+    """
+    default_prefix = 'accuracy'
+
+    def __init__(self, topk: tuple[int, ...] = (1, ), collect_device: str = 'cpu'):
+        super().__init__(collect_device=collect_device)
+        self.topk = topk
+
+    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
+        """Keep, per image, the rank of the true label among the scores; ties and non-finite scores count against it."""
+        scores = torch.stack([sample['scores'] for sample in data_samples])
+        labels = torch.stack([sample['label'] for sample in data_samples])
+        ranks = (scores >= scores.gather(1, labels[:, None])).sum(1) - 1
+        finite = scores.isfinite().all(1)
+        self.results += torch.where(finite, ranks, scores.shape[1]).tolist()  # one transfer for the batch
+
+    def compute_metrics(self, results: list[int]) -> dict:
+        """Ranks of all images to percentages."""
+        ranks = torch.tensor(results)
+        return {f'top{k}': 100 * (ranks < k).double().mean().item() for k in self.topk}

@@ -1,0 +1,222 @@
+"""Readers of classification data, the draws of their augmentation, and repeated augmentation."""
+import io
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATA_SAMPLERS, DATASETS
+from mmengine.runner import Runner
+from PIL import Image
+from timm.data.distributed_sampler import RepeatAugSampler as TimmSampler
+
+from mmincubation.datasets.classification import HFImages, ImageFolder, balanced_subset
+from mmincubation.datasets.samplers import RepeatAugSampler
+from mmincubation.engine.config_check import ConfigError
+from tests.toy import write_images
+
+CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
+DEIT = [dict(type='timm.data.create_transform', input_size=8, is_training=True, interpolation='bicubic',
+             auto_augment='rand-m9-mstd0.5-inc1', color_jitter=0.4, normalize=False)]
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp('images')
+    write_images(root)
+    return root
+
+
+def save_split(images, folder, embed: bool = True) -> str:
+    """The folder's images as a split of Hugging Face datasets, with their bytes or by their paths."""
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageColumn
+    files = sorted(images.glob('*/*.png'))
+    content = [dict(bytes=f.read_bytes(), path=None) if embed else dict(bytes=None, path=str(f)) for f in files]
+    Dataset.from_dict(
+        dict(img=content, fine_label=[int(f.parent.name) for f in files]),
+        features=Features(img=ImageColumn(), fine_label=ClassLabel(names=['0', '1', '2']))).save_to_disk(str(folder))
+    return str(folder)
+
+
+@pytest.mark.parametrize('embed', [True, False])
+def test_both_layouts_give_the_same_samples(images, tmp_path, embed):
+    folder = DATASETS.build(dict(type='mmincubation.ImageFolder', root=str(images)))
+    arrow = DATASETS.build(dict(type='mmincubation.HFImages', root=save_split(images, tmp_path / 's', embed),
+                                image='img', label='fine_label'))
+    assert len(folder) == len(arrow) == 24 and folder.metainfo == arrow.metainfo
+    for a, b in zip(folder, arrow, strict=True):
+        assert a['inputs'].dtype == torch.uint8 and a['inputs'].shape == (3, 8, 8)
+        assert torch.equal(a['inputs'], b['inputs']) and a['labels'] == b['labels']
+    pixels = np.asarray(Image.open(sorted(images.glob('1/*.png'))[2])).transpose(2, 0, 1)
+    assert np.array_equal(folder[10]['inputs'].numpy(), pixels) and folder[10]['labels'] == 1
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGBA', 'P', 'CMYK'])
+def test_every_picture_becomes_rgb(tmp_path, mode):
+    (tmp_path / 'a').mkdir()
+    suffix = 'jpg' if mode == 'CMYK' else 'png'
+    Image.new('RGB', (5, 4), (10, 20, 30)).convert(mode).save(tmp_path / f'a/x.{suffix}')
+    assert ImageFolder(str(tmp_path))[0]['inputs'].shape == (3, 4, 5)
+
+
+def test_a_fraction_is_balanced_nested_and_fixed():
+    labels = np.repeat([2, 0, 1], [40, 20, 3])
+    half, quarter = balanced_subset(labels, 0.5), balanced_subset(labels, 0.25)
+    assert np.bincount(labels[half]).tolist() == [10, 2, 20] and np.bincount(labels[quarter]).tolist() == [5, 1, 10]
+    assert set(quarter) < set(half) and np.array_equal(half, balanced_subset(labels, 0.5))
+    assert np.array_equal(half, np.sort(half)) and len(balanced_subset(labels, 1)) == 63
+    assert not np.array_equal(half[:20], np.arange(20))  # chosen over all of the class
+    assert len(balanced_subset(labels, 1e-6)) == 3
+
+
+@pytest.mark.parametrize('fraction', [0, 1.5, 50])
+def test_a_wrong_fraction_is_named(images, fraction):
+    with pytest.raises(ConfigError, match=f'^fraction={fraction}: give a number above 0 and not above 1$'):
+        ImageFolder(str(images), fraction=fraction)
+
+
+def test_missing_and_wrong_data_are_one_line_errors(images, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match='holds no images in folders of classes'):
+        ImageFolder(str(tmp_path))
+    with pytest.raises(ConfigError, match='was not written by save_to_disk .*docs/imagenet.md'):
+        HFImages(str(tmp_path))
+    root = save_split(images, tmp_path / 'split')
+    with pytest.raises(ConfigError, match="has no Image column 'image'; it has img$"):
+        HFImages(root)
+    with pytest.raises(ConfigError, match="has no ClassLabel column 'label'; it has fine_label$"):
+        HFImages(root, image='img')
+    from datasets import DatasetDict, load_from_disk
+    DatasetDict(train=load_from_disk(root), test=load_from_disk(root)).save_to_disk(str(tmp_path / 'all'))
+    with pytest.raises(ConfigError, match='all holds the splits test, train: give the folder of one of them$'):
+        HFImages(str(tmp_path / 'all'))
+    assert len(HFImages(str(tmp_path / 'all/test'), image='img', label='fine_label', fraction=0.5)) == 12
+    monkeypatch.setitem(sys.modules, 'datasets', None)
+    with pytest.raises(ConfigError, match='needs the package datasets .*: `python -m pip install'):
+        HFImages(root)
+
+
+def test_a_broken_image_is_named(images, tmp_path):
+    (tmp_path / 'f/a').mkdir(parents=True)
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(buffer, 'PNG')
+    (tmp_path / 'f/a/cut.png').write_bytes(buffer.getvalue()[:500])
+    (tmp_path / 'f/a/text.png').write_text('no picture')
+    data = ImageFolder(str(tmp_path / 'f'))
+    for i, name in enumerate(('cut', 'text')):
+        with pytest.raises(ConfigError, match=f'a/{name}.png cannot be read as an image'):
+            data[i]
+
+
+def loader(images, pipeline, sampler='DefaultSampler', **settings):
+    """A training dataloader as the Runner builds it."""
+    return Runner.build_dataloader(dict(
+        dataset=dict(type='mmincubation.ImageFolder', root=str(images), pipeline=pipeline), batch_size=6,
+        sampler=dict(type=sampler), collate_fn=dict(type='default_collate'), drop_last=True, **settings), seed=3)
+
+
+def epochs(data, count: int = 2) -> list[torch.Tensor]:
+    """All images of each epoch, (N, 3, H, W), in their order, seeded as the PhaseSeedHook does."""
+    found = []
+    for epoch in range(count):
+        data.sampler.set_epoch(epoch)
+        data.dataset.reseed(3, epoch)
+        found.append(torch.cat([batch['inputs'] for batch in data]))
+    return found
+
+
+@pytest.mark.parametrize('pipeline', [CROP, DEIT], ids=['crop', 'deit'])
+def test_epochs_differ_and_are_the_same_for_any_workers(images, pipeline):
+    alone = epochs(loader(images, pipeline, num_workers=0))
+    for persistent in (False, True):
+        workers = epochs(loader(images, pipeline, num_workers=2, persistent_workers=persistent))
+        assert all(torch.equal(a, b) for a, b in zip(alone, workers, strict=True)), persistent
+    unshuffled = loader(images, pipeline, num_workers=2)
+    unshuffled.sampler.shuffle = False
+    first, second = epochs(unshuffled)
+    assert not torch.equal(first, second)  # the same images in the same order, drawn anew
+    later = loader(images, pipeline, num_workers=2)  # a run that is resumed at epoch 1
+    later.sampler.set_epoch(1)
+    later.dataset.reseed(3, 1)
+    assert torch.equal(alone[1], torch.cat([batch['inputs'] for batch in later]))
+
+
+def test_loading_does_not_move_the_models_draws(images):
+    data = ImageFolder(str(images), DEIT)
+    data.reseed(1, 0)
+
+    def draws():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    expected = draws()
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    data[0]
+    assert draws() == expected
+
+
+def test_repeats_and_seeds_draw_anew(images):
+    data = ImageFolder(str(images), CROP)
+    data.reseed(1, 0)
+    first = data[5]['inputs']
+    assert torch.equal(first, data[5, 0]['inputs'])
+    others = [data[5, 1]['inputs'], data[5, 2]['inputs']]
+    data.reseed(2, 0)
+    assert not any(torch.equal(first, other) for other in [*others, data[5]['inputs']])
+    with pytest.raises(IndexError):
+        data[24]
+
+
+class Sized:
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+
+def ranks(monkeypatch, size, world, epoch=4):
+    """Each rank's sampler of a data set."""
+    samplers = []
+    for rank in range(world):
+        monkeypatch.setattr('mmincubation.datasets.samplers.get_dist_info', lambda rank=rank: (rank, world))
+        samplers.append(DATA_SAMPLERS.build(dict(type='mmincubation.RepeatAugSampler', dataset=Sized(size), seed=7)))
+        samplers[-1].set_epoch(epoch)
+    return samplers
+
+
+@pytest.mark.parametrize('size, world', [(1000, 1), (1000, 3), (1000, 8), (100, 2)])
+def test_repeated_augmentation_is_timms(monkeypatch, size, world):
+    samplers, seen = ranks(monkeypatch, size, world), []
+    for rank, sampler in enumerate(samplers):
+        theirs = TimmSampler(Sized(size), world, rank)
+        theirs.set_epoch(7 + 4)
+        keys = list(sampler)
+        assert [index for index, _ in keys] == list(theirs) and len(keys) == len(sampler) == len(theirs)
+        seen += keys
+    assert len(seen) == len(set(seen))  # no image is augmented twice alike, on any ranks
+    if size >= 256:
+        assert len(samplers[0]) == size // 256 * 256 // world
+
+
+def test_repeats_of_an_image_go_to_different_ranks(monkeypatch):
+    keys = [list(s) for s in ranks(monkeypatch, 1000, 3)]
+    assert [i for i, _ in keys[0]] == [i for i, _ in keys[1]] == [i for i, _ in keys[2]]
+    assert [{r for _, r in k} for k in keys] == [{0}, {1}, {2}]
+
+
+def test_order_depends_on_seed_and_epoch():
+    a, b = RepeatAugSampler(Sized(300), seed=1), RepeatAugSampler(Sized(300), seed=2)
+    assert list(a) == list(a) != list(b)
+    before = list(a)
+    a.set_epoch(1)
+    assert list(a) != before
+
+
+def test_repeated_augmentation_through_workers(images):
+    data = loader(images, CROP, 'mmincubation.RepeatAugSampler', num_workers=2)
+    first, second = epochs(data)
+    assert len(first) == 24 and not torch.equal(first, second)
+    again = epochs(loader(images, CROP, 'mmincubation.RepeatAugSampler', num_workers=0))
+    assert torch.equal(first, again[0]) and torch.equal(second, again[1])

@@ -1,0 +1,172 @@
+"""A 1x and a 3x training, shrunk, on synthetic COCO data on the CPU: whole pipelines, training, test-dev files."""
+import json
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
+from mmengine.runner import Runner
+
+from mmincubation.checkpoints import write_tensors
+from mmincubation.engine import launch
+from mmincubation.engine.config_check import ConfigError, check_config, load_config
+from mmincubation.models import VisionTransformer
+from tests.synthetic_coco import CATEGORY_IDS, write_coco
+from tests.test_coco_configs import ROOT
+
+TINY = dict(dim=32, depth=4, heads=2, patch_size=16, img_size=64)
+SMALLER = 8
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('coco')
+    write_coco(folder / 'coco')
+    torch.manual_seed(0)
+    write_tensors(folder / 'vit.safetensors', VisionTransformer(dict(TINY, num_classes=10)).state_dict(),
+                  dict(kind='vit', arch=dict(TINY)))
+    return folder
+
+
+def smaller(node):
+    """A pipeline with every size divided by `SMALLER`."""
+    if isinstance(node, list):
+        return [smaller(item) for item in node]
+    if isinstance(node, tuple):
+        return tuple(side // SMALLER for side in node)
+    if not isinstance(node, dict):
+        return node
+    sizes = ('scale', 'scales', 'crop_size', 'transforms')
+    return {key: smaller(value) if key in sizes else value for key, value in node.items()}
+
+
+def shrink(name: str, data) -> Config:
+    """The config with a tiny ViT (windows and all), small images, few boxes, one epoch, synthetic data."""
+    cfg = load_config(ROOT / f'configs/coco/{name}.py')
+    backbone, cfg.model.neck.in_channels = cfg.model.backbone, TINY['dim']
+    backbone.arch, backbone.out_indices, backbone.global_blocks = dict(TINY), (3, ), (1, 3)
+    backbone.init_cfg.checkpoint = str(data / 'vit.safetensors')
+    cfg.model.train_cfg.rcnn.sampler.num = 16
+    cfg.model.test_cfg.rcnn.update(score_thr=0., max_per_img=5)  # an untrained head is sure of nothing
+    for mode in ('train', 'val', 'test'):
+        loader = cfg[f'{mode}_dataloader']
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(data / 'coco')
+        loader.dataset.pipeline = smaller(loader.dataset.to_dict()['pipeline'])
+    for mode in ('val', 'test'):
+        cfg[f'{mode}_evaluator'].ann_file = str(data / 'coco/annotations/instances_val2017.json')
+    cfg.train_cfg.max_epochs = 1
+    cfg.log_level = 'WARNING'
+    cfg.work_dir = str(data / name)
+    return cfg
+
+
+def gradients(model, loader) -> torch.Tensor:
+    """The loss of one batch; every parameter must get a gradient, which DDP demands."""
+    model.train().zero_grad()
+    batch = model.data_preprocessor(next(iter(loader)), training=True)
+    assert batch['inputs'].shape[-1] % 32 == batch['inputs'].shape[-2] % 32 == 0
+    assert any(side % (14 * 16) for side in batch['inputs'].shape[-2:])  # windows are padded
+    loss, _ = model.parse_losses(model(**batch, mode='loss'))
+    loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    return loss
+
+
+@pytest.fixture(scope='module', params=['maskrcnn_vit_h_incub', 'maskrcnn_vit_b_e2e_3x'])
+def trained(request, data):
+    """(config, runner) of a training that is over."""
+    cfg = shrink(request.param, data)
+    check_config(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return cfg, runner
+
+
+def test_a_training_runs_to_its_result(trained, data):
+    cfg, runner = trained
+    result = json.loads((data / cfg.work_dir / 'result.json').read_text())
+    assert {f'coco/{kind}_{item}' for kind in ('bbox', 'segm') for item in ('mAP', 'mAP_50', 'mAP_75')} <= \
+        set(result['metrics'])
+    assert result['images_seen'] >= 4 and '100.0 %' in result['weights']['coverage']
+    assert (data / cfg.work_dir / 'epoch_1.pth').is_file()
+    before = VisionTransformer(dict(TINY, num_classes=10)).state_dict()
+    after = runner.model.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert not after['backbone.blocks.0.mlp.fc1.weight'].equal(before['blocks.0.mlp.fc1.weight'])
+
+
+def test_every_parameter_gets_a_gradient(trained):
+    """With activation checkpointing (ViT-H) and without."""
+    cfg, runner = trained
+    assert runner.model.backbone.with_cp == ('vit_h' in cfg.work_dir)
+    assert torch.isfinite(gradients(runner.model, runner.train_dataloader))
+
+
+@pytest.mark.parametrize('name', ['maskrcnn_vit_b_incub', 'maskrcnn_vit_b_incub_3x'])
+def test_the_real_pipelines_give_images_of_the_recipe(name, data):
+    """Sizes as they are in the config, no model; boxes stay inside the image and agree with their masks."""
+    dataset = shrink(name, data).train_dataloader.dataset
+    dataset.pipeline = load_config(ROOT / f'configs/coco/{name}.py').train_dataloader.dataset.pipeline
+    np.random.seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        built = DATASETS.build(dataset)
+        shapes = []
+        for sample in [built[i % len(built)] for i in range(24)]:
+            shapes.append(sorted(sample['data_samples'].img_shape))
+            height, width = sample['data_samples'].img_shape
+            truth = sample['data_samples'].gt_instances
+            assert sample['inputs'].shape == (3, height, width) and len(truth.masks) == len(truth.bboxes)
+            boxes = truth.bboxes.tensor
+            assert (boxes >= 0).all() and (boxes <= boxes.new_tensor([width, height, width, height])).all()
+    assert built.metainfo['classes'][0] == 'person' and built.cat_ids == CATEGORY_IDS
+    short, long = np.array(shapes).T
+    if name.endswith('_3x'):
+        assert len(set(short)) > 5 and long.max() <= 1024
+    else:
+        assert ((short == 800) | (long == 1333)).all() and long.max() <= 1333
+
+
+def test_strong_heads_learn_too(data):
+    cfg = shrink('maskrcnn_vit_b_incub_strong_head', data)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    assert sum(type(m).__name__ == 'LayerNorm2d' for m in model.roi_head.modules()) == 8
+    assert torch.isfinite(gradients(model, loader))
+
+
+def test_predictions_for_test_dev(trained, data):
+    """As docs/coco.md says: a set without annotations; nothing is evaluated."""
+    cfg, runner = trained
+    cfg.dump(data / 'config.py')
+    root, prefix = data / 'coco', data / f'upload/{runner.experiment_name}'
+    args = Namespace(config=data / 'config.py', checkpoint=str(data / cfg.work_dir / 'epoch_1.pth'), launcher='none',
+                     work_dir=str(data / 'tested'), tta=False, show_dir=None, out=None, format_only=str(prefix),
+                     cfg_options=['test_dataloader.dataset.ann_file=annotations/image_info_test-dev2017.json',
+                                  'test_dataloader.dataset.data_prefix.img=test2017/',
+                                  f'test_evaluator.ann_file={root}/annotations/image_info_test-dev2017.json'])
+    assert launch.test(args) == 0
+    images = {i['id'] for i in json.loads((root / 'annotations/image_info_test-dev2017.json').read_text())['images']}
+    for kind, key in dict(bbox='bbox', segm='segmentation').items():
+        results = json.loads(prefix.with_name(f'{prefix.name}.{kind}.json').read_text())
+        assert {r['image_id'] for r in results} == images and {r['category_id'] for r in results} <= set(CATEGORY_IDS)
+        assert all(key in r and 0 <= r['score'] <= 1 for r in results)
+
+
+def test_label_pictures_of_a_segmentor(tmp_path):
+    cfg = load_config(ROOT / 'configs/demo/upernet_vit_demo_incub.py')
+    launch._format_only(cfg, str(tmp_path / 'labels'))
+    assert not any('LoadAnnotations' in step.type for step in cfg.test_dataloader.dataset.pipeline)
+    metric = METRICS.build(dict(cfg.test_evaluator, type=f'mmseg.{cfg.test_evaluator.type}'))
+    metric.dataset_meta = dict(classes=('a', 'b'))
+    metric.process({}, [dict(img_path='x/7.jpg', pred_sem_seg=dict(data=torch.ones(1, 4, 4, dtype=torch.long)))])
+    assert metric.evaluate(1) == {} and (tmp_path / 'labels/7.png').is_file()
+
+
+def test_a_classifier_has_nothing_to_write():
+    cfg = Config(dict(default_scope='mmengine', test_evaluator=dict(type='mmincubation.Accuracy')))
+    with pytest.raises(ConfigError, match='--format-only: mmincubation.Accuracy writes no predictions'):
+        launch._format_only(cfg, 'x')
