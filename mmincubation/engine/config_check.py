@@ -206,7 +206,7 @@ def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
     keys = [f'{kind}_{part}' for kind in kinds for part in ('dataloader', 'evaluator')]
     gone = []
     for place, node in (found for key in keys for found in dicts_in(cfg.get(key), key)):
-        for key, path in _data_paths(node) if '.pipeline.' not in place else ():
+        for key, path in data_paths(node) if '.pipeline.' not in place else ():
             if not Path(path).exists() and not any(Path(path).is_relative_to(g) for g in gone):
                 gone.append(path)
                 parts = Path(path).parts
@@ -214,7 +214,7 @@ def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
                 yield f'{place}.{key}: {path} does not exist; {remedy}, or change this key'
 
 
-def _data_paths(node: dict) -> Iterator[tuple[str, str]]:
+def data_paths(node: dict) -> Iterator[tuple[str, str]]:
     """(key, path) in the dict of a dataset or metric, joined as mmengine's BaseDataset does."""
     if node.get('backend_args'):  # not on this file system
         return

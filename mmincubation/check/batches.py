@@ -1,0 +1,112 @@
+"""The largest batch that a config can feed to its model, as shapes."""
+from collections.abc import Iterator
+from math import ceil, prod
+
+import numpy as np
+import torch
+
+BOXES = 20  # objects assumed on each image; COCO has 7 on average, 93 at most
+
+
+def transforms(loader: dict) -> list[dict]:
+    """The transforms of a dataloader in the order in which they run, those of wrapped datasets first."""
+    return [t for dataset in [*nested_datasets(loader['dataset'])][::-1] for t in dataset.get('pipeline') or []]
+
+
+def nested_datasets(dataset: dict) -> Iterator[dict]:
+    """A dataset's dict and those that it wraps (`dataset`, `datasets`)."""
+    yield dataset
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    for wrapped in inner:
+        if isinstance(wrapped, dict):
+            yield from nested_datasets(wrapped)
+
+
+def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
+    """(height, width) of the largest input of training: classifiers say it in `arch`, others in their pipeline.
+
+    A landscape image is assumed where only a frame is given. None: the pipeline does not bound it.
+    """
+    if 'arch' in model:
+        from mmincubation.models import Arch
+        return (Arch.parse(model['arch']).img_size, ) * 2
+    preprocessor = model.get('data_preprocessor') or {}
+    size = _after(transforms(loader), None)
+    fixed = preprocessor.get('size')
+    size = tuple(fixed) if fixed else size
+    step = preprocessor.get('pad_size_divisor') or 1
+    return size and tuple(ceil(side / step) * step for side in size)
+
+
+def _after(steps: list[dict], size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size (height, width) after the transforms."""
+    for step in steps:
+        kind = str(step.get('type')).rpartition('.')[2]
+        if kind in ('Resize', 'RandomResize', 'RandomChoiceResize'):
+            size = _largest(step, kind) or size
+        elif kind == 'RandomCrop':
+            size = _cropped(step, size)
+        elif kind == 'Pad' and step.get('size'):
+            size = _larger(size, tuple(step['size'])[::-1])  # (width, height), as a scale
+        elif kind == 'RandomChoice':
+            size = max((_after(branch, size) for branch in step['transforms']), key=lambda s: prod(s or (0, )))
+    return size
+
+
+def _largest(step: dict, kind: str) -> tuple[int, int] | None:
+    scales = step.get('scales', step.get('scale'))
+    if not scales:
+        return None
+    scales = scales if isinstance(scales[0], list | tuple) else [scales]
+    width, height = max(scales, key=prod)
+    ratio = (step.get('ratio_range') or (1, 1))[1] if kind == 'RandomResize' else 1
+    if kind == 'Resize' and not step.get('keep_ratio'):
+        return height, width
+    return round(min(width, height) * ratio), round(max(width, height) * ratio)
+
+
+def _cropped(step: dict, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    crop = step.get('crop_size', step.get('size'))
+    crop = (crop, crop) if isinstance(crop, int) else tuple(crop)
+    if step.get('crop_type') == 'absolute_range':
+        crop = (max(crop), ) * 2
+    if str(step.get('crop_type')).startswith('relative'):
+        return size
+    return crop if size is None else tuple(map(min, crop, size))
+
+
+def _larger(size: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, int]:
+    return other if size is None else tuple(map(max, size, other))
+
+
+def make_batch(task: str, size: tuple[int, int], count: int) -> dict:
+    """`count` images of one size with labels, as a model's `forward(**batch, mode='loss')` takes them.
+
+    `task` is the config's default scope: `mmdet`, `mmseg`, or another for classification.
+    """
+    images = torch.empty(count, 3, *size)
+    if task not in ('mmdet', 'mmseg'):
+        return dict(inputs=images, labels=torch.zeros(count, dtype=torch.long))
+    sample = _detection_sample if task == 'mmdet' else _segmentation_sample
+    return dict(inputs=images, data_samples=[sample(size) for _ in range(count)])
+
+
+def _detection_sample(size: tuple[int, int]):
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1., 1.))
+    masks = BitmapMasks(np.zeros((BOXES, *size), np.uint8), *size)
+    boxes = dict(masks=masks, bboxes=torch.zeros(BOXES, 4), labels=torch.zeros(BOXES, dtype=torch.long))
+    ignored = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
+    sample = DetDataSample(metainfo=meta)
+    sample.gt_instances, sample.ignored_instances = InstanceData(**boxes), InstanceData(**ignored)
+    return sample
+
+
+def _segmentation_sample(size: tuple[int, int]):
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
+    sample.gt_sem_seg = PixelData(data=torch.zeros(1, *size, dtype=torch.long))
+    return sample

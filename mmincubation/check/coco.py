@@ -1,0 +1,147 @@
+"""Instance annotations in COCO's JSON, and the images that they name."""
+import json
+import math
+import os
+from collections import Counter
+
+from .folders import compare_count
+from .layouts import Given, Seen, checks
+from .sampling import fault, files_below, header
+from .segments import segment_faults
+
+FIX = 'correct or drop them in the JSON'
+BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
+
+
+@checks('CocoDataset')
+def check_coco(given: Given) -> Seen:
+    """Everything in the JSON, existence of every image, and header or (full) all pixels of those looked at."""
+    options = given.options
+    root = options.get('data_root') or ''
+    path = os.path.join(root, options['ann_file'])
+    folder = os.path.join(root, (options['data_prefix'] or {}).get('img') or '')
+    content = _read(given, path)
+    if content is None:
+        return Seen(0, f'{path}: unreadable')
+    images = _images(given, content['images'], folder)
+    _categories(given, content['categories'])
+    labelled = _annotations(given, content['annotations'], {i['id']: i for i in content['images']},
+                            {c['id'] for c in content['categories']})
+    words = _look_at_images(given, images, folder)
+    count = _kept(given, content['images'], labelled)
+    return Seen(count, f'{path}: {len(content["images"]):,} images ({count:,} used), {len(content["annotations"]):,} '
+                f'annotations, all read; image {"files" if given.look.full else "headers"}: {words}')
+
+
+def _read(given: Given, path: str) -> dict | None:
+    try:
+        with open(path, 'rb') as file:
+            content = json.load(file)
+        missing = {'images', 'annotations', 'categories'} - set(content)
+    except (ValueError, TypeError) as error:
+        given.problem(f'{path} is no JSON ({error})', 'download it again')
+        return None
+    if missing:
+        given.problem(f'{path} has no {", ".join(sorted(missing))}', 'give an instances_*.json')
+        return None
+    return content
+
+
+def _images(given: Given, images: list[dict], folder: str) -> list[dict]:
+    """The entries whose file exists."""
+    _duplicates(given, images, 'image')
+    there, found = set(files_below(folder)), []
+    for image in images:
+        name = os.path.normpath(image['file_name'])
+        if name in there or (name.startswith('..') and os.path.exists(os.path.join(folder, name))):
+            found.append(image)
+        else:
+            given.problem('images in the JSON without a file', f'copy them to {folder}, or correct data_prefix',
+                          f'image {image["id"]}: {image["file_name"]}')
+    return found
+
+
+def _duplicates(given: Given, entries: list[dict], kind: str) -> None:
+    for key, count in Counter(entry['id'] for entry in entries).items():
+        if count > 1:
+            given.problem(f'{kind} ids that occur more than once', 'give every entry its own id', f'{kind} {key}')
+
+
+def _categories(given: Given, categories: list[dict]) -> None:
+    _duplicates(given, categories, 'category')
+    wanted = given.classes
+    if wanted is None:
+        return
+    compare_count(given, len(wanted), 'classes of the data set')
+    names = {category['name'] for category in categories}
+    for name in wanted:
+        if name not in names:
+            given.problem('classes that the JSON has no category for', 'set metainfo.classes to the names in the JSON',
+                          name)
+
+
+def _annotations(given: Given, annotations: list[dict], images: dict, categories: set) -> set:
+    """Report what is wrong; returns the ids of images with an annotation."""
+    _duplicates(given, annotations, 'annotation')
+    for annotation in annotations:
+        image = images.get(annotation.get('image_id'))
+        for what in _faults(annotation, image, categories):
+            given.problem(what, FIX, f'annotation {annotation.get("id")} of image {annotation.get("image_id")}')
+    return {annotation.get('image_id') for annotation in annotations}
+
+
+def _faults(annotation: dict, image: dict | None, categories: set):
+    if image is None:
+        yield 'annotations of an image that is not in the JSON'
+    if annotation.get('category_id') not in categories:
+        yield 'annotations with an unknown category_id'
+    if annotation.get('iscrowd', 0) not in (0, 1):
+        yield 'annotations whose iscrowd is neither 0 nor 1'
+    yield from _box_faults(annotation.get('bbox'), image)
+    if 'segmentation' in annotation:
+        yield from segment_faults(annotation['segmentation'], bool(annotation.get('iscrowd')), image)
+
+
+def _box_faults(box, image: dict | None):
+    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
+        yield 'boxes that are not four numbers'
+        return
+    x, y, width, height = box
+    if not all(map(math.isfinite, box)):
+        yield 'boxes that are not finite'
+    elif width < 0 or height < 0:
+        yield 'boxes of negative size'
+    elif width == 0 or height == 0:
+        yield 'empty boxes'
+    elif image and (x < -BORDER or y < -BORDER or x + width > image['width'] + BORDER
+                    or y + height > image['height'] + BORDER):
+        yield 'boxes that reach outside their image'
+
+
+def _look_at_images(given: Given, images: list[dict], folder: str) -> str:
+    """Size in the JSON against the file's; with `full` every pixel is decoded."""
+
+    def inspect(image: dict):
+        path = os.path.join(folder, image['file_name'])
+        wrong = fault(path) if given.look.full else None
+        return wrong or header(path)
+
+    seen, words = given.look.at(images, inspect)
+    for image, found in seen:
+        name = f'image {image["id"]}: {image["file_name"]}'
+        if isinstance(found, str):
+            given.problem(f'{found}s', 'copy or download them again', name)
+        elif found != (image['width'], image['height']):
+            given.problem('images of another size than the JSON says', 'take the file that belongs to the JSON',
+                          f'{name} is {found[0]}x{found[1]}, JSON {image["width"]}x{image["height"]}')
+    return words
+
+
+def _kept(given: Given, images: list[dict], labelled: set) -> int:
+    """Images left after mmdet's filter_cfg, which filters in training alone."""
+    rule = given.options.get('filter_cfg') or {}
+    if given.options.get('test_mode'):
+        return len(images)
+    small = rule.get('min_size', 0)
+    return sum(min(i['width'], i['height']) >= small and (i['id'] in labelled or not rule.get('filter_empty_gt'))
+               for i in images)

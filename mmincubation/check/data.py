@@ -1,0 +1,87 @@
+"""The data of every dataloader of a config."""
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmincubation.engine.config_check import ConfigError, data_paths
+
+from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
+from .batches import nested_datasets
+from .layouts import CHECKERS, Given, Seen, checker_of
+from .report import Report
+from .sampling import Look
+
+MODES = ('train', 'val', 'test')
+
+
+def check_data(cfg, report: Report, look: Look) -> dict[str, int]:
+    """Look at the data of all dataloaders, each data set once; returns images per epoch by mode, where known."""
+    images, seen, classes = {}, {}, {}
+    for mode in MODES:
+        place = f'{mode}_dataloader.dataset'
+        for dataset in _leaves((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
+            key = str({k: v for k, v in dataset.items() if k != 'pipeline'})
+            if key in seen:
+                report.say(f'{place}: as {seen[key][0]}')
+            else:
+                seen[key] = place, _look_at(cfg, dataset, place, report, look)
+            found = seen[key][1]
+            if found:
+                images[mode] = images.get(mode, 0) + found.images
+                classes.setdefault(mode, found.classes)
+    _compare_classes(classes, report)
+    return images
+
+
+def _leaves(dataset: dict) -> Iterator[dict]:
+    """The data sets that read files: those that wrap no other."""
+    yield from (d for d in nested_datasets(dataset) if d.get('type') and 'dataset' not in d and 'datasets' not in d)
+
+
+def _look_at(cfg, dataset: dict, place: str, report: Report, look: Look) -> Seen | None:
+    checker = checker_of(dataset['type'])
+    if checker is None:
+        report.say(f'{place}: not looked at, there is no checker for {dataset["type"]} (there are: '
+                   f'{", ".join(sorted(CHECKERS))})')
+        return None
+    scope = cfg.get('default_scope') or 'mmengine'
+    given = Given(place, dataset, scope, num_classes(cfg.model), report, look)
+    gone = missing_paths(given)
+    if gone:
+        report.say(f'{place}: not looked at, missing: {", ".join(gone)}')
+        return None
+    try:
+        found = checker(given)
+    except (KeyError, TypeError, AttributeError, ConfigError, OSError) as error:
+        given.problem(f'cannot be read ({type(error).__name__}: {error})', 'compare its layout with docs/data.md')
+        return None
+    report.say(f'{place}: {found.said}')
+    return found
+
+
+def missing_paths(given: Given) -> list[str]:
+    """Paths of the data set that do not exist; check_config says so too, with the remedy."""
+    return sorted({path for _, path in data_paths(given.options) if not Path(path).exists()})
+
+
+def num_classes(model: dict) -> int | None:
+    """The number of classes that a model is built for; None if it does not say."""
+    if 'arch' in model:
+        from mmincubation.models import Arch
+        return Arch.parse(model['arch']).num_classes
+    roi_head = model.get('roi_head') or {}
+    heads = [model.get('decode_head'), roi_head.get('bbox_head'), model.get('bbox_head')]
+    heads = [h[-1] if isinstance(h, list | tuple) else h for h in heads]
+    return next((head['num_classes'] for head in heads if head and 'num_classes' in head), None)
+
+
+def _compare_classes(classes: dict, report: Report) -> None:
+    """A class's number is its place in the sorted folder names: other folders in val mean other classes."""
+    train = classes.get('train')
+    for mode in ('val', 'test'):
+        other = classes.get(mode)
+        if train is None or other is None:
+            continue
+        for name in sorted(set(train) ^ set(other)):
+            where = 'train' if name in train else mode
+            report.problem(f'{mode}_dataloader.dataset', 'classes that are not the same as in training',
+                           'unpack both from the same archives', f'{name} only in {where}')

@@ -1,0 +1,71 @@
+"""Which checker looks at which type of data set; a new layout registers itself with `@checks('ItsType')`."""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mmincubation.engine.signatures import resolve
+
+from .report import Report
+from .sampling import Look
+
+CHECKERS: dict[str, Callable] = {}
+
+
+@dataclass
+class Given:
+    """What a checker gets: the data set's dict, its dotted `place` in the config, and the model's number of classes.
+
+    `options` are the dict's keys over the defaults of the class that it names.
+    """
+    place: str
+    dataset: dict
+    scope: str
+    num_classes: int | None
+    report: Report
+    look: Look = field(default_factory=Look)
+
+    @property
+    def options(self) -> dict:
+        """Keys of the dict over the defaults in the signatures of the class and its bases."""
+        import inspect
+        defaults = {}
+        for _, cls in resolve(self.dataset['type'], self.scope)[:1]:
+            for base in reversed(getattr(cls, '__mro__', ())):
+                init = base.__dict__.get('__init__')
+                found = inspect.signature(init).parameters.values() if inspect.isfunction(init) else ()
+                defaults |= {p.name: p.default for p in found if p.default is not p.empty}
+            defaults['METAINFO'] = getattr(cls, 'METAINFO', {})
+        return defaults | dict(self.dataset)
+
+    @property
+    def classes(self) -> tuple | None:
+        """Class names: those of the config, or those of the data set's class."""
+        options = self.options
+        named = (options.get('metainfo') or {}).get('classes') or (options.get('METAINFO') or {}).get('classes')
+        return tuple(named) if isinstance(named, list | tuple) else None
+
+    def problem(self, what: str, remedy: str, example: str | None = None) -> None:
+        """Report a problem of this data set."""
+        self.report.problem(self.place, what, remedy, example)
+
+
+@dataclass
+class Seen:
+    """What a checker found: the number of samples of an epoch, and the class names if the data show them."""
+    images: int
+    said: str
+    classes: tuple[str, ...] | None = None
+
+
+def checks(*types: str) -> Callable:
+    """Register a checker, `Given -> Seen`, for data sets of these types (without their scope)."""
+
+    def register(checker: Callable[[Given], Seen]) -> Callable[[Given], Seen]:
+        CHECKERS.update(dict.fromkeys(types, checker))
+        return checker
+
+    return register
+
+
+def checker_of(name: str) -> Callable[[Given], Seen] | None:
+    """The checker of a data set's type, its scope aside."""
+    return CHECKERS.get(str(name).rpartition('.')[2])

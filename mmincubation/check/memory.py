@@ -1,0 +1,137 @@
+"""Peak memory of a training step: the real model, loss and optimiser run on shapes, and live bytes are counted."""
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
+from torch import Tensor, nn
+
+from mmincubation.incubation.phases import read_phases, select_phases
+from mmincubation.incubation.recipe import optim_wrapper_cfg
+
+from .batches import input_size, make_batch
+from .tracking import LiveBytes, shapes_only
+
+ERROR = 5  # percent; docs/check.md has the measurements, tests/test_check_memory.py holds it
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes on one device in a phase of training: what is always there, what one step adds, and the peak of all.
+
+    `kept` is what the forward pass keeps for the backward pass; `buckets` are DistributedDataParallel's copies of the
+    gradients (computed, not measured), already in the `peak`.
+    """
+    phase: str
+    parameters: int
+    optimizer: int
+    gradients: int
+    kept: int
+    buckets: int
+    peak: int
+
+
+def build_on_meta(cfg: Config) -> nn.Module:
+    """The config's model, without memory and without weights."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    with torch.device('meta'):
+        return revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
+
+
+def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
+    """The peak of each phase of the config's training (a run without phases has one, `train`), for one of `gpus`.
+
+    Raises:
+        ValueError: the training pipeline does not bound the size of the images.
+    """
+    size = input_size(cfg.model, cfg.train_dataloader)
+    if size is None:
+        raise ValueError('train_dataloader: no Resize, RandomCrop or Pad in the pipeline bounds the size of the '
+                         'images; memory depends on it')
+    count = cfg.train_dataloader['batch_size']
+    return [_phase_peak(cfg, phase, size, count, gpus) for phase in training_phases(cfg)]
+
+
+def training_phases(cfg: Config) -> list:
+    """The phases of an incubation, or [None] for any other run."""
+    loop = cfg.get('train_cfg') or {}
+    if not str(loop.get('type')).endswith('IncubationLoop'):
+        return [None]
+    from mmincubation.models import Arch, Division
+    division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
+    return select_phases(read_phases(loop.phases, len(division)), loop.get('phase'))
+
+
+def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:
+    optim = cfg.get('optim_wrapper') or {}
+    model = build_on_meta(cfg)
+    if phase is not None:
+        recipe = cfg.train_cfg.get('recipe', 'clean')
+        optim = optim_wrapper_cfg(recipe, phase.optim_cfg(optim), phase.module)
+        model.set_phase(phase.name, phase.drop_path_rate, recipe)
+    with shapes_only() as counter:
+        model.to_empty(device='cpu').train()
+        return _steps(model, optim, cfg, phase.name if phase else 'train', (size, count, gpus), counter)
+
+
+def _steps(model: nn.Module, optim: dict, cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
+    size, count, gpus = batch
+    parameters = counter.live
+    wrapper = make_wrapper(optim, model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients = _bytes(trained)
+    _first_step(wrapper, trained)
+    state = counter.live - parameters
+    counter.restart()
+    kept = 0
+    for last in [False] * (optim.get('accumulative_counts', 1) > 1) + [True]:
+        data = make_batch(cfg.get('default_scope'), size, count)
+        before = counter.live
+        with wrapper.optim_context(model):
+            loss = total_loss(model, data)
+        kept = max(kept, counter.live - before)
+        loss.backward()
+        del loss, data
+        if last:
+            wrapper.step()
+    buckets = gradients if gpus > 1 and not _views(cfg) else 0
+    return Peak(name, parameters, state, gradients, kept, buckets, counter.peak + buckets)
+
+
+def make_wrapper(optim: dict, model: nn.Module):
+    """The config's optimiser; AmpOptimWrapper insists on a GPU, autocast alone needs the same memory."""
+    optim = deepcopy(dict(optim))
+    if str(optim.get('type')).endswith('AmpOptimWrapper'):
+        optim = dict(type='mmincubation.AutocastOptimWrapper', **{
+            k: v for k, v in optim.items() if k not in ('type', 'dtype', 'loss_scale', 'use_fp16')})
+    constructor = optim.pop('constructor', 'DefaultOptimWrapperConstructor')
+    paramwise = optim.pop('paramwise_cfg', None)
+    build = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(
+        type=constructor, optim_wrapper_cfg=optim, paramwise_cfg=paramwise))
+    return build(model)
+
+
+def _first_step(wrapper, trained: list[nn.Parameter]) -> None:
+    """Makes the optimiser's state."""
+    for parameter in trained:
+        parameter.grad = torch.empty_like(parameter)
+    wrapper.step()
+    wrapper.zero_grad()
+
+
+def total_loss(model: nn.Module, data: dict) -> Tensor:
+    """The sum of all losses, as mmengine's `parse_losses` takes it."""
+    losses = model(**data, mode='loss')
+    values = [v for name, value in losses.items() if 'loss' in name
+              for v in (value if isinstance(value, list | tuple) else [value])]
+    return sum(v.mean() for v in values)
+
+
+def _bytes(tensors) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _views(cfg: Config) -> bool:
+    return bool((cfg.get('model_wrapper_cfg') or {}).get('gradient_as_bucket_view'))

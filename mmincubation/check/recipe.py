@@ -1,0 +1,100 @@
+"""Batch, learning rate and schedules against the recipe that the config states."""
+from dataclasses import dataclass
+
+from .memory import training_phases
+from .report import Report
+
+BATCH = 'train_dataloader.batch_size'
+
+
+@dataclass(frozen=True)
+class Length:
+    """A phase of training: epochs and iterations, of which one may be unknown (None) without the data."""
+    phase: str
+    epochs: int | None
+    iters: int | None
+
+
+def accumulation(cfg, phase=None) -> int:
+    """Iterations of which the gradients are added before a step."""
+    optim = cfg.get('optim_wrapper') or {}
+    return (phase.optim_cfg(optim) if phase else optim).get('accumulative_counts', 1)
+
+
+def images_per_step(cfg, gpus: int) -> int:
+    """Images between two steps of the optimiser, over all devices."""
+    return cfg.train_dataloader['batch_size'] * gpus * accumulation(cfg)
+
+
+def lengths(cfg, images: int | None, gpus: int) -> list[Length]:
+    """Each phase's length; `images` is the number of an epoch."""
+    loop = cfg.get('train_cfg') or {}
+    step = cfg.train_dataloader['batch_size'] * gpus
+    per_epoch = images and (images // step if cfg.train_dataloader.get('drop_last') else -(-images // step))
+    phases = training_phases(cfg)
+    if phases != [None]:
+        return [Length(p.name, p.epochs, per_epoch and p.epochs * per_epoch) for p in phases]
+    epochs, iters = loop.get('max_epochs'), loop.get('max_iters')
+    return [Length('train', epochs, iters or (per_epoch and epochs and epochs * per_epoch))]
+
+
+def check_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
+    """Batch and learning rate, then the schedule of each phase."""
+    _check_batch(cfg, gpus, report)
+    for phase, length in zip(training_phases(cfg), lengths(cfg, images, gpus), strict=True):
+        said = ', '.join(f'{n:,} {what}' for n, what in ((length.epochs, 'epochs'), (length.iters, 'iterations')) if n)
+        report.say(f'{length.phase}: {said}' + '; iterations are not known without the data' * (not length.iters))
+        _check_schedule(cfg, phase, length, report)
+    if images is not None and images < cfg.train_dataloader['batch_size'] * gpus:
+        report.problem(BATCH, f'{images} images are less than one batch on {gpus} GPU{"s" * (gpus > 1)}',
+                       'give a smaller batch or more images')
+
+
+def _check_batch(cfg, gpus: int, report: Report) -> None:
+    each, adds = cfg.train_dataloader['batch_size'], accumulation(cfg)
+    total = images_per_step(cfg, gpus)
+    scale = cfg.get('auto_scale_lr') or {}
+    base = scale.get('base_batch_size')
+    lr = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
+    what = f'batch {each} x {gpus} GPU{"s" * (gpus > 1)} x {adds} accumulated = {total}'
+    if not base or lr is None:
+        return report.say(f'{what}; lr {lr}; the config names no auto_scale_lr.base_batch_size to compare with')
+    report.say(f'{what}, the recipe has {base}; lr {lr:g}')
+    if total == base:
+        return
+    if scale.get('enable'):  # mmengine scales by the batch of one iteration
+        return report.say(f'auto_scale_lr: lr {lr * each * gpus / base:g}')
+    scaled = f'{lr * each * gpus / base:g}'
+    wanted = [f'--gpus {base // (each * adds)}'] * (base % (each * adds) == 0)
+    wanted += [f'--cfg-options {BATCH}={base // (gpus * adds)}'] * (base % (gpus * adds) == 0)
+    wanted += [f'--cfg-options optim_wrapper.accumulative_counts={base // (each * gpus)} (and as many times the '
+               'iterations where a schedule counts them)'] * (base % (each * gpus) == 0)
+    report.problem(BATCH, f'{what}, but lr {lr:g} is for {base}',
+                   f'train with --auto-scale-lr (lr {scaled}; it does not see the accumulation), or use '
+                   + ', or '.join(wanted) if wanted else f'train with --auto-scale-lr (lr {scaled})')
+
+
+def _check_schedule(cfg, phase, length: Length, report: Report) -> None:
+    own = phase is not None and phase.param_scheduler is not None
+    place = f'train_cfg.phases.{phase.name}.param_scheduler' if own else 'param_scheduler'
+    schedulers = phase.param_scheduler if own else cfg.get('param_scheduler')
+    for i, scheduler in enumerate(schedulers if isinstance(schedulers, list) else [schedulers]):
+        if scheduler:
+            _check_scheduler(f'{place}.{i}', scheduler, length, report)
+
+
+def _check_scheduler(place: str, scheduler: dict, length: Length, report: Report) -> None:
+    by_epoch = scheduler.get('by_epoch', True)
+    unit, total = ('epochs', length.epochs) if by_epoch else ('iterations', length.iters)
+    name = f'{scheduler.get("type")} of {length.phase}'
+    if total is None:
+        return
+    late = [m for m in scheduler.get('milestones') or () if m >= total]
+    if late:
+        report.problem(place, f'milestones {late} of {name} are never reached in {total:,} {unit}',
+                       'lower them, or train longer')
+    for key in ('begin', 'end'):
+        value = scheduler.get(key)
+        if value is not None and value > total - (key == 'begin'):
+            report.problem(place, f'{name} has {key}={value:,}, but training ends after {total:,} {unit}',
+                           f'lower {key}, or train longer')

@@ -1,0 +1,59 @@
+"""What a check has seen and what is wrong, collected and printed at the end in one piece."""
+from dataclasses import dataclass, field
+
+EXAMPLES = 3
+
+
+@dataclass
+class Problem:
+    """A kind of mistake at one place of the config, however often it occurs; `remedy` says what to do."""
+    place: str
+    what: str
+    remedy: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        more = ', ...' if self.count > len(self.examples) else ''
+        seen = f' ({self.count}: {", ".join(self.examples)}{more})' if self.examples else ''
+        return f'{self.place}: {self.what}{seen}; {self.remedy}'
+
+
+class Report:
+    """Sections of plain lines, and problems; one kind of problem is one entry with a count and three examples."""
+
+    def __init__(self):
+        self.sections: list[tuple[str, list[str]]] = []
+        self._problems: dict[tuple, Problem] = {}
+
+    @property
+    def problems(self) -> list[Problem]:
+        """All problems in the order in which they were found."""
+        return list(self._problems.values())
+
+    def section(self, title: str) -> None:
+        """What is said from now on belongs under this title."""
+        self.sections.append((title, []))
+
+    def say(self, line: str) -> None:
+        """A line of the current section."""
+        self.sections[-1][1].append(line)
+
+    def problem(self, place: str, what: str, remedy: str, example: str | None = None) -> None:
+        """Count a problem; `example` names the file, or the id, where it was seen."""
+        found = self._problems.setdefault((place, what, remedy), Problem(place, what, remedy))
+        found.count += 1
+        if example is not None and len(found.examples) < EXAMPLES:
+            found.examples.append(example)
+
+    def text(self) -> str:
+        """All sections, then all problems."""
+        lines = []
+        for title, said in self.sections:
+            lines += [title, *(f'  {line}' for line in said)]
+        if self.problems:
+            lines.append(f'{len(self.problems)} problem{"s" if len(self.problems) > 1 else ""}')
+            lines += [f'  {i}. {problem}' for i, problem in enumerate(self.problems, 1)]
+        else:
+            lines.append('No problem found: this would run here.')
+        return '\n'.join(lines)

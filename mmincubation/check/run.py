@@ -1,0 +1,106 @@
+"""tools/check.py: all sections of the check of a config, whatever the earlier ones found."""
+import logging
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mmincubation.engine.config_check import ConfigError, check_config, load_config
+from mmincubation.engine.launch import check_models, parse_options
+from mmincubation.engine.runtime_check import check_runtime
+
+from .batches import BOXES, input_size
+from .cost import check_disk, check_time, gib
+from .data import check_data
+from .memory import ERROR, Peak, estimate
+from .recipe import check_recipe
+from .report import Report
+from .sampling import Look
+from .weights import check_weights
+
+
+def main(args: Namespace) -> int:
+    """Print the report; 0 if the config would run here, 1 if not, 2 for a command that is wrong."""
+    warnings.simplefilter('ignore')  # of the MM packages, about their own names
+    logging.disable(logging.INFO)  # what a run would log, such as the optimiser's table
+    try:
+        cfg = load_config(args.config, parse_options(args.cfg_options))
+        if args.gpus < 1 or (args.img_per_s is not None and args.img_per_s <= 0):
+            raise ConfigError('--gpus and --img-per-s must be above 0')
+        if missing := [key for key in ('model', 'train_dataloader', 'train_cfg') if cfg.get(key) is None]:
+            raise ConfigError(f'{args.config} cannot be trained: it has no {", ".join(missing)}')
+    except ConfigError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+    report = check(cfg, args.config, args)
+    print(report.text())
+    return 1 if report.problems else 0
+
+
+def check(cfg, name: str, args: Namespace) -> Report:
+    """Run all sections; `args` has gpus, img_per_s, full and work_dir."""
+    report = Report()
+    cfg.launcher = 'pytorch' if args.gpus > 1 else 'none'
+    work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
+    _section(report, 'Config', lambda: _check_settings(cfg, name, report))
+    images = _section(report, 'Data', lambda: check_data(cfg, report, Look(args.full))) or {}
+    _section(report, 'Weights', lambda: check_weights(cfg, report))
+    _section(report, 'Recipe', lambda: check_recipe(cfg, images.get('train'), args.gpus, report))
+    peaks = _section(report, 'Memory', lambda: _check_memory(cfg, args.gpus, report)) or []
+    _section(report, 'Time', lambda: check_time(cfg, images.get('train'), args.gpus, args.img_per_s, report))
+    _section(report, 'Disk', lambda: check_disk(cfg, work_dir, peaks, report))
+    return report
+
+
+def _section(report: Report, title: str, run: Callable):
+    """A section that cannot run because of what an earlier one reports is itself a line, not the end."""
+    report.section(title)
+    try:
+        return run()
+    except Exception as error:
+        first = (str(error).splitlines() or [''])[0]
+        report.say(f'could not be checked ({type(error).__name__}: {first})')
+        report.problem(title.lower(), f'could not be checked: {type(error).__name__}: {first}',
+                       'correct what the section Config reports; without a report there, this is a bug of check.py')
+
+
+def _check_settings(cfg, name: str, report: Report) -> None:
+    checks = (lambda: check_config(cfg, 'train'), lambda: check_config(cfg, 'test') if cfg.get('test_cfg') else None,
+              lambda: check_models(cfg), lambda: check_runtime(cfg, 'train'))
+    lines: dict[str, str] = {}  # what is wrong -> where first: train and test often share their data
+    for run in checks:
+        try:
+            run()
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                place, _, rest = line.partition(': ')
+                lines.setdefault(rest, place)
+    for rest, place in lines.items():
+        what, _, remedy = rest.rpartition('; ')
+        report.problem(place, what or rest, remedy or 'correct it')
+    wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
+    report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')
+
+
+def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:
+    size = input_size(cfg.model, cfg.train_dataloader)
+    peaks = estimate(cfg, gpus)
+    boxes = f', {BOXES} objects each' if cfg.get('default_scope') == 'mmdet' else ''
+    report.say(f'a training step of {cfg.train_dataloader["batch_size"]} images of {size[0]} x {size[1]}{boxes}:')
+    for p in peaks:
+        buckets = f' + DDP buckets {gib(p.buckets)} (computed)' * bool(p.buckets)
+        report.say(f'{p.phase}: parameters {gib(p.parameters)} + optimiser {gib(p.optimizer)} + gradients '
+                   f'{gib(p.gradients)} + kept for backward {gib(p.kept)}{buckets}; peak {gib(p.peak)}')
+    peak = max(peaks, key=lambda p: p.peak)
+    report.say(f'peak {gib(peak.peak)} a GPU: tensors only, +-{ERROR} % measured on CPU; CUDA context and '
+               'fragmentation not included (not run on a GPU)')
+    if torch.cuda.is_available():
+        has = torch.cuda.get_device_properties(0).total_memory
+        report.say(f'{torch.cuda.get_device_name(0)}: {gib(has)}')
+        if peak.peak > has:
+            report.problem('train_dataloader.batch_size', f'needs {gib(peak.peak)} in phase {peak.phase}, the GPU has '
+                           f'{gib(has)}', 'give a smaller batch and accumulate, or with_cp=True where the model has it')
+    return peaks

@@ -1,0 +1,86 @@
+"""How much of the data a check looks at, and how it looks at one image."""
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+from PIL import Image
+
+SAMPLE = 200  # files of one kind
+SECONDS = 8.  # for the files of one kind
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # torchvision's ImageFolder
+
+
+class Look:
+    """Looks at a sample of files that is the same at each call, within a time limit, or (`full`) at every file."""
+
+    def __init__(self, full: bool = False, sample: int = SAMPLE, seconds: float = SECONDS):
+        self.full, self.sample, self.seconds = full, sample, seconds
+
+    def at(self, items: Sequence, inspect: Callable) -> tuple[list[tuple], str]:
+        """(item, inspect(item)) of the items that were looked at, and in words how many they were."""
+        chosen = items
+        if not self.full and len(items) > self.sample:
+            chosen = [items[i] for i in sorted(random.Random(0).sample(range(len(items)), self.sample))]
+        seen = list(self._within_time(chosen, inspect))
+        return seen, share(len(seen), len(items))
+
+    def _within_time(self, items: Iterable, inspect: Callable) -> Iterator[tuple]:
+        end = None if self.full else monotonic() + self.seconds
+        items = list(items)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and disks leave Python's lock alone
+            for start in range(0, len(items), 64):
+                if end and monotonic() > end:
+                    return
+                chunk = items[start:start + 64]
+                yield from zip(chunk, pool.map(inspect, chunk), strict=True)
+
+
+def share(seen: int, total: int) -> str:
+    """`200 of 8,000 (2.5 %, --full: all)`."""
+    if seen == total:
+        return f'all {total:,}'
+    return f'{seen:,} of {total:,} ({100 * seen / max(total, 1):.2g} %; --full looks at all)'
+
+
+def decode(path: str | Path) -> str | Image.Image:
+    """The decoded image, or in words why it cannot be read."""
+    try:
+        if not os.path.getsize(path):
+            return 'empty file'
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        return 'missing file'
+    except Exception as error:  # damaged images raise anything
+        return 'truncated image' if 'truncated' in str(error) else 'unreadable image'
+
+
+def fault(path: str | Path) -> str | None:
+    """In words why an image cannot be decoded; None if it can."""
+    found = decode(path)
+    return found if isinstance(found, str) else None
+
+
+def header(path: str | Path) -> str | tuple[int, int]:
+    """(width, height) from an image's header, or in words why it cannot be read."""
+    try:
+        if not os.path.getsize(path):
+            return 'empty file'
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        return 'missing file'
+    except Exception:
+        return 'unreadable image'
+
+
+def files_below(folder: str | Path) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it; links are followed."""
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        rest = os.path.relpath(where, folder)
+        yield from (name if rest == '.' else os.path.join(rest, name) for name in sorted(names))
