@@ -10,7 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
@@ -23,12 +23,12 @@ from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
 from mmincubation.result import check_experiment
 
+from . import test_options
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
 from .hooks import CheckpointGuard
 from .runtime_check import check_runtime
-from .signatures import accepted, resolve
 
 
 def one_line_errors(tool):
@@ -86,16 +86,15 @@ def test(args: Namespace) -> int:
     if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
         raise ConfigError(f'{args.config} cannot be tested: it has no {", ".join(missing)}')
     if args.tta:
-        _use_tta(cfg, args.config)
+        test_options.use_tta(cfg, args.config)
     if args.show_dir:
-        _draw(cfg, args.show_dir)
+        test_options.draw(cfg, args.show_dir)
     if args.format_only is not None:
-        _format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
+        test_options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
     cfg.load_from, cfg.resume = None, False
     _check_file(args.checkpoint)
     if args.out:
-        dump = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
-        cfg.test_evaluator = [*_evaluators(cfg), dict(type=dump, out_file_path=args.out)]
+        test_options.dump(cfg, args.out)
     _init_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
@@ -240,42 +239,3 @@ def _close_process_group() -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(0)
-
-
-def _use_tta(cfg: Config, path: str) -> None:
-    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-        raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-
-
-def _evaluators(cfg: Config) -> list[ConfigDict]:
-    return cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-
-
-def _format_only(cfg: Config, where: str) -> None:
-    """Have the metrics write the predictions as a test server takes them, to a prefix (COCO) or into a folder (pictures
-    of labels), instead of comparing them with a truth, which then is not even read."""
-    for evaluator in _evaluators(cfg):
-        keys = {key for _, cls in resolve(evaluator.type, cfg.default_scope) for key in accepted(cls)[0]}
-        targets = [key for key in ('outfile_prefix', 'output_dir') if key in keys]
-        if 'format_only' not in keys or not targets:
-            raise ConfigError(f'--format-only: {evaluator.type} writes no predictions; the metrics of detection '
-                              '(FastCocoMetric, CocoMetric) and segmentation (IoUMetric) do')
-        evaluator.update({'format_only': True, targets[0]: where})
-    dataset = cfg.test_dataloader.dataset
-    dataset.pipeline = [step for step in dataset.pipeline if step.type.rpartition('.')[2] != 'LoadAnnotations']
-
-
-def _draw(cfg: Config, show_dir: str) -> None:
-    """Pictures of the predictions beside the ground truth, through the scope's own hook and visualiser."""
-    if 'visualization' not in cfg.default_hooks:
-        raise ConfigError('the config has no default_hooks.visualization: drop --show-dir, or add the hook')
-    cfg.default_hooks.visualization.draw = True
-    show_dir = str(Path(show_dir).resolve())  # a relative one would be taken from the work dir
-    if cfg.default_scope == 'mmdet':
-        cfg.default_hooks.visualization.test_out_dir = show_dir
-    else:
-        cfg.visualizer.save_dir = show_dir
-    if cfg.default_scope == 'mmseg':
-        cfg.default_hooks.visualization.interval = 1

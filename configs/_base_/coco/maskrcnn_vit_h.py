@@ -6,7 +6,7 @@ resized on loading.
 _base_ = './maskrcnn.py'
 model = dict(
     backbone=dict(
-        arch=dict(name='vit_huge', patch_size=16, img_size=224),
+        arch=dict(name='vit_huge', patch_size=16, img_size=256),
         out_indices=(31, ),
         global_blocks=(7, 15, 23, 31),
         drop_path_rate=0.5,
