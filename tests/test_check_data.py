@@ -33,7 +33,7 @@ def found(model: dict, scope: str = 'mmengine', full: bool = False, **datasets) 
 
 
 def folders(root, **more) -> dict:
-    return dict(type='mmincubation.ImageFolder', root=str(root), **more)
+    return dict(type='mmincubation.ImageFolder', root=str(root)) | more
 
 
 @pytest.fixture
@@ -86,6 +86,30 @@ def test_folders(harm, images):
     expected = harm(images)
     problems = found(dict(arch=ARCH), train=folders(images / 'train'), val=folders(images / 'val'))
     assert any(expected in line for line in problems), problems
+
+
+def arrow(root, labels=(0, 1, 2), names=('a', 'b', 'c')):
+    hf = pytest.importorskip('datasets')
+    rows = [Image.fromarray(np.zeros((8, 8, 3), np.uint8)) for _ in labels]
+    features = hf.Features(image=hf.Image(), label=hf.ClassLabel(names=list(names)))
+    hf.Dataset.from_dict(dict(image=rows, label=list(labels)), features=features).save_to_disk(str(root))
+    return dict(type='mmincubation.HFImages', root=str(root))
+
+
+def test_arrow(tmp_path):
+    model = dict(arch=ARCH)
+    assert not found(model, train=arrow(tmp_path / 'clean'))
+    assert 'classes without an image (1: c)' in found(model, train=arrow(tmp_path / 'empty', (0, 1)))[0]
+    assert '2 classes in' in found(model, train=arrow(tmp_path / 'two', (0, 1), ('a', 'b')))[0]
+    assert 'save_to_disk' in found(model, train=folders(tmp_path, type='mmincubation.HFImages'))[0]
+
+
+def test_a_fraction_of_the_folders_is_counted(images):
+    report = Report()
+    report.section('Data')
+    loader = dict(dataset=folders(images / 'train', fraction=0.5))
+    cfg = Config(dict(model=dict(arch=ARCH), train_dataloader=loader))
+    assert check_data(cfg, report, Look()) == dict(train=3)
 
 
 def coco(root, **more) -> dict:

@@ -11,10 +11,12 @@ def check_folders(given: Given) -> Seen:
     """Number of class folders, empty ones, and images that cannot be decoded."""
     root = Path(given.options['root'])
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    fraction, used = given.options.get('fraction', 1.), 0
     images = []
     for name in classes:
         found = [str(root / name / file) for file in _images(root / name)]
         images += found
+        used += max(1, round(fraction * len(found))) if found else 0  # as balanced_subset
         if not found:
             given.problem('class folders without an image', 'fill them, or unpack the archive again', str(root / name))
     compare_count(given, len(classes), f'class folders in {root}')
@@ -24,7 +26,8 @@ def check_folders(given: Given) -> Seen:
     for path, wrong in seen:
         if wrong:
             given.problem(f'{wrong}s', 'copy or download them again', path)
-    return Seen(len(images), f'{root}: {len(images):,} images in {len(classes):,} classes; decoded {words}',
+    part = '' if used == len(images) else f' ({used:,} used)'
+    return Seen(used, f'{root}: {len(images):,} images{part} in {len(classes):,} classes; decoded {words}',
                 tuple(classes))
 
 
