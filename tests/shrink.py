@@ -12,7 +12,8 @@ from tests.synthetic_ade import write_ade
 from tests.synthetic_coco import write_coco
 
 DIM, DEPTH, BATCH = 32, 8, 2
-CHANNELS = ('in_channels', 'channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'embed_dim')
+CHANNELS = ('in_channels', 'channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels',
+            'embed_dim')
 PIXELS = ('scale', 'scales', 'crop_size', 'size', 'stride', 'input_size')
 EPOCH = 256  # images that a repeated-augmentation epoch needs at least
 
@@ -117,7 +118,8 @@ def _shorten(cfg: Config, dense: bool) -> None:
 def _relocate(cfg: Config, data: Path, dense: bool) -> None:
     for mode in ('train', 'val', 'test'):
         loader = cfg[f'{mode}_dataloader']
-        loader.update(num_workers=0, persistent_workers=False, batch_size=min(loader.batch_size, BATCH) if dense else EPOCH)
+        size = min(loader.batch_size, BATCH) if dense else EPOCH
+        loader.update(num_workers=0, persistent_workers=False, batch_size=size)
         for key in ('root', 'data_root'):
             if key in loader.dataset:
                 loader.dataset[key] = loader.dataset[key].replace('data/', f'{data}/', 1)

@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from mmincubation.engine.config_check import check_config
 from mmincubation.engine.launch import check_models
 from tests.shrink import shrink, write_data
-from tests.test_configs import LEAVES, load
+from tests.test_configs import LEAVES, load, weights_of
 
 DATA = [p for p in LEAVES if p.parent.name != 'demo']  # the demo runs whole, by `make demo`
 
@@ -31,6 +31,5 @@ def test_trains_and_tests(path, data, tmp_path):
     incubates = cfg.model.type == 'mmincubation.IncubationModel'
     assert phases == (['meta', *(f'module_{i}' for i in range(4)), 'finetune'] if incubates else ['train'])
     assert result['metrics'] and all(math.isfinite(v) for v in result['metrics'].values())
-    assert (result['weights'] or {}).get('path') == ((cfg.model.get('backbone') or cfg.model).get('init_cfg') or {}).get(
-        'checkpoint')
+    assert (result['weights'] or dict(path=None))['path'] == weights_of(cfg)
     runner.test()

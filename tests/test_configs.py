@@ -170,7 +170,7 @@ def test_length_and_data_are_the_names(path):
         assert loop.max_epochs == 300 if said['method'] == 'e2e' else phases_of(cfg) == short
 
 
-# The recipes of docs/coco.md and docs/ade20k.md in numbers: learning rate, weight decay, layer decay, drop path, global batch.
+# The recipes of docs/coco.md and docs/ade20k.md: learning rate, weight decay, layer decay, drop path, global batch.
 RECIPES = dict(
     maskrcnn=dict(b=(1e-4, .05, .95, .1, 16), l=(1e-4, .05, .95, .4, 16), h=(1e-4, .05, .95, .5, 16)),
     upernet=dict(b=(6e-5, .01, .95, .1, 16), l=(4e-5, .05, .95, .4, 16), h=(4e-5, .05, .95, .4, 16)))
@@ -235,3 +235,21 @@ def test_incub_and_e2e_differ_in_the_weights_alone(path):
 
 def test_every_downstream_incub_has_its_control():
     assert len([p for p in PAIRS if name(p)['head']]) == 3 * 3 + 2  # b, l, h x (1x, 3x, ADE20K), and the demo's two
+
+
+def hours(stem: str) -> int:
+    """A100 hours of one training, from its header."""
+    path, = (p for p in LEAVES if p.stem == stem)
+    return int(re.search(r'^Cost: +about (\d+) A100 hours', header(path), re.MULTILINE)[1])
+
+
+def test_costs_of_the_18_trainings_are_the_headers():
+    text = (ROOT / 'docs/trainings.md').read_text()
+    total = 0
+    for row, ending in (('Mask R-CNN 1x', ''), ('Mask R-CNN 3x', '_3x'), ('UperNet 80k', '')):
+        head = 'upernet' if row.startswith('Uper') else 'maskrcnn'
+        cells = [[hours(f'{head}_vit_{size}_{method}{ending}') for method in ('incub', 'e2e')] for size in 'blh']
+        assert all(a == b for a, b in cells)
+        assert re.search(re.escape(f'| {row}') + '.*' + re.escape(' | '.join(f'2 x {a}' for a, _ in cells)), text), row
+        total += sum(map(sum, cells))
+    assert f'Together {total:,} hours: about {total / 8 / 24:.0f} days on 8 GPUs' in text
