@@ -175,6 +175,6 @@ def test_runs_load_from_a_name(tmp_path, monkeypatch, capsys):
                      amp=False, auto_scale_lr=False, phase=None, resume=None)
     assert launch.train(args) == 0, capsys.readouterr().err
     assert equal(read_vit(tmp_path / 'out/weights/e2e_last.safetensors')[0], model.vit.state_dict())  # at lr 0
-    args = Namespace(**vars(args) | dict(checkpoint=name, tta=False, show_dir=None, out=None))
+    args = Namespace(**vars(args) | dict(checkpoint=name, tta=False, show_dir=None, out=None, format_only=None))
     assert launch.test(args) == 0, capsys.readouterr().err
     fetch.cache_clear()
