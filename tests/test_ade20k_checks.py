@@ -10,7 +10,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmincubation.engine import launch
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.runtime_check import check_runtime, norm_problems, zero_label_problems
-from tests.synthetic_ade import shrink, write_ade
+from tests.shrink import shrink
+from tests.synthetic_ade import write_ade
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
@@ -111,7 +112,8 @@ def test_mmseg_asserts_it_when_an_image_is_read(tmp_path):
 
 
 def test_all_mistakes_come_at_once_and_from_the_tools(tmp_path, capsys):
-    cfg = shrink(released(), write_ade(tmp_path / 'ade'))
+    write_ade(tmp_path / 'ade/ADEChallengeData2016')
+    cfg = shrink(released(), tmp_path)
     cfg.train_dataloader.batch_size = 1
     cfg.val_dataloader.dataset.reduce_zero_label = False
     with pytest.raises(ConfigError) as caught:

@@ -69,12 +69,6 @@ def test_header_agrees_with_the_content(size, method):
     assert f'{PAPER[size][method]}*' in header if size in PAPER else 'no row, this one is ours' in header
 
 
-@pytest.mark.parametrize('size', 'blh')
-def test_incub_and_e2e_differ_in_the_weights_alone(size):
-    found = differences(load(size, 'incub').to_dict(), load(size, 'e2e').to_dict())
-    assert found.keys() == {'experiment.method', 'model.backbone.init_cfg.checkpoint'}
-
-
 def test_sizes_differ_where_the_recipe_says():
     base = load('l').to_dict()
     for size in 'bh':
