@@ -18,9 +18,6 @@ SIZES = {  # arch, depth, width, drop path, global blocks, activation checkpoint
     'b': ('vit_base', 12, 768, 0.1, (2, 5, 8, 11), False),
     'l': ('vit_large', 24, 1024, 0.4, (5, 11, 17, 23), False),
     'h': (dict(name='vit_huge', patch_size=16, img_size=256), 32, 1280, 0.5, (7, 15, 23, 31), True)}
-PAPER = {  # box and mask AP of the paper's table
-    ('1x', 'e2e'): (44.1, 67.7, 48.5, 40.4, 64.2, 43.1), ('1x', 'incub'): (45.7, 69.6, 50.3, 41.8, 66.1, 44.7),
-    ('3x', 'e2e'): (47.0, 69.3, 51.3, 42.1, 66.2, 45.2), ('3x', 'incub'): (48.6, 71.2, 52.9, 43.8, 68.1, 47.2)}
 ROWS = [(size, method, schedule) for size in SIZES for method in ('incub', 'e2e') for schedule in ('1x', '3x')]
 SCALES = [(side, 1333) for side in (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)]
 
