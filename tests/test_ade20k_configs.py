@@ -94,7 +94,7 @@ def test_recipe(size):
     assert cfg.model.test_cfg == dict(mode='slide', crop_size=(512, 512), stride=(341, 341))
     assert cfg.model.data_preprocessor.test_cfg == dict(size_divisor=32)
     assert cfg.default_hooks.checkpoint == dict(
-        type='CheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=1, save_best='mIoU')
+        type='mmincubation.CheckpointHook', by_epoch=False, interval=8000, max_keep_ckpts=1, save_best='mIoU')
 
 
 def test_taps_are_the_modules_outputs():

@@ -116,7 +116,7 @@ def test_the_optimiser_and_the_schedule(path):
     assert cfg.train_cfg.val_interval == 1 and cfg.auto_scale_lr == dict(base_batch_size=16)
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
     assert {hook['type'] for hook in cfg.custom_hooks} == {'mmincubation.CostMeter', 'mmincubation.ResultHook'}
-    assert cfg.default_hooks.checkpoint == dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    assert cfg.default_hooks.checkpoint == dict(type='mmincubation.CheckpointHook', interval=1, max_keep_ckpts=1)
     assert 'visualization' in cfg.default_hooks  # for --show-dir
 
 

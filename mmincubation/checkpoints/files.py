@@ -1,16 +1,21 @@
 """Reading and writing weight files; nothing in a file is ever executed."""
+import errno
 import json
-import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mmincubation.atomic import replacing
 
 from .errors import CheckpointError
 from .hub import local_file
@@ -48,7 +53,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
     Raises:
         CheckpointError: the file cannot be written, for example because the disk is full.
     """
-    with _replacing(Path(path)) as tmp:
+    with writing(path, sum(t.nbytes for t in tensors.values())) as tmp:
         save_file(_storable(tensors), tmp, {'format': 'pt', HEADER_KEY: json.dumps(header, sort_keys=True)})
         with open(tmp, 'r+b') as file:
             _sort_header(file)
@@ -60,27 +65,52 @@ def write_torch(path: str | Path, content: dict, header: dict) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    with _replacing(Path(path)) as tmp, open(tmp, 'wb') as file:  # given a name, torch.save would store it
+    with writing(path, nbytes(content)) as tmp, open(tmp, 'wb') as file:  # given a name, torch.save would store it
         torch.save({**content, HEADER_KEY: header}, file)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is written, or goes if anything fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+def writing(path: str | Path, size: int) -> Iterator[Path]:
+    """A temporary file for `size` bytes that takes the place of `path` once it is written (see `replacing`).
+
+    Raises:
+        CheckpointError: the disk is full, seen before the first byte or later, or refuses; `path` is as it was.
+    """
+    path = Path(path)
     try:
-        tmp.touch()
-        mode = tmp.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
-        yield tmp
-        tmp.chmod(mode)
-        with open(tmp, 'r+b') as file:
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-    except SafetensorError as error:
-        raise CheckpointError(f'{path}: cannot be written ({error}); check space and permissions') from error
-    finally:
-        tmp.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < size:
+            raise OSError(errno.ENOSPC, f'its disk has {free:,} bytes free')
+        with replacing(path) as tmp:
+            yield tmp
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise CheckpointError(f'{path}: cannot be written ({reason}); it needs {size:,} bytes. An older file of this '
+                              'name is as it was: check space and permissions, and start again') from error
+
+
+def nbytes(content: Any) -> int:
+    """Bytes that tensors, arrays and texts anywhere in `content` take in a file of torch, memory they share once."""
+    sizes, seen, left = {}, set(), [content]
+    while left:
+        item = left.pop()
+        if isinstance(item, Tensor):
+            storage = item.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+        elif id(item) not in seen:
+            seen.add(id(item))
+            if isinstance(item, np.ndarray | str | bytes):
+                sizes[id(item)] = getattr(item, 'nbytes', None) or len(item)
+            elif isinstance(item, dict):
+                left += [*item.keys(), *item.values()]
+            else:
+                left += item if isinstance(item, list | tuple) else vars(item).values() if _holds_more(item) else ()
+    return sum(sizes.values())
+
+
+def _holds_more(item: Any) -> bool:
+    return hasattr(item, '__dict__') and not isinstance(item, type)
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What a run needs around its model: data, optimiser, hooks, logs, and the launcher of the tools."""
 from .accuracy import Accuracy
+from .checkpoint_hook import CheckpointHook
 from .cost import CostMeter
 from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
 from .log import PhaseLogProcessor
@@ -8,6 +9,6 @@ from .result_hook import ResultHook
 from .visualization import ClsVisualizationHook
 
 __all__ = [
-    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'PhaseLogProcessor',
-    'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
+    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'CheckpointHook', 'ClsVisualizationHook', 'CostMeter',
+    'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]

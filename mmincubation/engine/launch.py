@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, Runner
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import SCHEME, local_file
@@ -24,10 +24,12 @@ from mmincubation.models import Arch, Division
 from mmincubation.result import check_experiment
 
 from . import options
+from .checkpointing import damage, newest_complete
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
 from .hooks import CheckpointGuard
+from .runner import SafeRunner
 from .runtime_check import check_runtime
 
 
@@ -66,13 +68,14 @@ def train(args: Namespace) -> int:
     check_scaling(cfg)
     if args.phase is not None:
         _run_alone(cfg, args.phase)
-    if args.resume is not None:
-        cfg.resume, cfg.load_from = True, _checkpoint_to_resume(args.resume, cfg.work_dir)
-    if cfg.get('load_from'):
+    warnings = _find_resumed(cfg, args.resume)
+    if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
     _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
+    runner = SafeRunner.from_cfg(cfg)
+    for line in warnings:
+        runner.logger.warning(line)
     runner.register_hook(CheckpointGuard())
     runner.train()
     _close_process_group()
@@ -128,13 +131,21 @@ def parse_options(words: list[str] | None) -> dict:
     return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
 
 
-def _checkpoint_to_resume(given: str, work_dir: str) -> str | None:
-    """The file that `--resume` means: `given`, or what the work dir's `last_checkpoint` names (None: nothing yet)."""
-    path = find_latest_checkpoint(work_dir) if given == 'auto' else given
-    if given == 'auto' and path and not Path(path).is_file():
-        raise CheckpointError(f'{work_dir}/last_checkpoint names {path}, which is gone; give --resume PATH, or begin '
-                              'anew in another --work-dir')
-    return path
+def _find_resumed(cfg: Config, given: str | None) -> list[str]:
+    """Settle what the run continues, None or PATH being what `--resume` says: `load_from` is then that file, whole.
+
+    Returns warnings about newer files that are damaged. Where there is nothing yet, the run starts from scratch.
+    """
+    given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
+    cfg.resume, warnings = bool(given), []
+    if given == 'auto':
+        found, warnings = newest_complete(cfg.work_dir)
+        cfg.resume, cfg.load_from = found is not None, str(found) if found else cfg.get('load_from')
+    elif given:
+        cfg.load_from = str(local_file(given))
+        if problem := damage(cfg.load_from):
+            raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
+    return warnings
 
 
 def _check_file(path: str) -> None:
