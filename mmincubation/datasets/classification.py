@@ -1,4 +1,5 @@
 """Classification data in the layouts people have: folders of classes, and Arrow folders of Hugging Face."""
+import hashlib
 import io
 import os
 
@@ -71,6 +72,10 @@ class ClsDataset(Dataset):
     def metainfo(self) -> dict:
         """Class names, for visualisers and checkpoints."""
         return dict(classes=self.classes)
+
+    def fingerprint(self) -> str:
+        """Hex digest of classes and labels, which a missing image or another choice of images changes."""
+        return hashlib.sha256(repr(self.classes).encode() + self.labels[self.kept].astype('<i8').tobytes()).hexdigest()
 
     def reseed(self, seed: int, epoch: int) -> None:
         """Draw augmentation from (seed, epoch, image, repeat) from now on; before the first call, from the process."""

@@ -5,6 +5,7 @@ import re
 import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,7 +13,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, Runner
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import SCHEME, local_file
@@ -29,6 +30,8 @@ from .config_types import optim_wrappers
 from .cost import unwrap
 from .hooks import CheckpointGuard
 from .runtime_check import check_runtime
+from .settings import SettingsHook, check_settings
+from .workdir import hold, last_checkpoint
 
 
 def one_line_errors(tool):
@@ -72,9 +75,14 @@ def train(args: Namespace) -> int:
         _check_file(cfg.load_from)
     check_models(cfg)
     _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(CheckpointGuard())
-    runner.train()
+    rank, ranks = _rank(args.launcher)
+    # Rank 0 holds the work dir for all: without it, the launcher ends the others.
+    with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
+        check_settings(cfg, ranks, args.allow_changed)
+        runner = Runner.from_cfg(cfg)
+        runner.register_hook(CheckpointGuard())
+        runner.register_hook(SettingsHook(args.allow_changed))
+        runner.train()
     _close_process_group()
     return 0
 
@@ -130,11 +138,8 @@ def parse_options(words: list[str] | None) -> dict:
 
 def _checkpoint_to_resume(given: str, work_dir: str) -> str | None:
     """The file that `--resume` means: `given`, or what the work dir's `last_checkpoint` names (None: nothing yet)."""
-    path = find_latest_checkpoint(work_dir) if given == 'auto' else given
-    if given == 'auto' and path and not Path(path).is_file():
-        raise CheckpointError(f'{work_dir}/last_checkpoint names {path}, which is gone; give --resume PATH, or begin '
-                              'anew in another --work-dir')
-    return path
+    path = last_checkpoint(work_dir) if given == 'auto' else given
+    return path and str(path)
 
 
 def _check_file(path: str) -> None:
@@ -213,6 +218,14 @@ def _is_incubation(cfg: Config) -> bool:
 
 
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+
+
+def _rank(launcher: str) -> tuple[int, int]:
+    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet."""
+    if launcher == 'none':
+        return 0, 1
+    return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
 
 
 def _init_process_group(launcher: str) -> None:
