@@ -13,11 +13,10 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
-from mmincubation.checkpoints.hub import SCHEME, local_file
-from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.checkpoints.hub import local_file
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
@@ -28,6 +27,7 @@ from . import test_options
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
+from .data_only import read_data_only
 from .hooks import CheckpointGuard
 from .runtime_check import check_runtime
 from .settings import SettingsHook, check_settings
@@ -153,8 +153,7 @@ def _check_file(path: str) -> None:
 
 def _prepare(args: Namespace, mode: str) -> Config:
     """The config with the arguments that both tools have; checked before the other arguments touch it."""
-    allow_mm_checkpoints()
-    CheckpointLoader.register_scheme(SCHEME, lambda name, map_location: read_tensors(name)[0], force=True)
+    read_data_only()
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_config(cfg, mode)
     cfg.launcher = args.launcher
