@@ -132,7 +132,7 @@ def read_result(path: str | os.PathLike) -> Result:
 
 
 def check_result(result: Any) -> None:
-    """Check a parsed result: all keys there, none unknown, types, numbers finite, pictures inside the run's folder.
+    """Check a parsed result: all keys there, none unknown, types, numbers finite, files inside the run's folder.
 
     Raises:
         ResultError: naming the first key that is wrong.
@@ -145,7 +145,9 @@ def check_result(result: Any) -> None:
     for key, item in [('weights', result['weights']), *((f'outputs[{i}]', o) for i, o in enumerate(result['outputs']))]:
         _check_text(item and item['sha256'], f'{key}.sha256', '[0-9a-f]{64}')
     for index, picture in enumerate(result['pictures']):
-        _check_picture(picture, f'pictures[{index}]')
+        _check_inside(picture, f'pictures[{index}]', '.png')
+    for index, output in enumerate(result['outputs']):
+        _check_inside(output['path'], f'outputs[{index}].path', '.safetensors')
     try:
         datetime.fromisoformat(result['finished_at'])
     except ValueError:
@@ -212,8 +214,8 @@ def _check_text(value: str | None, key: str, pattern: str) -> None:
         raise ResultError(f'`{key}` is {value!r:.80}, which does not match {pattern}')
 
 
-def _check_picture(value: str, key: str) -> None:
+def _check_inside(value: str, key: str, suffix: str) -> None:
     path = PurePosixPath(value)
     outside = path.is_absolute() or '..' in path.parts or re.search(r'[\\:\0]', value)
-    if outside or path.suffix != '.png':
-        raise ResultError(f'`{key}` is {value!r:.80}, not a PNG at or below the folder of the result file')
+    if outside or path.suffix != suffix:
+        raise ResultError(f'`{key}` is {value!r:.80}, not a {suffix} file at or below the folder of the result file')

@@ -165,8 +165,9 @@ def test_test_images_are_padded_to_32(root):
 
 def arguments(config, **given) -> Namespace:
     return Namespace(**dict(dict(
-        config=str(config), work_dir=None, phase=None, resume=None, amp=False, auto_scale_lr=False, cfg_options=None,
-        launcher='none', show_dir=None, out=None, tta=False, format_only=None), **given))
+        config=str(config), work_dir=None, phase=None, resume=None, allow_changed=False, amp=False,
+        auto_scale_lr=False, cfg_options=None, launcher='none', show_dir=None, out=None, tta=False, format_only=None),
+        **given))
 
 
 @pytest.fixture(scope='module')

@@ -170,7 +170,7 @@ def test_a_run_starts_from_the_file_and_reports_it(tmp_path):
     cfg.param_scheduler, cfg.optim_wrapper.optimizer.lr = [], 0.
     cfg.dump(str(tmp_path / 'run.py'))
     assert launch.train(Namespace(config=str(tmp_path / 'run.py'), work_dir=None, cfg_options=None, launcher='none',
-                                  amp=False, auto_scale_lr=False, phase=None, resume=None)) == 0
+                                  amp=False, auto_scale_lr=False, phase=None, resume=None, allow_changed=False)) == 0
     tensors = read_vit(tmp_path / 'out/weights/e2e_last.safetensors')[0]
     assert tensors.pop('pos_embed').shape == (1, 5, 16)
     assert equal(tensors, {key: value for key, value in small.state_dict().items() if key != 'pos_embed'})

@@ -12,7 +12,7 @@ from mmincubation.engine.launch import test as run_test
 from mmincubation.engine.launch import train
 from tests.test_classification_data import save_split
 
-OPTIONS = dict(phase=None, resume=None, amp=False, auto_scale_lr=False, launcher='none')
+OPTIONS = dict(phase=None, resume=None, allow_changed=False, amp=False, auto_scale_lr=False, launcher='none')
 
 
 @pytest.fixture(scope='module')

@@ -24,8 +24,10 @@ HEADER_KEY = 'mmincubation'
 TORCH_SUFFIXES = ('.pth', '.pt', '.bin')
 
 
-def read_tensors(path: str | Path) -> tuple[dict, dict]:
+def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
     """Content and header of a weight file, on the CPU; `path` may be an hf:// name.
+
+    A `mapped` file is read where its tensors are used, and must stay as it is as long.
 
     The content of `.safetensors` is a flat dict of tensors; that of `.pth`, `.pt` and `.bin` is the dict that was
     saved, without our header. The header is what `write_tensors` or `write_torch` was given, empty for files of other
@@ -39,7 +41,7 @@ def read_tensors(path: str | Path) -> tuple[dict, dict]:
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
-        content = _read_torch(path)
+        content = _read_torch(path, mapped)
         header = content.pop(HEADER_KEY, {})
         return content, header if isinstance(header, dict) else {}
     raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
@@ -156,21 +158,46 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
         with safe_open(path, 'pt') as file:
             header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
             return {name: file.get_tensor(name) for name in file.keys()}, header
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 
 
-def _read_torch(path: Path) -> dict:
+def _read_torch(path: Path, mapped: bool) -> dict:
     from mmincubation.compat.safe_globals import allow_mm_checkpoints
     allow_mm_checkpoints()
     try:
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            _check_archive(path)
         # Mapped, not read: of a training checkpoint the optimiser's two thirds are never touched. Old files cannot be.
-        content = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
+        _check_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError
         raise CheckpointError(f'{path}: {_reason(error)}') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; save a state dict')
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """What is read is never more than the file holds: torch stores its records as they are, each once."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = [record.file_size for record in archive.infolist()]
+    if sum(sizes) > path.stat().st_size:
+        raise ValueError(f'its records say {sum(sizes):,} bytes, the file has {path.stat().st_size:,}')
+
+
+def _check_sizes(content) -> None:
+    """No tensor is larger than its data: one that repeats a number a billion times would be, once it is copied."""
+    left, seen = [content], {id(content)}  # once each: a list can hold another many times over, and itself
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor) and value.layout == torch.strided:
+            if value.is_meta or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f'a tensor of shape {tuple(value.shape)} has less data than that')
+        elif isinstance(value, dict | list | tuple):
+            items = value.values() if isinstance(value, dict) else value
+            left += [item for item in items if not (id(item) in seen or seen.add(id(item)))]
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,9 @@
 """Classification data in the layouts people have: folders of classes, and Arrow folders of Hugging Face."""
+import hashlib
 import io
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -71,6 +74,10 @@ class ClsDataset(Dataset):
     def metainfo(self) -> dict:
         """Class names, for visualisers and checkpoints."""
         return dict(classes=self.classes)
+
+    def fingerprint(self) -> str:
+        """Hex digest of classes and labels, which a missing image or another choice of images changes."""
+        return hashlib.sha256(repr(self.classes).encode() + self.labels[self.kept].astype('<i8').tobytes()).hexdigest()
 
     def reseed(self, seed: int, epoch: int) -> None:
         """Draw augmentation from (seed, epoch, image, repeat) from now on; before the first call, from the process."""
@@ -151,7 +158,10 @@ class HFImages(ClsDataset):
     def read(self, index: int) -> Image.Image:
         """The image in RGB."""
         content = self.rows[index][self.column][0].as_py()
-        return read_rgb(io.BytesIO(content['bytes']) if content['bytes'] is not None else content['path'])
+        if content['bytes'] is None:  # save_to_disk stores them all; a name could be that of any file here
+            raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '
+                              'write the split again with save_to_disk')
+        return read_rgb(io.BytesIO(content['bytes']))
 
     def name(self, index: int) -> str:
         """Its row."""
@@ -164,14 +174,26 @@ def _open_split(root: str):
         from datasets import load_from_disk
     except ImportError as error:
         raise ConfigError(f'HFImages needs the package datasets ({error}): `{INSTALL}`') from error
+    _check_parts(root)
     try:
         rows = load_from_disk(root)
-    except (FileNotFoundError, OSError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f'{root} was not written by save_to_disk of Hugging Face datasets; docs/imagenet.md has the '
                           'command') from error
     if not isinstance(rows, Split):
         raise ConfigError(f'{root} holds the splits {", ".join(sorted(rows))}: give the folder of one of them')
     return rows
+
+
+def _check_parts(root: str) -> None:
+    """Raise ConfigError if the split's state names files that are not in its own folder."""
+    try:
+        names = [part['filename'] for part in json.loads(Path(root, 'state.json').read_bytes())['_data_files']]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # load_from_disk says what is missing
+    if outside := [name for name in names if name != os.path.basename(str(name))]:
+        raise ConfigError(f'{root}/state.json names {outside[0]!r}, which is not in this folder: refused; write the '
+                          'split again with save_to_disk')
 
 
 def _check_columns(root: str, rows, image: str, label: str) -> None:

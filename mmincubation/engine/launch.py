@@ -5,6 +5,7 @@ import re
 import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,11 +13,10 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
-from mmincubation.checkpoints.hub import SCHEME, local_file
-from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.checkpoints.hub import local_file
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
@@ -28,9 +28,12 @@ from .checkpointing import damage, newest_complete
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
+from .data_only import read_data_only
 from .hooks import CheckpointGuard
 from .runner import SafeRunner
 from .runtime_check import check_runtime
+from .settings import SettingsHook, check_settings
+from .workdir import hold
 
 
 def one_line_errors(tool):
@@ -73,11 +76,16 @@ def train(args: Namespace) -> int:
         _check_file(cfg.load_from)
     check_models(cfg)
     _init_process_group(args.launcher)
-    runner = SafeRunner.from_cfg(cfg)
-    for line in warnings:
-        runner.logger.warning(line)
-    runner.register_hook(CheckpointGuard())
-    runner.train()
+    rank, ranks = _rank(args.launcher)
+    # Rank 0 holds the work dir for all: without it, the launcher ends the others.
+    with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
+        check_settings(cfg, ranks, args.allow_changed)
+        runner = SafeRunner.from_cfg(cfg)
+        for line in warnings:
+            runner.logger.warning(line)
+        runner.register_hook(CheckpointGuard())
+        runner.register_hook(SettingsHook(args.allow_changed))
+        runner.train()
     _close_process_group()
     return 0
 
@@ -159,8 +167,7 @@ def _check_file(path: str) -> None:
 
 def _prepare(args: Namespace, mode: str) -> Config:
     """The config with the arguments that both tools have; checked before the other arguments touch it."""
-    allow_mm_checkpoints()
-    CheckpointLoader.register_scheme(SCHEME, lambda name, map_location: read_tensors(name)[0], force=True)
+    read_data_only()
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_config(cfg, mode)
     cfg.launcher = args.launcher
@@ -224,6 +231,14 @@ def _is_incubation(cfg: Config) -> bool:
 
 
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+
+
+def _rank(launcher: str) -> tuple[int, int]:
+    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet."""
+    if launcher == 'none':
+        return 0, 1
+    return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
 
 
 def _init_process_group(launcher: str) -> None:
