@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmincubation'
-ROOMS = ['registry', 'result', 'compat', 'models', 'checkpoints', 'incubation', 'engine', 'datasets', 'downstream',
-         'check', 'leaderboard', 'pipeline']
+ROOMS = ['registry', 'result', 'compat', 'models', 'checkpoints', 'exact', 'incubation', 'engine', 'datasets',
+         'downstream', 'check', 'leaderboard', 'pipeline']
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 

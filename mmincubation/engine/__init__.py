@@ -1,7 +1,7 @@
 """What a run needs around its model: data, optimiser, hooks, logs, and the launcher of the tools."""
 from .accuracy import Accuracy
 from .cost import CostMeter
-from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
+from .hooks import CheckpointGuard, WeightsHook
 from .log import PhaseLogProcessor
 from .optim import AutocastOptimWrapper, ViTOptimWrapperConstructor
 from .result_hook import ResultHook
@@ -9,5 +9,5 @@ from .visualization import ClsVisualizationHook
 
 __all__ = [
     'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'ClsVisualizationHook', 'CostMeter', 'PhaseLogProcessor',
-    'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
+    'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]

@@ -17,6 +17,7 @@ from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import SCHEME, local_file
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.exact import exact_loop
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
@@ -71,6 +72,7 @@ def train(args: Namespace) -> int:
     if cfg.get('load_from'):
         _check_file(cfg.load_from)
     check_models(cfg)
+    exact_loop(cfg.train_cfg)
     _init_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.register_hook(CheckpointGuard())
