@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmincubation'
-ROOMS = ['registry', 'atomic', 'result', 'compat', 'models', 'checkpoints', 'incubation', 'engine', 'datasets',
+ROOMS = ['registry', 'atomic', 'result', 'compat', 'models', 'checkpoints', 'exact', 'incubation', 'engine', 'datasets',
          'downstream', 'check', 'leaderboard', 'pipeline']
 FILES = sorted(PACKAGE.rglob('*.py'))
 

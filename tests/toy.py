@@ -30,13 +30,12 @@ def e2e_config(root, work_dir, epochs: int = 2, drop_path_rate: float = 0., **ch
         val_cfg=dict(), val_evaluator=dict(type='mmincubation.Accuracy'),
         test_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
         test_cfg=dict(), test_evaluator=dict(type='mmincubation.Accuracy'),
-        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epochs),
+        train_cfg=dict(type='mmincubation.EpochLoop', max_epochs=epochs, val_interval=epochs),
         optim_wrapper=dict(
             type='OptimWrapper', constructor='mmincubation.ViTOptimWrapperConstructor',
             optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05), clip_grad=dict(max_norm=1.0)),
         param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True, eta_min=1e-4)],
         default_hooks=dict(
-            sampler_seed=dict(type='mmincubation.PhaseSeedHook'),
             checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=[dict(type='mmincubation.CostMeter'),
                       dict(type='mmincubation.ResultHook'), dict(type='mmincubation.WeightsHook')],

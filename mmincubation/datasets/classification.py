@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import Dataset
@@ -15,8 +14,6 @@ from torchvision.transforms import v2
 
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.registry import DATASETS
-
-from .draws import seeded
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
 
@@ -48,9 +45,7 @@ class ClsDataset(Dataset):
 
     `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
     their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; `fraction` is described in
-    `balanced_subset`. Once `reseed` was called (the PhaseSeedHook does), the draws of a sample are those of (seed,
-    epoch, image, repeat), in any worker, persistent or not. A sample is asked for by its index, or by (index, repeat)
-    where a sampler gives the same image several times an epoch.
+    `balanced_subset`.
 
     Subclasses give `read(i)`, image i in RGB, and `name(i)`, to call it in an error.
     """
@@ -59,8 +54,6 @@ class ClsDataset(Dataset):
         self.labels, self.classes = labels, classes
         self.kept = balanced_subset(labels, fraction)
         self.transform = v2.Compose([*(TRANSFORMS.build(t) for t in pipeline), v2.PILToTensor()])
-        # Seed and epoch, in memory that workers share, so that persistent ones see the next epoch too.
-        self.draws = torch.full((2, ), -1).share_memory_()
 
     def read(self, index: int) -> Image.Image:
         """The image in RGB."""
@@ -79,25 +72,16 @@ class ClsDataset(Dataset):
         """Hex digest of classes and labels, which a missing image or another choice of images changes."""
         return hashlib.sha256(repr(self.classes).encode() + self.labels[self.kept].astype('<i8').tobytes()).hexdigest()
 
-    def reseed(self, seed: int, epoch: int) -> None:
-        """Draw augmentation from (seed, epoch, image, repeat) from now on; before the first call, from the process."""
-        self.draws.copy_(torch.tensor([seed, epoch]))
-
     def __len__(self) -> int:
         return len(self.kept)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        index, repeat = key if isinstance(key, tuple) else (key, 0)
+    def __getitem__(self, index: int) -> dict:
         index = int(self.kept[index])
         try:
             image = self.read(index)
         except OSError as error:
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        seed, epoch = self.draws.tolist()
-        if epoch < 0:
-            return dict(inputs=self.transform(image), labels=int(self.labels[index]))
-        with seeded(seed, epoch, index, repeat):
-            return dict(inputs=self.transform(image), labels=int(self.labels[index]))
+        return dict(inputs=self.transform(image), labels=int(self.labels[index]))
 
 
 def read_rgb(file) -> Image.Image:

@@ -2,7 +2,7 @@
 from .accuracy import Accuracy
 from .checkpoint_hook import CheckpointHook
 from .cost import CostMeter
-from .hooks import CheckpointGuard, PhaseSeedHook, WeightsHook
+from .hooks import CheckpointGuard, WeightsHook
 from .log import PhaseLogProcessor
 from .optim import AutocastOptimWrapper, ViTOptimWrapperConstructor
 from .result_hook import ResultHook
@@ -10,5 +10,5 @@ from .visualization import ClsVisualizationHook
 
 __all__ = [
     'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'CheckpointHook', 'ClsVisualizationHook', 'CostMeter',
-    'PhaseLogProcessor', 'PhaseSeedHook', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
+    'PhaseLogProcessor', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]

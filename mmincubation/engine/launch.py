@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
+from mmincubation.exact import exact_loop
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
@@ -75,6 +76,7 @@ def train(args: Namespace) -> int:
     if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
+    exact_loop(cfg.train_cfg)
     _init_process_group(args.launcher)
     rank, ranks = _rank(args.launcher)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
