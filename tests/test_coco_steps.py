@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmincubation.checkpoints import read_vit
-from mmincubation.engine import launch, test_options
+from mmincubation.engine import launch, options
 from mmincubation.engine.config_check import ConfigError, check_config, load_config
 from tests.shrink import shrink
 from tests.synthetic_coco import CATEGORY_IDS, write_coco
@@ -143,7 +143,7 @@ def test_predictions_for_test_dev(trained, data):
 
 def test_label_pictures_of_a_segmentor(tmp_path):
     cfg = load_config(ROOT / 'configs/demo/upernet_vit_demo_incub.py')
-    test_options.format_only(cfg, str(tmp_path / 'labels'))
+    options.format_only(cfg, str(tmp_path / 'labels'))
     assert not any('LoadAnnotations' in step.type for step in cfg.test_dataloader.dataset.pipeline)
     metric = METRICS.build(dict(cfg.test_evaluator, type=f'mmseg.{cfg.test_evaluator.type}'))
     metric.dataset_meta = dict(classes=('a', 'b'))
@@ -154,4 +154,4 @@ def test_label_pictures_of_a_segmentor(tmp_path):
 def test_a_classifier_has_nothing_to_write():
     cfg = Config(dict(default_scope='mmengine', test_evaluator=dict(type='mmincubation.Accuracy')))
     with pytest.raises(ConfigError, match='--format-only: mmincubation.Accuracy writes no predictions'):
-        test_options.format_only(cfg, 'x')
+        options.format_only(cfg, 'x')

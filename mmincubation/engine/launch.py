@@ -23,7 +23,7 @@ from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
 from mmincubation.result import check_experiment
 
-from . import test_options
+from . import options
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
@@ -86,15 +86,15 @@ def test(args: Namespace) -> int:
     if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
         raise ConfigError(f'{args.config} cannot be tested: it has no {", ".join(missing)}')
     if args.tta:
-        test_options.use_tta(cfg, args.config)
+        options.use_tta(cfg, args.config)
     if args.show_dir:
-        test_options.draw(cfg, args.show_dir)
+        options.draw(cfg, args.show_dir)
     if args.format_only is not None:
-        test_options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
+        options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
     cfg.load_from, cfg.resume = None, False
     _check_file(args.checkpoint)
     if args.out:
-        test_options.dump(cfg, args.out)
+        options.dump(cfg, args.out)
     _init_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
