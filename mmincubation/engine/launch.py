@@ -1,10 +1,10 @@
 """From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
-import logging
 import os
 import re
 import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import SCHEME, local_file
@@ -27,22 +27,33 @@ from . import options
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
+from .finite import FiniteGuard
 from .hooks import CheckpointGuard
+from .preemption import PreemptionHook, Request, listening
+from .runner import ToolRunner
 from .runtime_check import check_runtime
+from .stops import Stop, end_workers, leave, naming_lost_processes
 
 
 def one_line_errors(tool):
-    """Turn the errors of a wrong command into one line on stderr and exit code 2."""
+    """Turn the errors of a wrong command into one line on stderr and exit code 2, and a Stop into its own."""
 
     @wraps(tool)
     def guarded(args: Namespace) -> int:
+        code = 2
         try:
-            return tool(args)
+            with listening() as request, naming_lost_processes():
+                code = tool(args, request)
         except (ConfigError, CheckpointError) as error:
             print(f'error: {error}', file=sys.stderr)
         except UnpicklingError as error:
             print(f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}', file=sys.stderr)
-        return 2
+        except Stop as stop:
+            print(f'{type(stop).__name__}: {stop}', file=sys.stderr)
+            code = stop.exit_code
+        finally:
+            end_workers()
+        return leave(code)
 
     return guarded
 
@@ -54,7 +65,7 @@ def _refused(error: UnpicklingError) -> str:
 
 
 @one_line_errors
-def train(args: Namespace) -> int:
+def train(args: Namespace, request: Request) -> int:
     """Run tools/train.py's command; returns the exit code."""
     cfg = _prepare(args, 'train')
     if args.amp:
@@ -66,21 +77,23 @@ def train(args: Namespace) -> int:
     check_scaling(cfg)
     if args.phase is not None:
         _run_alone(cfg, args.phase)
-    if args.resume is not None:
-        cfg.resume, cfg.load_from = True, _checkpoint_to_resume(args.resume, cfg.work_dir)
+    if restarted() or args.resume is not None:
+        given = find_latest_checkpoint(cfg.work_dir) and 'auto' if restarted() else None
+        cfg.resume, cfg.load_from = True, _checkpoint_to_resume(given or args.resume or 'auto', cfg.work_dir)
     if cfg.get('load_from'):
         _check_file(cfg.load_from)
     check_models(cfg)
-    _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(CheckpointGuard())
+    timeout = _init_process_group(args.launcher, cfg)
+    runner = ToolRunner.from_cfg(cfg)
+    for hook in (CheckpointGuard(), FiniteGuard(args.skip_nonfinite), PreemptionHook(request, timeout)):
+        runner.register_hook(hook)
     runner.train()
     _close_process_group()
     return 0
 
 
 @one_line_errors
-def test(args: Namespace) -> int:
+def test(args: Namespace, request: Request) -> int:
     """Run tools/test.py's command; returns the exit code."""
     cfg = _prepare(args, 'test')
     if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
@@ -95,8 +108,9 @@ def test(args: Namespace) -> int:
     _check_file(args.checkpoint)
     if args.out:
         options.dump(cfg, args.out)
-    _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
+    timeout = _init_process_group(args.launcher, cfg)
+    runner = ToolRunner.from_cfg(cfg)
+    runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()
     _close_process_group()
@@ -215,27 +229,32 @@ def _is_incubation(cfg: Config) -> bool:
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 
 
-def _init_process_group(launcher: str) -> None:
-    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does."""
+def restarted() -> bool:
+    """Whether torchrun (`--max-restarts`) or Slurm (`scontrol requeue`) has begun this command anew by itself."""
+    return any(int(os.environ.get(name, 0)) for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'))
+
+
+def _init_process_group(launcher: str, cfg: Config) -> float:
+    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does.
+
+    Returns the seconds that ranks wait for each other: `env_cfg.dist_cfg.timeout`, else torch's own for NCCL.
+    """
+    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
     if launcher == 'none':
-        return
+        return timeout
     if LAUNCHER_VARIABLES[launcher] not in os.environ:
         raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
                           '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
     if not torch.cuda.is_available():
         if launcher != 'pytorch':
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    return timeout
 
 
 def _close_process_group() -> None:
-    """Leave together. With gloo, end here: in one run of ten its threads abort an interpreter that shuts down."""
+    """Leave together."""
     if torch.distributed.is_initialized():
-        gloo = torch.distributed.get_backend() == 'gloo'
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-        if gloo:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        if torch.distributed.get_backend() != 'gloo':  # `leave` ends those
+            torch.distributed.destroy_process_group()
