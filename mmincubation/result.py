@@ -68,9 +68,7 @@ class Phase(TypedDict):
     metrics: dict[str, float]
 
 
-class Result(TypedDict):
-    """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted."""
-
+class _ResultValues(TypedDict):
     schema: int
     run: str
     experiment: Experiment
@@ -92,6 +90,15 @@ class Result(TypedDict):
     versions: dict[str, str]
     pictures: list[str]
     finished_at: str
+
+
+class Result(_ResultValues, total=False):
+    """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted.
+
+    `skipped_steps`: steps that were left out because they were not finite; only in runs that allowed any.
+    """
+
+    skipped_steps: int
 
 
 @contextmanager

@@ -15,6 +15,8 @@ def parse_args() -> argparse.Namespace:
                         help='continue from the newest checkpoint of the work dir, or from PATH')
     parser.add_argument('--allow-changed', action='store_true',
                         help='resume although config, batch size, ranks, data or code have changed')
+    parser.add_argument('--skip-nonfinite', type=int, default=0, metavar='N',
+                        help='leave out up to N steps whose loss or gradient is not finite (default: none)')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate from auto_scale_lr.base_batch_size to the real batch size')

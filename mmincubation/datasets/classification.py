@@ -41,7 +41,8 @@ def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
 
 
 class ClsDataset(Dataset):
-    """Images with one class each; a sample is `inputs` (3, H, W) uint8 and `labels`, the class number.
+    """Images with one class each; a sample is `inputs` (3, H, W) uint8, `labels`, the class number, and
+    `index`, which `name` takes.
 
     `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
     their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; `fraction` is described in
@@ -81,7 +82,7 @@ class ClsDataset(Dataset):
             image = self.read(index)
         except OSError as error:
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        return dict(inputs=self.transform(image), labels=int(self.labels[index]))
+        return dict(inputs=self.transform(image), labels=int(self.labels[index]), index=index)
 
 
 def read_rgb(file) -> Image.Image:

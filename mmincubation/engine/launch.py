@@ -1,11 +1,11 @@
 """From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
-import logging
 import os
 import re
 import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +13,6 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import Runner
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
@@ -25,30 +24,40 @@ from mmincubation.models import Arch, Division
 from mmincubation.result import check_experiment
 
 from . import options
-from .checkpointing import damage, newest_complete
+from .checkpointing import checkpoints_of, damage, newest_complete
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
 from .data_only import read_data_only
+from .finite import FiniteGuard
 from .hooks import CheckpointGuard
-from .runner import SafeRunner
+from .preemption import PreemptionHook, Request, listening
+from .runner import ToolRunner
 from .runtime_check import check_runtime
 from .settings import SettingsHook, check_settings
+from .stops import Stop, end_workers, leave, naming_lost_processes
 from .workdir import hold
 
 
 def one_line_errors(tool):
-    """Turn the errors of a wrong command into one line on stderr and exit code 2."""
+    """Turn the errors of a wrong command into one line on stderr and exit code 2, and a Stop into its own."""
 
     @wraps(tool)
     def guarded(args: Namespace) -> int:
+        code = 2
         try:
-            return tool(args)
+            with listening() as request, naming_lost_processes():
+                code = tool(args, request)
         except (ConfigError, CheckpointError) as error:
             print(f'error: {error}', file=sys.stderr)
         except UnpicklingError as error:
             print(f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}', file=sys.stderr)
-        return 2
+        except Stop as stop:
+            print(f'{type(stop).__name__}: {stop}', file=sys.stderr)
+            code = stop.exit_code
+        finally:
+            end_workers()
+        return leave(code)
 
     return guarded
 
@@ -60,7 +69,7 @@ def _refused(error: UnpicklingError) -> str:
 
 
 @one_line_errors
-def train(args: Namespace) -> int:
+def train(args: Namespace, request: Request) -> int:
     """Run tools/train.py's command; returns the exit code."""
     cfg = _prepare(args, 'train')
     if args.amp:
@@ -72,28 +81,29 @@ def train(args: Namespace) -> int:
     check_scaling(cfg)
     if args.phase is not None:
         _run_alone(cfg, args.phase)
-    warnings = _find_resumed(cfg, args.resume)
+    warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
     exact_loop(cfg.train_cfg)
-    _init_process_group(args.launcher)
+    timeout = _init_process_group(args.launcher, cfg)
     rank, ranks = _rank(args.launcher)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         check_settings(cfg, ranks, args.allow_changed)
-        runner = SafeRunner.from_cfg(cfg)
+        runner = ToolRunner.from_cfg(cfg)
         for line in warnings:
             runner.logger.warning(line)
-        runner.register_hook(CheckpointGuard())
-        runner.register_hook(SettingsHook(args.allow_changed))
+        for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
+                     PreemptionHook(request, timeout)):
+            runner.register_hook(hook)
         runner.train()
     _close_process_group()
     return 0
 
 
 @one_line_errors
-def test(args: Namespace) -> int:
+def test(args: Namespace, request: Request) -> int:
     """Run tools/test.py's command; returns the exit code."""
     cfg = _prepare(args, 'test')
     if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
@@ -108,8 +118,9 @@ def test(args: Namespace) -> int:
     _check_file(args.checkpoint)
     if args.out:
         options.dump(cfg, args.out)
-    _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
+    timeout = _init_process_group(args.launcher, cfg)
+    runner = ToolRunner.from_cfg(cfg)
+    runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()
     _close_process_group()
@@ -243,27 +254,32 @@ def _rank(launcher: str) -> tuple[int, int]:
     return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
 
 
-def _init_process_group(launcher: str) -> None:
-    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does."""
+def restarted() -> bool:
+    """Whether torchrun (`--max-restarts`) or Slurm (`scontrol requeue`) has begun this command anew by itself."""
+    return any(int(os.environ.get(name, 0)) for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'))
+
+
+def _init_process_group(launcher: str, cfg: Config) -> float:
+    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does.
+
+    Returns the seconds that ranks wait for each other: `env_cfg.dist_cfg.timeout`, else torch's own for NCCL.
+    """
+    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
     if launcher == 'none':
-        return
+        return timeout
     if LAUNCHER_VARIABLES[launcher] not in os.environ:
         raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
                           '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
     if not torch.cuda.is_available():
         if launcher != 'pytorch':
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    return timeout
 
 
 def _close_process_group() -> None:
-    """Leave together. With gloo, end here: in one run of ten its threads abort an interpreter that shuts down."""
+    """Leave together."""
     if torch.distributed.is_initialized():
-        gloo = torch.distributed.get_backend() == 'gloo'
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-        if gloo:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        if torch.distributed.get_backend() != 'gloo':  # `leave` ends those
+            torch.distributed.destroy_process_group()

@@ -17,6 +17,7 @@ from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experi
 
 from . import provenance
 from .cost import CostMeter, phase_name, unwrap
+from .finite import FiniteGuard
 
 ASSEMBLED = 'assembled'  # as the IncubationLoop calls the validation between incubation and fine-tuning
 
@@ -76,7 +77,7 @@ class ResultHook(Hook):
         path = run_folder(runner) / 'result.json'
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
-            write_result(path, make_result(runner, phases))
+            write_result(path, make_result(runner, phases) | skipped_steps(runner))
         runner.logger.info(f'Result written to {path}')
 
 
@@ -90,6 +91,12 @@ def cost_meter(runner) -> CostMeter:
         if isinstance(hook, CostMeter):
             return hook
     raise ValueError("ResultHook needs a CostMeter: add dict(type='mmincubation.CostMeter') to `custom_hooks`")
+
+
+def skipped_steps(runner) -> dict[str, int]:
+    """The steps that were left out because they were not finite, if the run allowed any."""
+    guards = [hook for hook in runner.hooks if isinstance(hook, FiniteGuard) and hook.allowed]
+    return dict(skipped_steps=guards[0].skipped) if guards else {}
 
 
 def run_folder(runner) -> Path:
