@@ -4,7 +4,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from time import monotonic
 
 import torch
@@ -13,6 +12,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, find_latest_checkpoint
 from torch import distributed
 
+from .checkpointing import point_to
 from .stops import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -187,4 +187,4 @@ def save_here(runner) -> None:
     runner.save_checkpoint(hook.out_dir, name, by_epoch=False, save_optimizer=hook.save_optimizer,
                            save_param_scheduler=hook.save_param_scheduler, backend_args=hook.backend_args)
     if is_main_process():
-        Path(runner.work_dir, 'last_checkpoint').write_text(hook.last_ckpt)
+        point_to(runner.work_dir, hook.last_ckpt)
