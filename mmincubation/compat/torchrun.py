@@ -1,8 +1,8 @@
 """torchrun, with the exit code of what it ran: `python -m mmincubation.compat.torchrun` takes torchrun's arguments.
 
 torchrun itself ends with 1 whatever became of its ranks, so that no scheduler could tell a preempted run from a broken
-one. Signals: it sends SIGTERM, SIGINT and those in TORCHELASTIC_SIGNALS_TO_HANDLE on to every rank, and kills what is
-left after TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds.
+one. The signals named by --signals_to_handle it sends on to every rank, and kills what is left after
+TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds.
 """
 import signal
 import sys
