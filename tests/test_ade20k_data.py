@@ -1,6 +1,5 @@
 """ADE20K's pipelines on odd sizes, sliding, and the multi-scale test: real transforms, real model parts."""
 import re
-from argparse import Namespace
 from pathlib import Path
 
 import mmengine
@@ -19,6 +18,7 @@ from mmincubation.models import Arch, VisionTransformer
 from tests.shrink import DEPTH, DIM, shrink
 from tests.synthetic_ade import SIZES, write_ade
 from tests.test_tools import tool
+from tests.toy import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
@@ -161,13 +161,6 @@ def test_test_images_are_padded_to_32(root):
         batch = model.data_preprocessor(pseudo_collate([data[i]]))
         height, width = data[i]['inputs'].shape[-2:]
         assert batch['inputs'].shape[-2:] == (-(-height // 32) * 32, -(-width // 32) * 32)
-
-
-def arguments(config, **given) -> Namespace:
-    return Namespace(**dict(dict(
-        config=str(config), work_dir=None, phase=None, resume=None, allow_changed=False, amp=False,
-        auto_scale_lr=False, cfg_options=None, launcher='none', show_dir=None, out=None, tta=False, format_only=None),
-        **given))
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 """A 1x and a 3x training, shrunk, on synthetic COCO data on the CPU: whole pipelines, training, test-dev files."""
 import json
 import math
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from mmincubation.engine.config_check import ConfigError, check_config, load_con
 from tests.shrink import shrink
 from tests.synthetic_coco import CATEGORY_IDS, write_coco
 from tests.test_coco_configs import ROOT
+from tests.toy import arguments
 
 
 @pytest.fixture(scope='module')
@@ -128,11 +128,11 @@ def test_predictions_for_test_dev(trained, data):
     cfg, runner = trained
     cfg.dump(data / 'config.py')
     root, prefix = data / 'coco', data / f'upload/{runner.experiment_name}'
-    args = Namespace(config=data / 'config.py', checkpoint=str(data / cfg.work_dir / 'epoch_1.pth'), launcher='none',
-                     work_dir=str(data / 'tested'), tta=False, show_dir=None, out=None, format_only=str(prefix),
-                     cfg_options=['test_dataloader.dataset.ann_file=annotations/image_info_test-dev2017.json',
-                                  'test_dataloader.dataset.data_prefix.img=test2017/',
-                                  f'test_evaluator.ann_file={root}/annotations/image_info_test-dev2017.json'])
+    args = arguments(
+        data / 'config.py', 'test_dataloader.dataset.ann_file=annotations/image_info_test-dev2017.json',
+        'test_dataloader.dataset.data_prefix.img=test2017/',
+        f'test_evaluator.ann_file={root}/annotations/image_info_test-dev2017.json',
+        checkpoint=str(data / cfg.work_dir / 'epoch_1.pth'), work_dir=str(data / 'tested'), format_only=str(prefix))
     assert launch.test(args) == 0
     images = {i['id'] for i in json.loads((root / 'annotations/image_info_test-dev2017.json').read_text())['images']}
     for kind, key in dict(bbox='bbox', segm='segmentation').items():

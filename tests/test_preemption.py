@@ -169,13 +169,13 @@ def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
 @pytest.mark.parametrize('code, requeued', [(0, False), (1, False), (70, False), (PREEMPTED, True)])
 def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, code, requeued):
     returned, calls = slurm(
-        tmp_path, code, 'gpu', 'my_job', 'c.py', '--amp', GPUS='16', SRUN_ARGS='--time=1:00:00 -x n1')
+        tmp_path, code, 'gpu', 'my_job', 'c.py', '--amp', GPUS='16', SRUN_ARGS='--time=1:00:00 --exclude=n1')
     assert returned == code
     assert [call.split()[0] for call in calls] == ['sbatch', 'srun'] + ['scontrol'] * requeued
     assert '--requeue --signal=USR1@120 ' in calls[0]
     for call in calls[:2]:
         assert '--partition=gpu --job-name=my_job --ntasks=16 --ntasks-per-node=8 --gres=gpu:8' in call
-        assert '--time=1:00:00 -x n1' in call
+        assert '--time=1:00:00 --exclude=n1' in call
     assert calls[1].endswith(f'python -u {ROOT}/tools/train.py c.py --launcher slurm --resume --amp')
     assert not requeued or calls[2] == 'scontrol requeue 77'
 

@@ -15,15 +15,14 @@ from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.engine import launch, settings
 from mmincubation.engine.settings import content_of, differences, early_settings
 from mmincubation.registry import HOOKS
+from tests import toy
 from tests.toy import e2e_config, incubation_config, write_images
 
 
 def arguments(config, *options, **changes) -> Namespace:
     """What tools/train.py would hand over."""
     name = f'experiment_name={changes.get("work_dir")}-{len(options)}-{changes.get("phase")}'
-    given = dict(config=str(config), work_dir=None, phase=None, resume=None, allow_changed=False, amp=False,
-                 auto_scale_lr=False, cfg_options=[*options, name], launcher='none', local_rank=0)
-    return Namespace(**given | changes)
+    return toy.arguments(config, *options, name, **changes)
 
 
 @HOOKS.register_module(name='StopInEpoch2')

@@ -33,6 +33,7 @@ from mmincubation.incubation.assemble import assemble
 from mmincubation.leaderboard.board import make_leaderboard
 from mmincubation.models import ViTClassifier
 from mmincubation.result import ResultError, read_result
+from tests import toy
 from tests.synthetic_coco import write_coco
 from tests.test_leaderboard import put
 from tests.toy import ARCH, e2e_config, incubation_config, write_images
@@ -105,10 +106,7 @@ def test_a_live_pickle_is_refused_by_every_reader(evil, reader):
 
 
 def arguments(config, *options, **changes) -> Namespace:
-    given = dict(config=str(config), work_dir=None, phase=None, resume=None, allow_changed=True, amp=False,
-                 auto_scale_lr=False, cfg_options=list(options) or None, launcher='none', show_dir=None, out=None,
-                 tta=False, format_only=None)
-    return Namespace(**given | changes)
+    return toy.arguments(config, *options, **{'allow_changed': True} | changes)
 
 
 def test_a_live_pickle_is_refused_by_the_tools(evil, images, tmp_path, capsys):
@@ -148,7 +146,6 @@ def address(tmp_path, monkeypatch):
     torch.save(dict(state_dict=Live(tmp_path / 'executed')), tmp_path / 'served/evil.pth')
     torch.save(dict(state_dict={'backbone.w': torch.ones(2)}), tmp_path / 'served/good.pth')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
-    monkeypatch.delenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')  # torch asks for one of the two
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / 'served')
     monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, 'log_message', lambda *_: None)
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:

@@ -1,4 +1,8 @@
 """A ten-second classification run on noise with a class-dependent brightness, for tests of loops and tools."""
+import importlib.util
+from argparse import Namespace
+from pathlib import Path
+
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
@@ -59,3 +63,13 @@ def incubation_config(root, work_dir, epochs=(1, 1, 1), modules=2, drop_path_rat
             finetune=dict(epochs=finetune, drop_path_rate=drop_path_rate)))
     cfg.merge_from_dict(changes)
     return cfg
+
+
+def arguments(config, *options: str, **given) -> Namespace:
+    """What the tools hand to `launch.train` and `launch.test`: their own defaults, `--cfg-options`, and `given`."""
+    defaults = {}
+    for tool, words in (('train', []), ('test', ['checkpoint'])):
+        spec = importlib.util.spec_from_file_location(tool, Path(__file__).parents[1] / f'tools/{tool}.py')
+        spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+        defaults |= vars(module.parse_args([str(config), *words]))
+    return Namespace(**defaults | dict(cfg_options=list(options) or None) | given)

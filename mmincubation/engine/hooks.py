@@ -8,6 +8,7 @@ from mmincubation.checkpoints import check_fit, write_tensors
 from mmincubation.registry import HOOKS
 
 from .cost import unwrap
+from .ema import averaged
 
 
 @HOOKS.register_module()
@@ -29,7 +30,8 @@ class CheckpointGuard(Hook):
 class WeightsHook(Hook):
     """Writes what was trained as safetensors in timm's names: `<work_dir>/weights/<phase>_{last,best}.safetensors`.
 
-    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better).
+    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better);
+    where weights are averaged (`EMAHook`), the average.
     """
     priority = 'LOW'
 
@@ -64,6 +66,7 @@ class WeightsHook(Hook):
 
     @master_only
     def _write(self, runner, which: str) -> None:
-        name, tensors, header = unwrap(runner.model).export()
         folder = getattr(runner.train_loop, 'weights_dir', Path(runner.work_dir) / 'weights')
-        write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)
+        with averaged(runner):
+            name, tensors, header = unwrap(runner.model).export()
+            write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

@@ -216,6 +216,9 @@ def check_models(cfg: Config) -> None:
             if str(model.get('type')).startswith('mmincubation.') and 'arch' in model:
                 Arch.parse(model.arch)
         if _is_incubation(cfg):
+            if any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
+                raise ValueError("custom_hooks: mmengine's EMAHook would average over the phases of an incubation; "
+                                 "write type='mmincubation.EMAHook', which averages fine-tuning")
             loop = cfg.train_cfg
             check_recipe(loop.get('recipe', 'clean'))
             check_start(loop.get('start', 'random'))
