@@ -1,4 +1,4 @@
-"""Killed at any moment and started again, a run ends as if nothing had happened; tests/resumed.py says what is compared."""
+"""Killed at any moment and started again, a run ends as if nothing had happened; see tests/resumed.py."""
 import random
 from pathlib import Path
 

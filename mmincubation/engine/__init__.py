@@ -10,6 +10,6 @@ from .result_hook import ResultHook
 from .visualization import ClsVisualizationHook
 
 __all__ = [
-    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'CheckpointHook', 'ClsVisualizationHook', 'CostMeter', 'EMAHook',
-    'PhaseLogProcessor', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
+    'Accuracy', 'AutocastOptimWrapper', 'CheckpointGuard', 'CheckpointHook', 'ClsVisualizationHook', 'CostMeter',
+    'EMAHook', 'PhaseLogProcessor', 'ResultHook', 'ViTOptimWrapperConstructor', 'WeightsHook'
 ]
