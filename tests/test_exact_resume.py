@@ -73,6 +73,13 @@ def test_kills_in_validation_and_between_phases(trainer, incubation, tmp_path):
     assert_same_run(tmp_path, whole)
 
 
+def test_kills_inside_checkpoint_writes(trainer, incubation, tmp_path):
+    config, whole = incubation
+    kills = [dict(kill_at=f'os.{call}') for call in ('fsync:1', 'replace:1', 'replace:3:after', 'fsync:4')]
+    killed_and_resumed(trainer, config, tmp_path, kills)
+    assert_same_run(tmp_path, whole)
+
+
 def test_mid_epoch(trainer, folder, tmp_path):
     """A checkpoint every 3 of an epoch's 4 iterations, updates every 2: also within an accumulation."""
     cfg = drawing(incubation_config(folder / 'images', tmp_path / 'whole', (2, 1, 2), 2, .3))
