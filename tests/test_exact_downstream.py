@@ -10,21 +10,13 @@ from mmengine.dataset import InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from mmincubation.exact.batches import positioned
-from tests.fork_server import Trainer
-from tests.resumed import assert_same_run
+from tests.forked import trained
+from tests.resumed import assert_same_run, killed_and_resumed
 from tests.shrink import shrink, write_data
 
 ROOT = Path(__file__).resolve().parents[1]
 ITERATION = 'mmincubation.exact.loops.seed_process'  # called as each iteration begins
 DETECTOR, SEGMENTOR = 'coco/maskrcnn_vit_b_incub', 'ade20k/upernet_vit_b_incub'
-
-
-@pytest.fixture(scope='module')
-def trainer():
-    server = Trainer('mmdet.models', 'mmdet.datasets', 'mmdet.evaluation', 'mmseg.models', 'mmseg.datasets',
-                     'mmseg.evaluation', 'mmincubation.downstream', 'mmincubation.datasets')
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope='module')
@@ -51,37 +43,27 @@ def config(name: str, data: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope='module', params=[DETECTOR, SEGMENTOR], ids=['detection', 'segmentation'])
-def whole(request, trainer, data, tmp_path_factory):
+def whole(request, data, tmp_path_factory):
     """A config's path and the work dir of its undisturbed run."""
     folder = tmp_path_factory.mktemp('whole')
     path = config(request.param, data, folder)
-    done = trainer.train(path)
-    assert done['code'] == 0, done['output']
+    assert trained(path, folder / 'whole')
     return path, folder / 'whole'
 
 
-def go_on(trainer, path: Path, work_dir: Path, kills) -> None:
-    """Be killed (or, by the clock, be done before it), then run to the end."""
-    for kill in kills:
-        done = trainer.train(path, '--work-dir', work_dir, '--resume', **kill)
-        assert done['code'] is None or 'kill_after' in kill, done['output']
-    done = trainer.train(path, '--work-dir', work_dir, '--resume')
-    assert done['code'] == 0, done['output']
-
-
-def test_kills_at_chosen_moments(trainer, whole, tmp_path):
+def test_kills_at_chosen_moments(whole, tmp_path):
     path, undisturbed = whole
-    go_on(trainer, path, tmp_path, [dict(kill_at=f'{ITERATION}:6'), dict(kill_at='os.replace:3'),
+    killed_and_resumed(path, tmp_path / 'killed', [dict(kill_at=f'{ITERATION}:6'), dict(kill_at='os.replace:3'),
                                     dict(kill_at='mmengine.evaluator.evaluator.Evaluator.evaluate:1')])
-    assert_same_run(tmp_path, undisturbed)
+    assert_same_run(tmp_path / 'killed', undisturbed)
 
 
 @pytest.mark.faults
-def test_kills_at_random_moments(trainer, whole, tmp_path):
+def test_kills_at_random_moments(whole, tmp_path):
     path, undisturbed = whole
     rng = random.Random(0)
-    go_on(trainer, path, tmp_path, [dict(kill_after=rng.uniform(.5, 5)) for _ in range(8)])
-    assert_same_run(tmp_path, undisturbed)
+    killed_and_resumed(path, tmp_path / 'killed', [dict(kill_after=rng.uniform(.5, 5)) for _ in range(8)])
+    assert_same_run(tmp_path / 'killed', undisturbed)
 
 
 class Counting(Dataset):
