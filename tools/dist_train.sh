@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Train on several devices: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
+# On several machines run it on each, with NNODES=<their number> MASTER_ADDR=<one of them>.
 # MAX_RESTARTS=N begins again, from the newest checkpoint, after up to N failures (default: 0). SIGTERM and SIGUSR1 go to
 # all ranks; they have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (default: 120) to write a checkpoint. Exit code: the rank's.
 set -euo pipefail
@@ -12,9 +13,12 @@ GPUS=$2
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH=$ROOT:${PYTHONPATH:-}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
+ADDR=${MASTER_ADDR:-127.0.0.1}
+# Ranks that begin again must not find the addresses of those before them: a store of their own each time.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+LOCAL=()
+[ "$ADDR" != 127.0.0.1 ] || LOCAL=(--local_addr=127.0.0.1)
 exec python -m mmincubation.compat.torchrun --signals_to_handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
-    --max_restarts="${MAX_RESTARTS:-0}" \
-    --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" \
-    --nproc_per_node="$GPUS" \
+    --max_restarts="${MAX_RESTARTS:-0}" --nnodes="${NNODES:-1}" --nproc_per_node="$GPUS" \
+    --rdzv_backend=c10d --rdzv_endpoint="$ADDR:${PORT:-29500}" --rdzv_id="${PORT:-29500}" "${LOCAL[@]}" \
     "$ROOT/tools/train.py" "$CONFIG" --launcher pytorch "${@:3}"
