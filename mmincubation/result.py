@@ -66,8 +66,22 @@ class Phase(TypedDict):
     metrics: dict[str, float]
 
 
-class Result(TypedDict):
-    """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted."""
+class SkippedSample(TypedDict):
+    """A training sample that could not be used, by its place in the data set."""
+
+    index: int
+    fault: str
+
+
+class DataErrors(TypedDict):
+    """How many training samples were skipped (`data_errors = 'skip'`), and the first of them."""
+
+    skipped: int
+    first: list[SkippedSample]
+
+
+class _EveryResult(TypedDict):
+    """`metrics` are as the validation gave them; `block_forwards` is null where not counted."""
 
     schema: int
     run: str
@@ -90,6 +104,12 @@ class Result(TypedDict):
     versions: dict[str, str]
     pictures: list[str]
     finished_at: str
+
+
+class Result(_EveryResult, total=False):
+    """`result.json`: what every run says, and what only some have to say."""
+
+    data_errors: DataErrors
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:

@@ -27,6 +27,7 @@ from . import test_options
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
+from .data_errors import DataErrorsHook, check_samples, forget_records
 from .hooks import CheckpointGuard
 from .runtime_check import check_runtime
 
@@ -71,9 +72,13 @@ def train(args: Namespace) -> int:
     if cfg.get('load_from'):
         _check_file(cfg.load_from)
     check_models(cfg)
+    check_samples(cfg, 'train')
+    if not cfg.get('resume') and os.environ.get(LAUNCHER_VARIABLES.get(args.launcher), '0') == '0':
+        forget_records(cfg.work_dir)  # the other ranks wait for this one below
     _init_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.register_hook(CheckpointGuard())
+    runner.register_hook(DataErrorsHook())
     runner.train()
     _close_process_group()
     return 0
@@ -95,6 +100,7 @@ def test(args: Namespace) -> int:
     _check_file(args.checkpoint)
     if args.out:
         test_options.dump(cfg, args.out)
+    check_samples(cfg, 'test')
     _init_process_group(args.launcher)
     runner = Runner.from_cfg(cfg)
     runner.logger.info(load_for_test(runner.model, args.checkpoint))

@@ -17,6 +17,7 @@ from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experi
 
 from . import provenance
 from .cost import CostMeter, phase_name, unwrap
+from .data_errors import skipped_samples
 
 ASSEMBLED = 'assembled'  # as the IncubationLoop calls the validation between incubation and fine-tuning
 
@@ -165,4 +166,4 @@ def make_result(runner, phases: list[Phase]) -> Result:
         device_seconds=sum(phase['seconds'] for phase in phases), peak_memory_mib=provenance.peak_memory_mib(),
         hardware=provenance.hardware(), devices=get_world_size(), versions=provenance.versions(),
         pictures=provenance.newest_pictures(work_dir),
-        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'), **skipped_samples(runner))
