@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
+from .atomic import write_atomic
+
 SCHEMA = 1
 NUMBER_LIMIT = 2**63
 
@@ -74,15 +76,13 @@ class SkippedSample(TypedDict):
 
 
 class DataErrors(TypedDict):
-    """How many training samples were skipped (`data_errors = 'skip'`), and the first of them."""
+    """How many training samples were skipped, and the first of them."""
 
     skipped: int
     first: list[SkippedSample]
 
 
-class _EveryResult(TypedDict):
-    """`metrics` are as the validation gave them; `block_forwards` is null where not counted."""
-
+class _ResultValues(TypedDict):
     schema: int
     run: str
     experiment: Experiment
@@ -106,25 +106,15 @@ class _EveryResult(TypedDict):
     finished_at: str
 
 
-class Result(_EveryResult, total=False):
-    """`result.json`: what every run says, and what only some have to say."""
+class Result(_ResultValues, total=False):
+    """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted.
 
+    `skipped_steps`: steps that were left out because they were not finite; only in runs that allowed any.
+    `data_errors`: training samples that could not be used; only in runs with `data_errors = 'skip'`.
+    """
+
+    skipped_steps: int
     data_errors: DataErrors
-
-
-def write_atomic(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(partial, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -165,7 +155,7 @@ def read_result(path: str | os.PathLike) -> Result:
 
 
 def check_result(result: Any) -> None:
-    """Check a parsed result: all keys there, none unknown, types, numbers finite, pictures inside the run's folder.
+    """Check a parsed result: all keys there, none unknown, types, numbers finite, files inside the run's folder.
 
     Raises:
         ResultError: naming the first key that is wrong.
@@ -178,7 +168,9 @@ def check_result(result: Any) -> None:
     for key, item in [('weights', result['weights']), *((f'outputs[{i}]', o) for i, o in enumerate(result['outputs']))]:
         _check_text(item and item['sha256'], f'{key}.sha256', '[0-9a-f]{64}')
     for index, picture in enumerate(result['pictures']):
-        _check_picture(picture, f'pictures[{index}]')
+        _check_inside(picture, f'pictures[{index}]', '.png')
+    for index, output in enumerate(result['outputs']):
+        _check_inside(output['path'], f'outputs[{index}].path', '.safetensors')
     try:
         datetime.fromisoformat(result['finished_at'])
     except ValueError:
@@ -245,8 +237,8 @@ def _check_text(value: str | None, key: str, pattern: str) -> None:
         raise ResultError(f'`{key}` is {value!r:.80}, which does not match {pattern}')
 
 
-def _check_picture(value: str, key: str) -> None:
+def _check_inside(value: str, key: str, suffix: str) -> None:
     path = PurePosixPath(value)
     outside = path.is_absolute() or '..' in path.parts or re.search(r'[\\:\0]', value)
-    if outside or path.suffix != '.png':
-        raise ResultError(f'`{key}` is {value!r:.80}, not a PNG at or below the folder of the result file')
+    if outside or path.suffix != suffix:
+        raise ResultError(f'`{key}` is {value!r:.80}, not a {suffix} file at or below the folder of the result file')

@@ -54,9 +54,10 @@ def shrink(cfg: Config, data: Path) -> Config:
 
     The ViT keeps its patch, epsilon, biases and division, and has 8 blocks of width 32 on 4 x 4 patches; taps and
     global blocks stay at the ends of the four modules. Heads are 32 wide. Every pixel size of pipelines, crops and
-    sliding windows shrinks by one factor. Loaders read `data` (see `write_data`) in batches of 2 (classifiers: one
-    epoch in a batch) without workers; the run is one iteration, an incubation one in each phase. Weights to start
-    from are random ones with the file's own patch size, in the place of the config's.
+    sliding windows shrinks (rounded down) by one factor; SyncBN is BN; a detector keeps 10 boxes and trains on 32
+    regions. Loaders read `data` (see `write_data`) in batches of 2 (classifiers: one epoch in a batch) without workers;
+    the run is one iteration, an incubation one in each phase. Weights to start from are random ones with the file's own
+    patch size, in the place of the config's.
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     dense = cfg.model.get('backbone') is not None
@@ -72,10 +73,11 @@ def shrink(cfg: Config, data: Path) -> Config:
         if key in owner:
             owner[key] = tuple((i + 1) * DEPTH // full.depth - 1 for i in owner[key])
     if owner.get('init_cfg'):
-        owner.init_cfg.checkpoint = str(_weights(data, owner.init_cfg.checkpoint, small, full, dense))
+        owner.init_cfg.checkpoint = str(_weights(data, owner.init_cfg.checkpoint, small, full))
     if cfg.default_scope == 'mmdet':
         cfg.model.test_cfg.rcnn.update(score_thr=0., max_per_img=10)  # an untrained model is sure of nothing
-    _shorten(cfg, dense)
+        cfg.model.train_cfg.rcnn.sampler.num = cfg.model.test_cfg.rpn.max_per_img = 32
+    _shorten(cfg)
     _relocate(cfg, data, dense)
     return cfg
 
@@ -87,11 +89,13 @@ def _scaled(node, factor: float, dense: bool, key: str = ''):
     if isinstance(node, list | tuple):
         return type(node)(_scaled(v, factor, dense, key) for v in node)
     if key in PIXELS and type(node) is int and node >= 32:
-        return round(node * factor)
+        return int(node * factor)
+    if node == 'SyncBN':  # which CPU ranks do not have
+        return 'BN'
     return DIM if dense and key in CHANNELS and type(node) is int else node
 
 
-def _weights(data: Path, name: str, small: Arch, full: Arch, dense: bool) -> Path:
+def _weights(data: Path, name: str, small: Arch, full: Arch) -> Path:
     """Random weights as the phase before would have left them: of another grid and, for ViT-H, of patch 14."""
     patch = 14 if not full.qkv_bias else full.patch_size
     arch = Arch.parse(small.to_dict() | dict(patch_size=patch, img_size=3 * patch))
@@ -101,7 +105,7 @@ def _weights(data: Path, name: str, small: Arch, full: Arch, dense: bool) -> Pat
     return path
 
 
-def _shorten(cfg: Config, dense: bool) -> None:
+def _shorten(cfg: Config) -> None:
     loop = cfg.train_cfg
     if 'phases' in loop:
         for phase in loop.phases.values():
@@ -110,7 +114,7 @@ def _shorten(cfg: Config, dense: bool) -> None:
         loop.max_iters = loop.val_interval = 1
     else:
         loop.max_epochs = loop.val_interval = 1
-    cfg.param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]
+    cfg.param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]  # a warm-up would outlast the run
     for phase in loop.get('phases', {}).values():
         phase.pop('param_scheduler', None)
 

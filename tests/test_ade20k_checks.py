@@ -1,5 +1,4 @@
 """Mistakes that a segmentation run would meet late are one line before it begins; and they are mistakes."""
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,9 @@ from mmengine.registry import MODELS, DefaultScope
 from mmincubation.engine import launch
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.runtime_check import check_runtime, norm_problems, zero_label_problems
-from tests.synthetic_ade import shrink, write_ade
+from tests.shrink import shrink
+from tests.synthetic_ade import write_ade
+from tests.toy import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
@@ -111,13 +112,13 @@ def test_mmseg_asserts_it_when_an_image_is_read(tmp_path):
 
 
 def test_all_mistakes_come_at_once_and_from_the_tools(tmp_path, capsys):
-    cfg = shrink(released(), write_ade(tmp_path / 'ade'))
+    write_ade(tmp_path / 'ade/ADEChallengeData2016')
+    cfg = shrink(released(), tmp_path)
     cfg.train_dataloader.batch_size = 1
     cfg.val_dataloader.dataset.reduce_zero_label = False
     with pytest.raises(ConfigError) as caught:
         check_runtime(cfg, 'train')
     assert len(str(caught.value).splitlines()) == 2
     cfg.dump(tmp_path / 'wrong.py')
-    args = dict(config=str(tmp_path / 'wrong.py'), cfg_options=None, launcher='none', work_dir=str(tmp_path / 'work'))
-    assert launch.train(Namespace(**args)) == 2
+    assert launch.train(arguments(tmp_path / 'wrong.py', work_dir=str(tmp_path / 'work'))) == 2
     assert 'pool_scales' in capsys.readouterr().err and not (tmp_path / 'work').exists()

@@ -1,6 +1,5 @@
 """ADE20K's pipelines on odd sizes, sliding, and the multi-scale test: real transforms, real model parts."""
 import re
-from argparse import Namespace
 from pathlib import Path
 
 import mmengine
@@ -16,8 +15,10 @@ from PIL import Image
 from mmincubation.checkpoints import CheckpointError, read_tensors, write_tensors
 from mmincubation.engine import launch
 from mmincubation.models import Arch, VisionTransformer
-from tests.synthetic_ade import SIZES, TINY, shrink, write_ade
+from tests.shrink import DEPTH, DIM, shrink
+from tests.synthetic_ade import SIZES, write_ade
 from tests.test_tools import tool
+from tests.toy import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
@@ -25,7 +26,7 @@ RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    return write_ade(tmp_path_factory.mktemp('ade'))
+    return write_ade(tmp_path_factory.mktemp('data') / 'ade/ADEChallengeData2016')
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_mmsegs_own_scales_are_of_the_original_image(tmp_path):
 
 def segmentor(root, tta: bool, pixelwise: bool = False):
     """A shrunk config with its model in test mode; `pixelwise` replaces the network by a map of colours."""
-    cfg = shrink(released(), root)
+    cfg = shrink(released(), root.parents[1])
     model = MODELS.build(dict(cfg.tta_model, module=cfg.model) if tta else cfg.model).eval()
     if pixelwise:
         weight = torch.randn(150, 3, 1, 1)
@@ -162,17 +163,11 @@ def test_test_images_are_padded_to_32(root):
         assert batch['inputs'].shape[-2:] == (-(-height // 32) * 32, -(-width // 32) * 32)
 
 
-def arguments(config, **given) -> Namespace:
-    return Namespace(**dict(dict(
-        config=str(config), work_dir=None, phase=None, resume=None, amp=False, auto_scale_lr=False, cfg_options=None,
-        launcher='none', show_dir=None, out=None, tta=False, format_only=None), **given))
-
-
 @pytest.fixture(scope='module')
 def trained(root, tmp_path_factory):
     """A shrunk config on disk and its run of 40 iterations: enough for a model that is right somewhere."""
     folder = tmp_path_factory.mktemp('run')
-    cfg = shrink(released(), root)
+    cfg = shrink(released(), root.parents[1])
     cfg.merge_from_dict(dict(
         train_cfg=dict(max_iters=40, val_interval=40), default_hooks=dict(checkpoint=dict(interval=40)),
         optim_wrapper=dict(optimizer=dict(lr=3e-3)), work_dir=str(folder / 'work'), log_level='WARNING'))
@@ -230,9 +225,10 @@ def test_multi_scale_on_two_ranks_counts_each_image_once(trained):
 
 def shrunk_vit_h(root, weights, **changes) -> Config:
     """The ViT-H config in small, from a file of a ViT with patch 14 on a grid of 16 x 16, as Deep Incubation's."""
-    cfg = shrink(Config.fromfile(ROOT / 'configs/ade20k/upernet_vit_h_incub.py'), root)
+    cfg = shrink(Config.fromfile(ROOT / 'configs/ade20k/upernet_vit_h_incub.py'), root.parents[1])
+    cfg.model.backbone.arch.img_size = 256  # the config's own
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
-    arch = Arch.parse(dict(name='vit_huge', **TINY) | changes)
+    arch = Arch.parse(dict(name='vit_huge', dim=DIM, heads=2, depth=DEPTH) | changes)
     write_tensors(weights, VisionTransformer(arch).state_dict(), dict(kind='vit', arch=arch.to_dict()))
     return cfg
 

@@ -2,6 +2,7 @@
 import io
 import json
 import warnings
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,9 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.engine import data_errors
 from mmincubation.engine.config_check import ConfigError
-from mmincubation.engine.data_errors import DataError, check_samples, read_records
+from mmincubation.engine.data_errors import DataError, check_policy, check_samples, read_records
 from tests.synthetic_ade import write_ade
 from tests.synthetic_coco import write_coco
 from tests.test_downstream_tools import data, short_config  # noqa: F401  a fixture
@@ -83,13 +83,6 @@ def settings(task: str, root) -> tuple[str, dict]:
             dict(type='RandomCrop', crop_size=(32, 32)), dict(type='PackSegInputs')])
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Where a run would record."""
-    monkeypatch.setattr(data_errors.run, 'folder', str(tmp_path / 'run'))
-    return tmp_path / 'run'
-
-
 def build(task: str, root, policy: str = 'raise', **more) -> CheckedDataset:
     scope, dataset = settings(task, root)
     init_default_scope(scope)
@@ -121,14 +114,15 @@ def refuses_and_skips(task: str, root, *named: str, index: int = BAD, workers: t
         assert word in str(raised.value), str(raised.value)
     assert '\n' not in str(raised.value)
     for count in workers:
-        data_errors.run.folder = str(root / f'run{count}')
-        dataset = build(task, root, 'skip')
-        for _ in range(2 - count // 2):
-            seen = names(task, DataLoader(dataset, batch_size=None, num_workers=count))
+        records = str(root / f'run{count}')
+        dataset = build(task, root, 'skip', records=records)
+        loader = DataLoader(dataset, batch_size=None, num_workers=count, persistent_workers=count > 0)
+        for _ in range(2):
+            seen = names(task, loader)
             assert len(seen) == len(dataset)
             assert seen[index] == seen[index + 1]
             assert len(set(seen)) == len(seen) - 1
-        [found] = read_records(data_errors.run.folder)
+        [found] = read_records(records)
         assert found['index'] == index and all(word in found['fault'] for word in named)
 
 
@@ -289,10 +283,19 @@ def change_image(root, **keys) -> None:
 
 
 def test_one_pixel_of_labels(root):
-    """mmseg squeezes the label map away."""
+    """mmseg makes a number of it, which it then cannot index."""
     for path in (image_file('segmentation', root), label_file(root)):
         Image.fromarray(np.ones((1, 1), np.uint8)).save(path)
     refuses_and_skips('segmentation', root, str(label_file(root)), workers=(0, ))
+
+
+@pytest.mark.parametrize('shape', [(1, 7), (7, 1)])
+def test_label_maps_with_a_side_of_one_pixel(shape, root):
+    """mmseg squeezes it away."""
+    for path in (image_file('segmentation', root), label_file(root)):
+        Image.fromarray(np.full(shape, 9, np.uint8)).save(path)
+    labels = build('segmentation', root)[BAD]['data_samples'].gt_sem_seg.data
+    assert labels.shape == (1, *shape) and (labels == 8).all()
 
 
 def first(content) -> dict:
@@ -306,8 +309,7 @@ def with_(**keys):
 
 def _same_id(content):
     """Two annotations of the same image."""
-    mine = [a for a in content['annotations'] if a['image_id'] == content['images'][BAD]['id']]
-    mine[1]['id'] = mine[0]['id']
+    content['annotations'].append(dict(first(content)))
 
 
 NAN, INF = float('nan'), float('inf')
@@ -474,17 +476,18 @@ def test_a_row_of_an_arrow_folder(root):
     assert CheckedDataset(settings, data_errors='skip')[1]['labels'] == 0  # behind the last comes the first
 
 
-def test_the_limit_counts_over_workers_and_ranks(root, folder, monkeypatch):
+def test_the_limit_counts_over_workers_and_ranks(root, tmp_path, monkeypatch):
+    folder = tmp_path / 'run'
     for i in (0, 3, 5):
         put(image_file('detection', root, i), b'')
     for rank in (0, 1):
         monkeypatch.setattr('mmincubation.datasets.checked.get_rank', lambda rank=rank: rank)
-        dataset = build('detection', root, 'skip', max_data_errors=3)
+        dataset = build('detection', root, 'skip', max_data_errors=3, records=str(folder))
         indices = range(rank * 3, rank * 3 + 3)
         list(DataLoader(dataset, batch_size=None, sampler=indices, num_workers=2))
     assert [r['index'] for r in read_records(folder)] == [0, 3, 5]
     assert len(list(folder.iterdir())) == 2
-    dataset = build('detection', root, 'skip', max_data_errors=2)
+    dataset = build('detection', root, 'skip', max_data_errors=2, records=str(folder))
     with pytest.raises(DataError, match='more than max_data_errors=2 .*sample 0: .*sample 3: .*sample 5: '):
         dataset[0]
     (folder / 'data_errors.rank0.jsonl').open('ab').write(b'{"data": "tra')  # a kill in the middle of a line
@@ -498,28 +501,35 @@ def test_no_good_sample_at_all(root):
         build('segmentation', root, 'skip')[0]
 
 
-def test_the_policy_is_checked_and_evaluation_always_raises(root):
+def test_the_policy_is_checked():
     with pytest.raises(ConfigError, match="data_errors='ignore': choose one of raise, skip"):
-        check_samples(e2e_config(root, root, data_errors='ignore'), 'train')
+        check_policy(e2e_config('', '', data_errors='ignore'))
     with pytest.raises(ConfigError, match='max_data_errors=0: give a number of samples, 1 or more'):
-        check_samples(e2e_config(root, root, max_data_errors=0), 'train')
-    cfg = e2e_config(root / 'folders', root, data_errors='skip')
-    for _ in range(2):  # a dumped config is not wrapped twice
-        check_samples(cfg, 'train')
-        check_samples(cfg, 'test')
-    found = {kind: cfg[f'{kind}_dataloader'].dataset for kind in ('train', 'val', 'test')}
-    assert {kind: d.data_errors for kind, d in found.items()} == dict(train='skip', val='raise', test='raise')
-    assert {d.dataset.type for d in found.values()} == {'mmincubation.ImageFolder'}
+        check_policy(e2e_config('', '', max_data_errors=0))
 
 
-def test_wrapped_data_sets_are_checked_inside(root):
-    inner = dict(type='A')
-    cfg = e2e_config(root, root)
+def wrapped(cfg) -> dict:
+    """The data sets that a runner would build."""
+    runner = SimpleNamespace(cfg=cfg, work_dir='run', **{
+        f'_{kind}_dataloader': cfg[f'{kind}_dataloader'] for kind in ('train', 'val', 'test')})
+    before = cfg.pretty_text
+    check_samples(runner, 'train', 'val', 'test')
+    assert cfg.pretty_text == before
+    return {kind: getattr(runner, f'_{kind}_dataloader')['dataset'] for kind in ('train', 'val', 'test')}
+
+
+def test_validation_and_test_always_raise():
+    found = wrapped(e2e_config('', '', data_errors='skip'))
+    assert {kind: d['data_errors'] for kind, d in found.items()} == dict(train='skip', val='raise', test='raise')
+    assert {d['dataset'].type for d in found.values()} == {'mmincubation.ImageFolder'}
+
+
+def test_wrapped_data_sets_are_checked_inside():
+    cfg, inner = e2e_config('', ''), dict(type='A')
     cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dict(
         type='ConcatDataset', datasets=[inner, inner]))
-    check_samples(cfg, 'train')
-    found = cfg.train_dataloader.dataset.dataset.datasets
-    assert [d.place for d in found] == [f'train_dataloader.dataset.dataset.datasets.{i}' for i in (0, 1)]
+    found = wrapped(cfg)['train']['dataset']['datasets']
+    assert [d['place'] for d in found] == [f'train_dataloader.dataset.dataset.datasets.{i}' for i in (0, 1)]
 
 
 @pytest.fixture(scope='module')

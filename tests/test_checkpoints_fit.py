@@ -1,6 +1,5 @@
 """Weights in models of another geometry: patch size, image size, classes; and ViT-H, of which there are two."""
 import json
-from argparse import Namespace
 
 import pytest
 import torch
@@ -169,8 +168,7 @@ def test_a_run_starts_from_the_file_and_reports_it(tmp_path):
     cfg.model.init_cfg = init_cfg(tmp_path / 'small.safetensors')
     cfg.param_scheduler, cfg.optim_wrapper.optimizer.lr = [], 0.
     cfg.dump(str(tmp_path / 'run.py'))
-    assert launch.train(Namespace(config=str(tmp_path / 'run.py'), work_dir=None, cfg_options=None, launcher='none',
-                                  amp=False, auto_scale_lr=False, phase=None, resume=None)) == 0
+    assert launch.train(toy.arguments(tmp_path / 'run.py')) == 0
     tensors = read_vit(tmp_path / 'out/weights/e2e_last.safetensors')[0]
     assert tensors.pop('pos_embed').shape == (1, 5, 16)
     assert equal(tensors, {key: value for key, value in small.state_dict().items() if key != 'pos_embed'})

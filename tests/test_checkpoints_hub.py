@@ -1,6 +1,5 @@
 """hf:// names: what they must say, what is checked, and where they work."""
 import hashlib
-from argparse import Namespace
 from pathlib import Path
 
 import huggingface_hub
@@ -171,10 +170,8 @@ def test_runs_load_from_a_name(tmp_path, monkeypatch, capsys):
     cfg = toy.e2e_config(tmp_path / 'images', tmp_path / 'out', epochs=1)
     cfg.load_from, cfg.param_scheduler, cfg.optim_wrapper.optimizer.lr = name, [], 0.
     cfg.dump(str(tmp_path / 'run.py'))
-    args = Namespace(config=str(tmp_path / 'run.py'), work_dir=None, cfg_options=None, launcher='none',
-                     amp=False, auto_scale_lr=False, phase=None, resume=None)
+    args = toy.arguments(tmp_path / 'run.py')
     assert launch.train(args) == 0, capsys.readouterr().err
     assert equal(read_vit(tmp_path / 'out/weights/e2e_last.safetensors')[0], model.vit.state_dict())  # at lr 0
-    args = Namespace(**vars(args) | dict(checkpoint=name, tta=False, show_dir=None, out=None))
-    assert launch.test(args) == 0, capsys.readouterr().err
+    assert launch.test(toy.arguments(tmp_path / 'run.py', checkpoint=name)) == 0, capsys.readouterr().err
     fetch.cache_clear()

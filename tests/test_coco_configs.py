@@ -18,9 +18,6 @@ SIZES = {  # arch, depth, width, drop path, global blocks, activation checkpoint
     'b': ('vit_base', 12, 768, 0.1, (2, 5, 8, 11), False),
     'l': ('vit_large', 24, 1024, 0.4, (5, 11, 17, 23), False),
     'h': (dict(name='vit_huge', patch_size=16, img_size=256), 32, 1280, 0.5, (7, 15, 23, 31), True)}
-PAPER = {  # box and mask AP of the paper's table
-    ('1x', 'e2e'): (44.1, 67.7, 48.5, 40.4, 64.2, 43.1), ('1x', 'incub'): (45.7, 69.6, 50.3, 41.8, 66.1, 44.7),
-    ('3x', 'e2e'): (47.0, 69.3, 51.3, 42.1, 66.2, 45.2), ('3x', 'incub'): (48.6, 71.2, 52.9, 43.8, 68.1, 47.2)}
 ROWS = [(size, method, schedule) for size in SIZES for method in ('incub', 'e2e') for schedule in ('1x', '3x')]
 SCALES = [(side, 1333) for side in (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)]
 
@@ -65,15 +62,6 @@ def test_the_header_says_how_to_run_it(path):
     assert ('3x (36 epochs)' in header) == (epochs == 36)
 
 
-@pytest.mark.parametrize('row', ROWS, ids=lambda r: name_of(*r))
-def test_the_header_quotes_the_papers_row(row):
-    size, method, schedule = row
-    header = ast.get_docstring(ast.parse((ROOT / f'configs/coco/{name_of(*row)}.py').read_text()))
-    box, mask = ('/'.join(f'{value}*' for value in PAPER[schedule, method][i:i + 3]) for i in (0, 3))
-    assert f'box {box}, mask {mask}' in header and f'COCO table, {schedule}' in header
-    assert f'ViT-{size.upper()}' in header and 'the paper does not say of which ViT' in header
-
-
 @pytest.mark.parametrize('path', LEAVES, ids=lambda p: p.stem)
 def test_no_key_is_unknown_and_the_models_make_sense(path):
     cfg = load(path.stem)
@@ -96,13 +84,6 @@ def test_the_backbone_of_each_size(row):
         num_outs=5, bf16=True))
     model = f'ViT-{size.upper()}' + ('-3x' if schedule == '3x' else '')  # rows of one name stand in one comparison
     assert cfg.experiment == dict(task='detection', model=model, method=method)
-
-
-@pytest.mark.parametrize('size', SIZES)
-@pytest.mark.parametrize('schedule', ['1x', '3x'])
-def test_incub_and_e2e_differ_in_the_weights_alone(size, schedule):
-    found = differences(*(load(name_of(size, method, schedule)).to_dict() for method in ('incub', 'e2e')))
-    assert set(found) == {'experiment.method', 'model.backbone.init_cfg.checkpoint'}
 
 
 @pytest.mark.parametrize('size', SIZES)
@@ -135,7 +116,7 @@ def test_the_optimiser_and_the_schedule(path):
     assert cfg.train_cfg.val_interval == 1 and cfg.auto_scale_lr == dict(base_batch_size=16)
     assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
     assert {hook['type'] for hook in cfg.custom_hooks} == {'mmincubation.CostMeter', 'mmincubation.ResultHook'}
-    assert cfg.default_hooks.checkpoint == dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    assert cfg.default_hooks.checkpoint == dict(type='mmincubation.CheckpointHook', interval=1, max_keep_ckpts=1)
     assert 'visualization' in cfg.default_hooks  # for --show-dir
 
 

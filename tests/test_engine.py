@@ -1,9 +1,9 @@
-"""Precision, metric and seeds."""
+"""Precision and metric."""
 import pytest
 import torch
 from mmengine.registry import OPTIM_WRAPPERS
 
-from mmincubation.engine import Accuracy, AutocastOptimWrapper, PhaseSeedHook
+from mmincubation.engine import Accuracy, AutocastOptimWrapper
 from mmincubation.models import ViTClassifier
 
 ARCH = dict(dim=16, depth=2, heads=2, patch_size=4, img_size=8, num_classes=3)
@@ -36,34 +36,3 @@ def test_a_collapsed_or_diverged_model_scores_nothing(value):
     metric = Accuracy()
     metric.process({}, [dict(scores=torch.full((10, ), value), label=torch.tensor(3))])
     assert metric.compute_metrics(metric.results) == dict(top1=0.0)
-
-
-@pytest.mark.parametrize('phase_epoch', [0, 3])
-def test_draws_depend_on_seed_and_phase_epoch_alone(phase_epoch):
-    class Sampler:
-        def set_epoch(self, epoch):
-            self.epoch = epoch
-
-    class Data:
-        def reseed(self, *key):
-            self.key = key
-
-    class Runner:
-        seed, epoch = 5, 17
-
-        class train_loop:
-            pass
-
-        class train_dataloader:
-            sampler, dataset = Sampler(), Data()
-
-    Runner.train_loop.phase_epoch = phase_epoch
-    PhaseSeedHook().before_train_epoch(Runner)
-    first = torch.rand(3)
-    Runner.epoch = 40
-    PhaseSeedHook().before_train_epoch(Runner)
-    assert torch.equal(first, torch.rand(3)) and Runner.train_dataloader.sampler.epoch == phase_epoch
-    assert Runner.train_dataloader.dataset.key == (5, phase_epoch)
-    Runner.train_loop.phase_epoch += 1
-    PhaseSeedHook().before_train_epoch(Runner)
-    assert not torch.equal(first, torch.rand(3))

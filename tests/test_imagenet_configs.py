@@ -168,14 +168,3 @@ class Images:
 def test_iterations_of_an_imagenet_epoch(monkeypatch, gpus, batch, iterations):
     monkeypatch.setattr('mmincubation.datasets.samplers.get_dist_info', lambda: (0, gpus))
     assert len(RepeatAugSampler(Images(), seed=0)) // batch == iterations
-
-
-@pytest.mark.parametrize('path', LEAVES.values(), ids=lambda path: path.stem)
-def test_at_most_two_levels_of_base(path):
-    def levels(file):
-        bases = [ast.literal_eval(node.value) for node in ast.parse(file.read_text()).body
-                 if isinstance(node, ast.Assign) and node.targets[0].id == '_base_']
-        bases = [b for base in bases for b in ([base] if isinstance(base, str) else base)]
-        return max([1 + levels((file.parent / b).resolve()) for b in bases], default=0)
-
-    assert levels(path) <= 2

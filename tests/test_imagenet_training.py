@@ -1,6 +1,6 @@
 """The shipped configs train, test and hand their weights on: shrunk copies on synthetic images, through the tools."""
-import argparse
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from mmincubation.engine.launch import test as run_test
 from mmincubation.engine.launch import train
 from tests.test_classification_data import save_split
-
-OPTIONS = dict(phase=None, resume=None, amp=False, auto_scale_lr=False, launcher='none')
+from tests.toy import arguments
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +38,7 @@ def data(tmp_path_factory):
     return root
 
 
-def shrink(data, config: str, work_dir, **more) -> argparse.Namespace:
+def shrink(data, config: str, work_dir, **more) -> Namespace:
     """Arguments of a tool: four blocks of width 12, three classes, batch 8, two workers; the recipe stays."""
     options = {
         'model.arch.dim': 12, 'model.arch.depth': 4, 'model.arch.heads': 3, 'model.arch.num_classes': 3,
@@ -49,9 +48,7 @@ def shrink(data, config: str, work_dir, **more) -> argparse.Namespace:
         'test_dataloader.persistent_workers': False, 'train_dataloader.persistent_workers': False,
         'train_dataloader.pin_memory': False, 'val_dataloader.pin_memory': False, 'test_dataloader.pin_memory': False,
         'log_level': 'WARNING', 'experiment_name': str(work_dir), **more}
-    return argparse.Namespace(
-        config=f'configs/{config}', work_dir=str(work_dir), cfg_options=[f'{k}={v}' for k, v in options.items()],
-        **OPTIONS)
+    return arguments(f'configs/{config}', *(f'{k}={v}' for k, v in options.items()), work_dir=str(work_dir))
 
 
 def imagenet(data, size: int, patch: int) -> dict:
@@ -94,10 +91,7 @@ def test_cifar100_trains_and_its_checkpoint_tests_the_same(data, tmp_path):
         'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 3})
     assert train(args) == 0
     assert result(tmp_path)['phases'][0]['images'] == 96 and result(tmp_path)['data']['train_size'] == 36
-    args = argparse.Namespace(
-        **vars(args), checkpoint=str(tmp_path / 'weights/e2e_last.safetensors'), show_dir=None, out=None, tta=False,
-        format_only=None)
-    args.work_dir = str(tmp_path / 'test')
+    args.checkpoint, args.work_dir = str(tmp_path / 'weights/e2e_last.safetensors'), str(tmp_path / 'test')
     assert run_test(args) == 0
     tested = json.loads(next((tmp_path / 'test').glob('*/*.json')).read_text())
     assert tested['accuracy/top1'] == pytest.approx(result(tmp_path)['metrics']['accuracy/top1'])

@@ -1,6 +1,5 @@
 """The rates of parameter groups while a run goes on: schedules, scaling, checkpoints."""
 import math
-from argparse import Namespace
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from mmincubation.engine.launch import train
 from mmincubation.models import ViTClassifier
 
 from .test_optim import ARCH, LR, wrap
-from .toy import e2e_config, incubation_config, write_images
+from .toy import arguments, e2e_config, incubation_config, write_images
 
 # --- schedules
 
@@ -91,8 +90,7 @@ def test_auto_scaling_refuses_accumulation(tmp_path, capsys, options, place):
     write_images(tmp_path / 'images')
     cfg = incubation_config(tmp_path / 'images', tmp_path / 'run', auto_scale_lr=dict(base_batch_size=6))
     cfg.dump(tmp_path / 'run.py')
-    args = Namespace(config=tmp_path / 'run.py', cfg_options=options, work_dir=None, launcher='none', amp=False,
-                     auto_scale_lr=True, phase=None, resume=None)
+    args = arguments(tmp_path / 'run.py', *options, auto_scale_lr=True)
     assert train(args) == 2
     assert capsys.readouterr().err == (
         f'error: {place}.accumulative_counts=4: auto_scale_lr would not see it; drop --auto-scale-lr and set '

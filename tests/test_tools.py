@@ -119,7 +119,7 @@ def test_resume_by_default_continues_the_newest_checkpoint(trained):
     done = tool('train.py', trained / 'e2e.py', '--work-dir', trained / 'again', '--cfg-options',
                 'train_cfg.max_epochs=1', 'param_scheduler.0.end=2')
     assert done.returncode == 0, done.stderr
-    done = tool('train.py', trained / 'e2e.py', '--work-dir', trained / 'again', '--resume')
+    done = tool('train.py', trained / 'e2e.py', '--work-dir', trained / 'again', '--resume', '--allow-changed')
     assert done.returncode == 0 and 'epoch_1.pth' in done.stdout + done.stderr, done.stderr
     after = load_file(trained / 'again/weights/e2e_last.safetensors')
     assert all(torch.equal(before[k], after[k]) for k in before)
@@ -201,8 +201,10 @@ def test_incubations_are_tested_as_their_target(toy):
     (['e2e.py', '--cfg-options', 'load_from={e2e}/weights/e2e_last.safetensors'], 'does not fit the model'),
     (['e2e.py', '--cfg-options', 'load_from={short}'], 'truncated'),
     (['e2e.py', '--resume', '{short}'], 'truncated'),
-    (['incub.py', '--resume', '{e2e}/epoch_2.pth'], 'does not fit the model'),
-    (['e2e.py', '--resume', '{e2e}/epoch_2.pth', '--cfg-options', 'model.arch.mlp_ratio=2'], 'mlp.fc1'),
+    (['incub.py', '--resume', '{e2e}/epoch_2.pth'], 'not the one to be resumed'),
+    (['incub.py', '--resume', '{e2e}/epoch_2.pth', '--allow-changed'], 'does not fit the model'),
+    (['e2e.py', '--resume', '{e2e}/epoch_2.pth', '--allow-changed', '--cfg-options', 'model.arch.mlp_ratio=2'],
+     'mlp.fc1'),
     (['e2e.py', '--cfg-options', 'model.arch.dpeth=3'], 'depth'),
     (['e2e.py', '--cfg-options', 'experiment.task=poetry'], 'classification'),
     (['e2e.py', '--cfg-options', 'word'], 'key=value'),
@@ -223,7 +225,7 @@ def test_a_deleted_newest_checkpoint_is_named(trained):
     folder.mkdir(exist_ok=True)
     (folder / 'last_checkpoint').write_text(str(folder / 'epoch_9.pth'))
     done = tool('train.py', trained / 'e2e.py', '--work-dir', folder, '--resume')
-    assert 'epoch_9.pth, which is gone' in refused(done)
+    assert 'epoch_9.pth does not exist' in refused(done)
 
 
 def test_phases_run_alone_through_the_tool(toy):

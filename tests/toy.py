@@ -1,4 +1,8 @@
 """A ten-second classification run on noise with a class-dependent brightness, for tests of loops and tools."""
+import importlib.util
+from argparse import Namespace
+from pathlib import Path
+
 import numpy as np
 from mmengine.config import Config
 from PIL import Image
@@ -30,13 +34,12 @@ def e2e_config(root, work_dir, epochs: int = 2, drop_path_rate: float = 0., **ch
         val_cfg=dict(), val_evaluator=dict(type='mmincubation.Accuracy'),
         test_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
         test_cfg=dict(), test_evaluator=dict(type='mmincubation.Accuracy'),
-        train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=epochs),
+        train_cfg=dict(type='mmincubation.EpochLoop', max_epochs=epochs, val_interval=epochs),
         optim_wrapper=dict(
             type='OptimWrapper', constructor='mmincubation.ViTOptimWrapperConstructor',
             optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.05), clip_grad=dict(max_norm=1.0)),
         param_scheduler=[dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True, eta_min=1e-4)],
         default_hooks=dict(
-            sampler_seed=dict(type='mmincubation.PhaseSeedHook'),
             checkpoint=dict(type='CheckpointHook', interval=1)),
         custom_hooks=[dict(type='mmincubation.CostMeter'),
                       dict(type='mmincubation.ResultHook'), dict(type='mmincubation.WeightsHook')],
@@ -60,3 +63,13 @@ def incubation_config(root, work_dir, epochs=(1, 1, 1), modules=2, drop_path_rat
             finetune=dict(epochs=finetune, drop_path_rate=drop_path_rate)))
     cfg.merge_from_dict(changes)
     return cfg
+
+
+def arguments(config, *options: str, **given) -> Namespace:
+    """What the tools hand to `launch.train` and `launch.test`: their own defaults, `--cfg-options`, and `given`."""
+    defaults = {}
+    for tool, words in (('train', []), ('test', ['checkpoint'])):
+        spec = importlib.util.spec_from_file_location(tool, Path(__file__).parents[1] / f'tools/{tool}.py')
+        spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
+        defaults |= vars(module.parse_args([str(config), *words]))
+    return Namespace(**defaults | dict(cfg_options=list(options) or None) | given)

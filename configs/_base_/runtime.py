@@ -3,8 +3,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1),
-    sampler_seed=dict(type='mmincubation.PhaseSeedHook'))
+    checkpoint=dict(type='mmincubation.CheckpointHook', interval=1, max_keep_ckpts=1))
 custom_hooks = [
     dict(type='mmincubation.CostMeter'),
     dict(type='mmincubation.ResultHook'),

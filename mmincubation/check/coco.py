@@ -53,7 +53,10 @@ def _images(given: Given, images: list[dict], folder: str) -> list[dict]:
     there, found = set(files_below(folder)), []
     for image in images:
         name = os.path.normpath(image['file_name'])
-        if name in there or (name.startswith('..') and os.path.exists(os.path.join(folder, name))):
+        if os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir:
+            given.problem('images outside of the data set\'s folder', f'copy them to {folder} and correct file_name',
+                          f'image {image["id"]}: {image["file_name"]}')
+        elif name in there:
             found.append(image)
         else:
             given.problem('images in the JSON without a file', f'copy them to {folder}, or correct data_prefix',

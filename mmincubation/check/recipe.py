@@ -64,14 +64,15 @@ def _check_batch(cfg, gpus: int, report: Report) -> None:
         return
     if scale.get('enable'):  # mmengine scales by the batch of one iteration
         return report.say(f'auto_scale_lr: lr {lr * each * gpus / base:g}')
-    scaled = f'{lr * each * gpus / base:g}'
-    wanted = [f'--gpus {base // (each * adds)}'] * (base % (each * adds) == 0)
+    scaled = f'{lr * total / base:g}'
+    # The tools refuse --auto-scale-lr together with accumulation, which it would not see.
+    wanted = [f'train with --auto-scale-lr (lr {scaled})' if adds == 1
+              else f'give --cfg-options optim_wrapper.optimizer.lr={scaled}']
+    wanted += [f'use --gpus {base // (each * adds)}'] * (base % (each * adds) == 0)
     wanted += [f'--cfg-options {BATCH}={base // (gpus * adds)}'] * (base % (gpus * adds) == 0)
     wanted += [f'--cfg-options optim_wrapper.accumulative_counts={base // (each * gpus)} (and as many times the '
                'iterations where a schedule counts them)'] * (base % (each * gpus) == 0)
-    report.problem(BATCH, f'{what}, but lr {lr:g} is for {base}',
-                   f'train with --auto-scale-lr (lr {scaled}; it does not see the accumulation), or use '
-                   + ', or '.join(wanted) if wanted else f'train with --auto-scale-lr (lr {scaled})')
+    report.problem(BATCH, f'{what}, but lr {lr:g} is for {base}', ', or '.join(wanted))
 
 
 def _check_schedule(cfg, phase, length: Length, report: Report) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mmincubation.engine.config_check import ConfigError, check_config, load_config
+from mmincubation.engine.data_only import read_data_only
 from mmincubation.engine.launch import check_models, parse_options
 from mmincubation.engine.runtime_check import check_runtime
 
@@ -26,6 +27,7 @@ def main(args: Namespace) -> int:
     """Print the report; 0 if the config would run here, 1 if not, 2 for a command that is wrong."""
     warnings.simplefilter('ignore')  # of the MM packages, about their own names
     logging.disable(logging.INFO)  # what a run would log, such as the optimiser's table
+    read_data_only()
     try:
         cfg = load_config(args.config, parse_options(args.cfg_options))
         if args.gpus < 1 or (args.img_per_s is not None and args.img_per_s <= 0):

@@ -1,16 +1,21 @@
 """Reading and writing weight files; nothing in a file is ever executed."""
+import errno
 import json
-import os
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mmincubation.atomic import replacing
 
 from .errors import CheckpointError
 from .hub import local_file
@@ -19,8 +24,10 @@ HEADER_KEY = 'mmincubation'
 TORCH_SUFFIXES = ('.pth', '.pt', '.bin')
 
 
-def read_tensors(path: str | Path) -> tuple[dict, dict]:
+def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
     """Content and header of a weight file, on the CPU; `path` may be an hf:// name.
+
+    A `mapped` file is read where its tensors are used, and must stay as it is as long.
 
     The content of `.safetensors` is a flat dict of tensors; that of `.pth`, `.pt` and `.bin` is the dict that was
     saved, without our header. The header is what `write_tensors` or `write_torch` was given, empty for files of other
@@ -34,7 +41,7 @@ def read_tensors(path: str | Path) -> tuple[dict, dict]:
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
-        content = _read_torch(path)
+        content = _read_torch(path, mapped)
         header = content.pop(HEADER_KEY, {})
         return content, header if isinstance(header, dict) else {}
     raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
@@ -48,7 +55,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
     Raises:
         CheckpointError: the file cannot be written, for example because the disk is full.
     """
-    with _replacing(Path(path)) as tmp:
+    with writing(path, sum(t.nbytes for t in tensors.values())) as tmp:
         save_file(_storable(tensors), tmp, {'format': 'pt', HEADER_KEY: json.dumps(header, sort_keys=True)})
         with open(tmp, 'r+b') as file:
             _sort_header(file)
@@ -60,27 +67,52 @@ def write_torch(path: str | Path, content: dict, header: dict) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    with _replacing(Path(path)) as tmp, open(tmp, 'wb') as file:  # given a name, torch.save would store it
+    with writing(path, nbytes(content)) as tmp, open(tmp, 'wb') as file:  # given a name, torch.save would store it
         torch.save({**content, HEADER_KEY: header}, file)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is written, or goes if anything fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+def writing(path: str | Path, size: int) -> Iterator[Path]:
+    """A temporary file for `size` bytes that takes the place of `path` once it is written (see `replacing`).
+
+    Raises:
+        CheckpointError: the disk is full, seen before the first byte or later, or refuses; `path` is as it was.
+    """
+    path = Path(path)
     try:
-        tmp.touch()
-        mode = tmp.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
-        yield tmp
-        tmp.chmod(mode)
-        with open(tmp, 'r+b') as file:
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
-    except SafetensorError as error:
-        raise CheckpointError(f'{path}: cannot be written ({error}); check space and permissions') from error
-    finally:
-        tmp.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < size:
+            raise OSError(errno.ENOSPC, f'its disk has {free:,} bytes free')
+        with replacing(path) as tmp:
+            yield tmp
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise CheckpointError(f'{path}: cannot be written ({reason}); it needs {size:,} bytes. An older file of this '
+                              'name is as it was: check space and permissions, and start again') from error
+
+
+def nbytes(content: Any) -> int:
+    """Bytes that tensors, arrays and texts anywhere in `content` take in a file of torch, memory they share once."""
+    sizes, seen, left = {}, set(), [content]
+    while left:
+        item = left.pop()
+        if isinstance(item, Tensor):
+            storage = item.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+        elif id(item) not in seen:
+            seen.add(id(item))
+            if isinstance(item, np.ndarray | str | bytes):
+                sizes[id(item)] = getattr(item, 'nbytes', None) or len(item)
+            elif isinstance(item, dict):
+                left += [*item.keys(), *item.values()]
+            else:
+                left += item if isinstance(item, list | tuple) else vars(item).values() if _holds_more(item) else ()
+    return sum(sizes.values())
+
+
+def _holds_more(item: Any) -> bool:
+    return hasattr(item, '__dict__') and not isinstance(item, type)
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,21 +158,46 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
         with safe_open(path, 'pt') as file:
             header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
             return {name: file.get_tensor(name) for name in file.keys()}, header
-    except (SafetensorError, ValueError, TypeError) as error:
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 
 
-def _read_torch(path: Path) -> dict:
+def _read_torch(path: Path, mapped: bool) -> dict:
     from mmincubation.compat.safe_globals import allow_mm_checkpoints
     allow_mm_checkpoints()
     try:
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            _check_archive(path)
         # Mapped, not read: of a training checkpoint the optimiser's two thirds are never touched. Old files cannot be.
-        content = torch.load(path, map_location='cpu', weights_only=True, mmap=zipfile.is_zipfile(path))
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
+        _check_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError
         raise CheckpointError(f'{path}: {_reason(error)}') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; save a state dict')
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """What is read is never more than the file holds: torch stores its records as they are, each once."""
+    with zipfile.ZipFile(path) as archive:
+        sizes = [record.file_size for record in archive.infolist()]
+    if sum(sizes) > path.stat().st_size:
+        raise ValueError(f'its records say {sum(sizes):,} bytes, the file has {path.stat().st_size:,}')
+
+
+def _check_sizes(content) -> None:
+    """No tensor is larger than its data: one that repeats a number a billion times would be, once it is copied."""
+    left, seen = [content], {id(content)}  # once each: a list can hold another many times over, and itself
+    while left:
+        value = left.pop()
+        if isinstance(value, Tensor) and value.layout == torch.strided:
+            if value.is_meta or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise ValueError(f'a tensor of shape {tuple(value.shape)} has less data than that')
+        elif isinstance(value, dict | list | tuple):
+            items = value.values() if isinstance(value, dict) else value
+            left += [item for item in items if not (id(item) in seen or seen.add(id(item)))]
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
 from mmincubation.engine.config_check import ConfigError, dicts_in
-from mmincubation.engine.data_errors import LIMIT, DataError, add_record, listed, read_records, run
+from mmincubation.engine.data_errors import LIMIT, DataError, add_record, listed, read_records
 from mmincubation.registry import DATASETS
 
 from .classification import ClsDataset
@@ -30,18 +30,19 @@ class CheckedDataset(Dataset):
 
     `place` is its place in the config, `num_classes` the model's (None: the data set's own). With
     `data_errors='raise'` a sample that cannot be used is a DataError, annotations already when they are read. With
-    `'skip'` the next good index takes its place, always the same one, and it is recorded in the work dir; more than
-    `max_data_errors` of them, over all ranks, are a DataError. Never is another sample drawn at random, as mmengine's
-    BaseDataset does.
+    `'skip'` the next good index takes its place: a function of the index alone, so that a resumed run sees the same.
+    The skipped one is recorded in a file below the folder `records`, which a worker can write to at any time, be it
+    persistent or killed. More than `max_data_errors` of them, over all ranks, are a DataError. Never is another sample
+    drawn at random, as mmengine's BaseDataset does.
 
     All other attributes are the wrapped data set's.
     """
 
     def __init__(self, dataset: dict, place: str = 'dataset', num_classes: int | None = None,
-                 data_errors: str = 'raise', max_data_errors: int = LIMIT):
+                 data_errors: str = 'raise', max_data_errors: int = LIMIT, records: str | None = None):
         self.place, self.skips, self.limit = place, data_errors == 'skip', max_data_errors
         self.remedy = EVALUATION if place.startswith(('val', 'test')) else REMEDY
-        self.folder, self.rank, self.recorded = run.folder, get_rank(), {}
+        self.folder, self.rank, self.recorded = records, get_rank(), {}
         self.dataset = self._built(dataset, num_classes)
 
     def _built(self, settings: dict, num_classes: int | None):
@@ -98,23 +99,22 @@ class CheckedDataset(Dataset):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
-    def __getitem__(self, key: int | tuple[int, int]):
-        index, *rest = key if isinstance(key, tuple) else (key, )
+    def __getitem__(self, index: int):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         for candidate in range(index % len(self), index % len(self) + len(self)):
             at = candidate % len(self)
             try:
-                return self._load((at, *rest) if rest else at, at)
+                return self._load(at)
             except MemoryError:
                 raise
             except Exception as error:  # damaged files raise anything
                 self._refuse(at, error)
         raise DataError(f'{self.place}: none of its {len(self)} samples can be used')
 
-    def _load(self, key, index: int):
+    def _load(self, index: int):
         if not isinstance(self.dataset, BaseDataset):
-            return self.dataset[key]
+            return self.dataset[index]
         for _ in range(DRAWS):
             sample = self.dataset.prepare_data(index)
             if sample is not None:

@@ -1,9 +1,11 @@
 """Classification data in the layouts people have: folders of classes, and Arrow folders of Hugging Face."""
+import hashlib
 import io
+import json
 import os
+from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import Dataset
@@ -12,8 +14,6 @@ from torchvision.transforms import v2
 
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.registry import DATASETS
-
-from .draws import seeded
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
 
@@ -41,13 +41,12 @@ def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
 
 
 class ClsDataset(Dataset):
-    """Images with one class each; a sample is `inputs` (3, H, W) uint8 and `labels`, the class number.
+    """Images with one class each; a sample is `inputs` (3, H, W) uint8, `labels`, the class number, and
+    `index`, which `name` takes.
 
     `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
     their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; `fraction` is described in
-    `balanced_subset`. Once `reseed` was called (the PhaseSeedHook does), the draws of a sample are those of (seed,
-    epoch, image, repeat), in any worker, persistent or not. A sample is asked for by its index, or by (index, repeat)
-    where a sampler gives the same image several times an epoch.
+    `balanced_subset`.
 
     Subclasses give `read(i)`, image i in RGB, and `name(i)`, to call it in an error.
     """
@@ -56,8 +55,6 @@ class ClsDataset(Dataset):
         self.labels, self.classes = labels, classes
         self.kept = balanced_subset(labels, fraction)
         self.transform = v2.Compose([*(TRANSFORMS.build(t) for t in pipeline), v2.PILToTensor()])
-        # Seed and epoch, in memory that workers share, so that persistent ones see the next epoch too.
-        self.draws = torch.full((2, ), -1).share_memory_()
 
     def read(self, index: int) -> Image.Image:
         """The image in RGB."""
@@ -72,25 +69,22 @@ class ClsDataset(Dataset):
         """Class names, for visualisers and checkpoints."""
         return dict(classes=self.classes)
 
-    def reseed(self, seed: int, epoch: int) -> None:
-        """Draw augmentation from (seed, epoch, image, repeat) from now on; before the first call, from the process."""
-        self.draws.copy_(torch.tensor([seed, epoch]))
+    def fingerprint(self) -> str:
+        """Hex digest of classes and labels, which a missing image or another choice of images changes."""
+        return hashlib.sha256(repr(self.classes).encode() + self.labels[self.kept].astype('<i8').tobytes()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.kept)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        index, repeat = key if isinstance(key, tuple) else (key, 0)
+    def __getitem__(self, index: int) -> dict:
         index = int(self.kept[index])
         try:
             image = self.read(index)
+        except ConfigError:
+            raise
         except Exception as error:  # damaged files raise anything
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        seed, epoch = self.draws.tolist()
-        if epoch < 0:
-            return dict(inputs=self.transform(image), labels=int(self.labels[index]))
-        with seeded(seed, epoch, index, repeat):
-            return dict(inputs=self.transform(image), labels=int(self.labels[index]))
+        return dict(inputs=self.transform(image), labels=int(self.labels[index]), index=index)
 
 
 def read_rgb(file) -> Image.Image:
@@ -161,7 +155,10 @@ class HFImages(ClsDataset):
     def read(self, index: int) -> Image.Image:
         """The image in RGB."""
         content = self.rows[index][self.column][0].as_py()
-        return read_rgb(io.BytesIO(content['bytes']) if content['bytes'] is not None else content['path'])
+        if content['bytes'] is None:  # save_to_disk stores them all; a name could be that of any file here
+            raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '
+                              'write the split again with save_to_disk')
+        return read_rgb(io.BytesIO(content['bytes']))
 
     def name(self, index: int) -> str:
         """Its row."""
@@ -174,14 +171,26 @@ def _open_split(root: str):
         from datasets import load_from_disk
     except ImportError as error:
         raise ConfigError(f'HFImages needs the package datasets ({error}): `{INSTALL}`') from error
+    _check_parts(root)
     try:
         rows = load_from_disk(root)
-    except (FileNotFoundError, OSError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f'{root} was not written by save_to_disk of Hugging Face datasets; docs/imagenet.md has the '
                           'command') from error
     if not isinstance(rows, Split):
         raise ConfigError(f'{root} holds the splits {", ".join(sorted(rows))}: give the folder of one of them')
     return rows
+
+
+def _check_parts(root: str) -> None:
+    """Raise ConfigError if the split's state names files that are not in its own folder."""
+    try:
+        names = [part['filename'] for part in json.loads(Path(root, 'state.json').read_bytes())['_data_files']]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # load_from_disk says what is missing
+    if outside := [name for name in names if name != os.path.basename(str(name))]:
+        raise ConfigError(f'{root}/state.json names {outside[0]!r}, which is not in this folder: refused; write the '
+                          'split again with save_to_disk')
 
 
 def _check_columns(root: str, rows, image: str, label: str) -> None:

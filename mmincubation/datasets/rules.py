@@ -109,8 +109,9 @@ class SampleRules:
     def __init__(self, dataset: BaseDataset, num_classes: int | None):
         classes = num_classes or len(dataset.metainfo.get('classes') or ()) or None
         self.transforms, self.classes = dataset.pipeline.transforms, classes
-        self.checks: dict[str, Callable[[dict], None]] = dict(
-            img=check_image, gt_bboxes=self._check_boxes, gt_seg_map=self._check_labels)
+        self.checks: dict[str, Callable[[dict], None]] = dict(img=check_image, gt_bboxes=self._check_boxes)
+        if hasattr(dataset, 'reduce_zero_label'):  # mmseg's; maps that come with objects have classes of their own
+            self.checks['gt_seg_map'] = self._check_labels
 
     def __call__(self, sample: dict) -> dict | None:
         if fault := sample.pop('fault', None):
@@ -137,9 +138,11 @@ class SampleRules:
             raise ConfigError(f'labels of boxes that are no class (0..{self.classes - 1})')
 
     def _check_labels(self, sample: dict) -> None:
-        labels = sample['gt_seg_map']
-        if labels.shape != tuple(sample['ori_shape'][:2]):
-            raise ConfigError(f'labels of shape {labels.shape}, its image has {tuple(sample["ori_shape"][:2])}')
+        labels, shape = sample['gt_seg_map'], tuple(sample['ori_shape'][:2])
+        if 1 in shape and labels.size == shape[0] * shape[1]:  # mmseg squeezes a side of one pixel away
+            labels = sample['gt_seg_map'] = labels.reshape(shape)
+        if labels.shape != shape:
+            raise ConfigError(f'labels of shape {labels.shape}, its image has {shape}')
         check_depth(sample.get('seg_map_path') or '')
         check_label_values(labels, self.classes)
 
@@ -166,7 +169,7 @@ def check_depth(path: str) -> None:
 
 
 def check_label_values(labels: np.ndarray, classes: int | None) -> None:
-    """All are classes or 255. Two passes over bytes: 255 + 1 is 0."""
-    if classes and labels.dtype == np.uint8 and (labels + np.uint8(1)).max(initial=0) > classes:
+    """All are classes or 255."""
+    if classes and ((labels < 0) | (labels >= classes) & (labels != IGNORED)).any():
         wrong = sorted({*np.unique(labels).tolist()} - {*range(classes), IGNORED})
         raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {_first(wrong)}')

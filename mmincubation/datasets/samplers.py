@@ -1,5 +1,5 @@
 """Repeated augmentation: every image several times in a row of ranks, each time augmented anew."""
-from collections.abc import Iterator, Sized
+from collections.abc import Sized
 
 from mmengine.dist import get_dist_info, sync_random_seed
 from timm.data.distributed_sampler import RepeatAugSampler as TimmSampler
@@ -9,7 +9,7 @@ from mmincubation.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class RepeatAugSampler(TimmSampler):
-    """DeiT's sampler, which is timm's, in a Runner: gives (index, repeat), as `ClsDataset` takes it.
+    """DeiT's sampler, which is timm's, in a Runner.
 
     Each image of a shuffled order stands `num_repeats` times in a row; ranks take turns, so that its repeats go to
     different ranks, and stop after `floor(len // 256 * 256 / ranks)` samples: an epoch has the usual number of
@@ -25,7 +25,3 @@ class RepeatAugSampler(TimmSampler):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's order."""
         super().set_epoch(self.seed + epoch)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        places = range(self.rank, self.total_size, self.num_replicas)
-        return ((index, place % self.num_repeats) for index, place in zip(super().__iter__(), places, strict=False))

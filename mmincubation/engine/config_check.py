@@ -23,6 +23,7 @@ DATA_REMEDIES = {
     'cifar100': '''run `python -c "from datasets import load_dataset as l; '''
                 '''l('uoft-cs/cifar100').save_to_disk('data/cifar100')"`''',
 }
+PICKLE = 'is a pickle, which runs code as it is read: refused, nothing was executed; write what it holds as JSON'
 
 
 class ConfigError(ValueError):
@@ -212,6 +213,8 @@ def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
                 parts = Path(path).parts
                 remedy = next((text for name, text in DATA_REMEDIES.items() if name in parts), 'put the data there')
                 yield f'{place}.{key}: {path} does not exist; {remedy}, or change this key'
+            elif path.endswith(('.pkl', '.pickle')):
+                yield f'{place}.{key}: {path} {PICKLE}'
 
 
 def data_paths(node: dict) -> Iterator[tuple[str, str]]:

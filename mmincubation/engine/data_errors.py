@@ -2,25 +2,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 
 from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mmincubation.registry import HOOKS
-
 from .config_check import ConfigError
 
-CHECKED = 'mmincubation.CheckedDataset'
 POLICIES = ('raise', 'skip')
 LIMIT = 100  # samples; in more, something is wrong that no substitute mends
-LISTED = 10  # in the log and in result.json; the files below the work dir have all
+LISTED = 10  # in the log and in result.json; the files in the work dir have all
 RECORDS = 'data_errors.rank*.jsonl'
-# Where the run of this process records. A data set takes it along when it is built: an iteration loop starts its
-# workers before any hook is called.
-run = SimpleNamespace(folder=None)
 
 
 class DataError(ConfigError):
@@ -31,10 +25,8 @@ class DataError(ConfigError):
         super().__init__(text.rstrip().rpartition('\n')[2].removeprefix(f'{__name__}.DataError: '))
 
 
-def check_samples(cfg: Config, mode: str) -> None:
-    """Put every data set that the mode (`'train'` or `'test'`) reads into a CheckedDataset.
-
-    Validation and test always raise: a number that was measured on other images is another number.
+def check_policy(cfg: Config) -> None:
+    """Look at the two keys before anything is built.
 
     Raises:
         ConfigError: `data_errors` or `max_data_errors` has a wrong value.
@@ -44,33 +36,31 @@ def check_samples(cfg: Config, mode: str) -> None:
         raise ConfigError(f'data_errors={policy!r}: choose one of {", ".join(POLICIES)}')
     if not isinstance(limit, int) or limit < 1:
         raise ConfigError(f'max_data_errors={limit!r}: give a number of samples, 1 or more')
-    classes = num_classes(cfg.model)
-    for kind in ('train', 'val') if mode == 'train' else ('test', ):
-        loader, place = cfg.get(f'{kind}_dataloader'), f'{kind}_dataloader.dataset'
-        if loader:
-            options = dict(place=place, num_classes=classes, data_errors=policy if kind == 'train' else 'raise',
-                           max_data_errors=limit)
-            loader.dataset = _wrapped(loader.dataset, options)
-    if mode == 'train':
-        run.folder = cfg.work_dir
 
 
-def forget_records(folder: str) -> None:
-    """Remove what an earlier run recorded there, for one that begins anew."""
-    for path in Path(folder).glob(RECORDS):
-        path.unlink()
+def check_samples(runner, *kinds: str) -> None:
+    """Have a runner that has not built its data sets yet put each of them into a CheckedDataset; its config stays.
+
+    Validation and test always raise: a number that was measured on other images is another number.
+    """
+    cfg = runner.cfg
+    for kind in kinds:
+        if loader := getattr(runner, name := f'_{kind}_dataloader'):
+            options = dict(place=f'{kind}_dataloader.dataset', num_classes=num_classes(cfg.model), data_errors='raise')
+            if kind == 'train':
+                options |= dict(data_errors=cfg.get('data_errors', 'raise'), records=runner.work_dir,
+                                max_data_errors=cfg.get('max_data_errors', LIMIT))
+            setattr(runner, name, dict(loader, dataset=_wrapped(loader['dataset'], options)))
 
 
 def _wrapped(dataset: dict, options: dict) -> dict:
     """The same with each data set that reads files in a CheckedDataset."""
-    if dataset.get('type') == CHECKED:  # a config that a run has dumped
-        return dict(dataset, **options)
     if 'dataset' in dataset:
         return dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset')))
     if 'datasets' in dataset:
         inner = enumerate(dataset['datasets'])
         return dict(dataset, datasets=[_wrapped(d, _below(options, f'datasets.{i}')) for i, d in inner])
-    return dict(type=CHECKED, dataset=dataset, **options)
+    return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options)
 
 
 def _below(options: dict, key: str) -> dict:
@@ -79,6 +69,7 @@ def _below(options: dict, key: str) -> dict:
 
 def num_classes(model: dict) -> int | None:
     """The number of classes that a model is built for; None if it does not say."""
+    model = model.get('module', model)  # of test-time augmentation
     if 'arch' in model:
         from mmincubation.models import Arch
         return Arch.parse(model['arch']).num_classes
@@ -88,6 +79,12 @@ def num_classes(model: dict) -> int | None:
     return next((head['num_classes'] for head in heads if head and 'num_classes' in head), None)
 
 
+def forget_records(folder: str) -> None:
+    """Remove what an earlier run recorded there, for one that begins anew."""
+    for path in Path(folder).glob(RECORDS):
+        path.unlink()
+
+
 def add_record(folder: str, rank: int, record: dict) -> None:
     """Add one line to the rank's file, `data_errors.rank<r>.jsonl`; its workers may do so at the same time."""
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -95,10 +92,10 @@ def add_record(folder: str, rank: int, record: dict) -> None:
         file.write(json.dumps(record).encode() + b'\n')
 
 
-def read_records(folder: str | Path) -> list[dict]:
-    """The records of all ranks, each sample once, in a fixed order."""
+def read_records(*folders: str | Path) -> list[dict]:
+    """The records of all ranks in these work dirs, each sample once, in a fixed order."""
     found = {}
-    for path in sorted(Path(folder).glob(RECORDS)):
+    for path in (path for folder in folders for path in sorted(Path(folder).glob(RECORDS))):
         for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
@@ -108,18 +105,17 @@ def read_records(folder: str | Path) -> list[dict]:
     return [found[key] for key in sorted(found)]
 
 
-def skipped_samples(runner) -> dict:
-    """What result.json says of them: `data_errors`, where the run's policy is to skip."""
+def skipped_samples(runner, folders: Iterable[Path]) -> dict:
+    """What result.json says of them: `data_errors`, where the run's policy is to skip; `folders` are its work dirs."""
     if runner.cfg.get('data_errors') != 'skip':
         return {}
-    records = read_records(runner.work_dir)
+    records = read_records(*folders)
     return dict(data_errors=dict(skipped=len(records), first=[
         dict(index=record['index'], fault=record['fault']) for record in records[:LISTED]]))
 
 
-@HOOKS.register_module()
 class DataErrorsHook(Hook):
-    """Tells the log which samples were skipped, when there are new ones."""
+    """Tells the log which samples were skipped, when there are new ones; the tools add it to every run."""
 
     def __init__(self, interval: int = 50):
         self.interval, self.told = interval, 0

@@ -1,37 +1,14 @@
-"""Small hooks: where random draws come from, and where trained weights go."""
+"""Small hooks: what a checkpoint may do, and where trained weights go."""
 from pathlib import Path
 
-import torch
-from mmengine.dist import get_rank, master_only
-from mmengine.hooks import DistSamplerSeedHook, Hook
-from mmengine.runner import set_random_seed
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
 
 from mmincubation.checkpoints import check_fit, write_tensors
 from mmincubation.registry import HOOKS
 
 from .cost import unwrap
-
-
-@HOOKS.register_module()
-class PhaseSeedHook(DistSamplerSeedHook):
-    """Every epoch draws order, erasing, mixup and drop path from (seed, epoch of its phase, rank), and the augmentation
-    of each image from (seed, epoch, image) where the data set can, in workers too (`reseed`, see `ClsDataset`).
-
-    So every module sees the same data in the same order, and an epoch that is run again draws the same numbers.
-    """
-
-    def before_train_epoch(self, runner) -> None:
-        """Seed the sampler, the data set and this process."""
-        epoch = getattr(runner.train_loop, 'phase_epoch', runner.epoch)
-        sampler, data = runner.train_dataloader.sampler, runner.train_dataloader.dataset
-        if hasattr(sampler, 'set_epoch'):  # an InfiniteSampler has no epochs
-            sampler.set_epoch(epoch)
-        if hasattr(data, 'reseed'):
-            data.reseed(runner.seed, epoch)
-        # A loader draws a number where its workers start, which persistent ones do in a process's first epoch only:
-        # from this process's generator, it would move the drop path of that epoch, and so of a resumed run.
-        runner.train_dataloader.generator = torch.Generator().manual_seed(epoch)
-        set_random_seed((runner.seed + 1_000_003 * (epoch + 1) + 7919 * get_rank()) % 2**32)
+from .ema import averaged
 
 
 @HOOKS.register_module()
@@ -53,7 +30,8 @@ class CheckpointGuard(Hook):
 class WeightsHook(Hook):
     """Writes what was trained as safetensors in timm's names: `<work_dir>/weights/<phase>_{last,best}.safetensors`.
 
-    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better).
+    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better);
+    where weights are averaged (`EMAHook`), the average.
     """
     priority = 'LOW'
 
@@ -88,6 +66,7 @@ class WeightsHook(Hook):
 
     @master_only
     def _write(self, runner, which: str) -> None:
-        name, tensors, header = unwrap(runner.model).export()
         folder = getattr(runner.train_loop, 'weights_dir', Path(runner.work_dir) / 'weights')
-        write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)
+        with averaged(runner):
+            name, tensors, header = unwrap(runner.model).export()
+            write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

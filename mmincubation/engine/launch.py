@@ -1,10 +1,11 @@
 """From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
-import logging
 import os
 import re
 import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,38 +13,52 @@ from pickle import UnpicklingError
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import BaseTTAModel
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
-from mmincubation.checkpoints.hub import SCHEME, local_file
-from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.checkpoints.hub import local_file
+from mmincubation.exact import exact_loop
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
 from mmincubation.result import check_experiment
 
-from . import test_options
+from . import options
+from .checkpointing import checkpoints_of, damage, newest_complete
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
-from .data_errors import DataErrorsHook, check_samples, forget_records
+from .data_errors import DataErrorsHook, check_policy, check_samples, forget_records
+from .data_only import read_data_only
+from .finite import FiniteGuard
 from .hooks import CheckpointGuard
+from .preemption import PreemptionHook, Request, listening
+from .runner import ToolRunner
 from .runtime_check import check_runtime
+from .settings import SettingsHook, check_settings
+from .stops import Stop, end_workers, leave, naming_lost_processes
+from .workdir import hold
 
 
 def one_line_errors(tool):
-    """Turn the errors of a wrong command into one line on stderr and exit code 2."""
+    """Turn the errors of a wrong command into one line on stderr and exit code 2, and a Stop into its own."""
 
     @wraps(tool)
     def guarded(args: Namespace) -> int:
+        code = 2
         try:
-            return tool(args)
+            with listening() as request, naming_lost_processes():
+                code = tool(args, request)
         except (ConfigError, CheckpointError) as error:
             print(f'error: {error}', file=sys.stderr)
         except UnpicklingError as error:
             print(f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}', file=sys.stderr)
-        return 2
+        except Stop as stop:
+            print(f'{type(stop).__name__}: {stop}', file=sys.stderr)
+            code = stop.exit_code
+        finally:
+            end_workers()
+        return leave(code)
 
     return guarded
 
@@ -55,7 +70,7 @@ def _refused(error: UnpicklingError) -> str:
 
 
 @one_line_errors
-def train(args: Namespace) -> int:
+def train(args: Namespace, request: Request) -> int:
     """Run tools/train.py's command; returns the exit code."""
     cfg = _prepare(args, 'train')
     if args.amp:
@@ -67,42 +82,51 @@ def train(args: Namespace) -> int:
     check_scaling(cfg)
     if args.phase is not None:
         _run_alone(cfg, args.phase)
-    if args.resume is not None:
-        cfg.resume, cfg.load_from = True, _checkpoint_to_resume(args.resume, cfg.work_dir)
-    if cfg.get('load_from'):
+    warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
+    if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
-    check_samples(cfg, 'train')
-    if not cfg.get('resume') and os.environ.get(LAUNCHER_VARIABLES.get(args.launcher), '0') == '0':
-        forget_records(cfg.work_dir)  # the other ranks wait for this one below
-    _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
-    runner.register_hook(CheckpointGuard())
-    runner.register_hook(DataErrorsHook())
-    runner.train()
+    check_policy(cfg)
+    exact_loop(cfg.train_cfg)
+    timeout = _init_process_group(args.launcher, cfg)
+    rank, ranks = _rank(args.launcher)
+    # Rank 0 holds the work dir for all: without it, the launcher ends the others.
+    with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
+        check_settings(cfg, ranks, args.allow_changed)
+        if rank == 0 and not cfg.resume:
+            forget_records(cfg.work_dir)
+        runner = ToolRunner.from_cfg(cfg)
+        check_samples(runner, 'train', 'val')
+        for line in warnings:
+            runner.logger.warning(line)
+        for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
+                     PreemptionHook(request, timeout), DataErrorsHook()):
+            runner.register_hook(hook)
+        runner.train()
     _close_process_group()
     return 0
 
 
 @one_line_errors
-def test(args: Namespace) -> int:
+def test(args: Namespace, request: Request) -> int:
     """Run tools/test.py's command; returns the exit code."""
     cfg = _prepare(args, 'test')
     if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
         raise ConfigError(f'{args.config} cannot be tested: it has no {", ".join(missing)}')
     if args.tta:
-        test_options.use_tta(cfg, args.config)
+        options.use_tta(cfg, args.config)
     if args.show_dir:
-        test_options.draw(cfg, args.show_dir)
+        options.draw(cfg, args.show_dir)
     if args.format_only is not None:
-        test_options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
+        options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
     cfg.load_from, cfg.resume = None, False
     _check_file(args.checkpoint)
     if args.out:
-        test_options.dump(cfg, args.out)
-    check_samples(cfg, 'test')
-    _init_process_group(args.launcher)
-    runner = Runner.from_cfg(cfg)
+        options.dump(cfg, args.out)
+    timeout = _init_process_group(args.launcher, cfg)
+    runner = ToolRunner.from_cfg(cfg)
+    check_samples(runner, 'test')
+    runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()
     _close_process_group()
@@ -134,13 +158,21 @@ def parse_options(words: list[str] | None) -> dict:
     return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
 
 
-def _checkpoint_to_resume(given: str, work_dir: str) -> str | None:
-    """The file that `--resume` means: `given`, or what the work dir's `last_checkpoint` names (None: nothing yet)."""
-    path = find_latest_checkpoint(work_dir) if given == 'auto' else given
-    if given == 'auto' and path and not Path(path).is_file():
-        raise CheckpointError(f'{work_dir}/last_checkpoint names {path}, which is gone; give --resume PATH, or begin '
-                              'anew in another --work-dir')
-    return path
+def _find_resumed(cfg: Config, given: str | None) -> list[str]:
+    """Settle what the run continues, None or PATH being what `--resume` says: `load_from` is then that file, whole.
+
+    Returns warnings about newer files that are damaged. Where there is nothing yet, the run starts from scratch.
+    """
+    given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
+    cfg.resume, warnings = bool(given), []
+    if given == 'auto':
+        found, warnings = newest_complete(cfg.work_dir)
+        cfg.resume, cfg.load_from = found is not None, str(found) if found else cfg.get('load_from')
+    elif given:
+        cfg.load_from = str(local_file(given))
+        if problem := damage(cfg.load_from):
+            raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
+    return warnings
 
 
 def _check_file(path: str) -> None:
@@ -154,8 +186,7 @@ def _check_file(path: str) -> None:
 
 def _prepare(args: Namespace, mode: str) -> Config:
     """The config with the arguments that both tools have; checked before the other arguments touch it."""
-    allow_mm_checkpoints()
-    CheckpointLoader.register_scheme(SCHEME, lambda name, map_location: read_tensors(name)[0], force=True)
+    read_data_only()
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_config(cfg, mode)
     cfg.launcher = args.launcher
@@ -191,6 +222,9 @@ def check_models(cfg: Config) -> None:
             if str(model.get('type')).startswith('mmincubation.') and 'arch' in model:
                 Arch.parse(model.arch)
         if _is_incubation(cfg):
+            if any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
+                raise ValueError("custom_hooks: mmengine's EMAHook would average over the phases of an incubation; "
+                                 "write type='mmincubation.EMAHook', which averages fine-tuning")
             loop = cfg.train_cfg
             check_recipe(loop.get('recipe', 'clean'))
             check_start(loop.get('start', 'random'))
@@ -219,29 +253,42 @@ def _is_incubation(cfg: Config) -> bool:
 
 
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 
 
-def _init_process_group(launcher: str) -> None:
-    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does."""
+def _rank(launcher: str) -> tuple[int, int]:
+    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet."""
     if launcher == 'none':
-        return
+        return 0, 1
+    return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
+
+
+def restarted() -> bool:
+    """Whether torchrun (`--max-restarts`) or Slurm (`scontrol requeue`) has begun this command anew by itself."""
+    return any(int(os.environ.get(name, 0)) for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'))
+
+
+def _init_process_group(launcher: str, cfg: Config) -> float:
+    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does.
+
+    Returns the seconds that ranks wait for each other: `env_cfg.dist_cfg.timeout`, else torch's own for NCCL.
+    """
+    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
+    if launcher == 'none':
+        return timeout
     if LAUNCHER_VARIABLES[launcher] not in os.environ:
         raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
                           '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
     if not torch.cuda.is_available():
         if launcher != 'pytorch':
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    return timeout
 
 
 def _close_process_group() -> None:
-    """Leave together. With gloo, end here: in one run of ten its threads abort an interpreter that shuts down."""
+    """Leave together."""
     if torch.distributed.is_initialized():
-        gloo = torch.distributed.get_backend() == 'gloo'
         torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-        if gloo:
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
+        if torch.distributed.get_backend() != 'gloo':  # `leave` ends those
+            torch.distributed.destroy_process_group()

@@ -18,6 +18,7 @@ from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experi
 from . import provenance
 from .cost import CostMeter, phase_name, unwrap
 from .data_errors import skipped_samples
+from .finite import FiniteGuard
 
 ASSEMBLED = 'assembled'  # as the IncubationLoop calls the validation between incubation and fine-tuning
 
@@ -77,7 +78,10 @@ class ResultHook(Hook):
         path = run_folder(runner) / 'result.json'
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
-            write_result(path, make_result(runner, phases))
+            folders = [runner.work_dir]
+            if getattr(runner.train_loop, 'only_phase', None):
+                folders += [path.parent / phase['name'] for phase in phases]
+            write_result(path, make_result(runner, phases) | skipped_steps(runner) | skipped_samples(runner, folders))
         runner.logger.info(f'Result written to {path}')
 
 
@@ -91,6 +95,12 @@ def cost_meter(runner) -> CostMeter:
         if isinstance(hook, CostMeter):
             return hook
     raise ValueError("ResultHook needs a CostMeter: add dict(type='mmincubation.CostMeter') to `custom_hooks`")
+
+
+def skipped_steps(runner) -> dict[str, int]:
+    """The steps that were left out because they were not finite, if the run allowed any."""
+    guards = [hook for hook in runner.hooks if isinstance(hook, FiniteGuard) and hook.allowed]
+    return dict(skipped_steps=guards[0].skipped) if guards else {}
 
 
 def run_folder(runner) -> Path:
@@ -166,4 +176,4 @@ def make_result(runner, phases: list[Phase]) -> Result:
         device_seconds=sum(phase['seconds'] for phase in phases), peak_memory_mib=provenance.peak_memory_mib(),
         hardware=provenance.hardware(), devices=get_world_size(), versions=provenance.versions(),
         pictures=provenance.newest_pictures(work_dir),
-        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'), **skipped_samples(runner))
+        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'))

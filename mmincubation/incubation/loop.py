@@ -3,11 +3,10 @@ from copy import deepcopy
 from pathlib import Path
 
 from mmengine.dist import barrier, is_distributed, is_main_process
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop
 
 from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
+from mmincubation.exact import EpochLoop
 from mmincubation.registry import LOOPS
 
 from .assemble import assemble
@@ -16,27 +15,8 @@ from .recipe import as_read, check_recipe, optim_wrapper_cfg, scheduler_cfgs
 from .start import begin_module, check_start
 
 
-class PhaseStateHook(Hook):
-    """Carries the loop's position through mmengine's checkpoints."""
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Called inside the epoch that has just finished, hence the + 1."""
-        loop = runner.train_loop
-        checkpoint['incubation'] = dict(phase=loop.phase.name, phase_epoch=loop.phase_epoch + 1)
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Enter the phase before the Runner restores the optimiser, which must be that phase's."""
-        if runner._resume:
-            state = checkpoint.get('incubation')
-            names = [phase.name for phase in runner.train_loop.phases]
-            if state is None or state['phase'] not in names:
-                raise CheckpointError(f'the checkpoint to resume from is in phase {state and state["phase"]}, this '
-                                      f'run has {names}; give a checkpoint of this run')
-            runner.train_loop.restore(**state)
-
-
 @LOOPS.register_module()
-class IncubationLoop(EpochBasedTrainLoop):
+class IncubationLoop(EpochLoop):
     """Runs the phases meta, module_0 .. module_{K-1} and finetune on an `IncubationModel`.
 
     Each phase has its own length, optimiser, schedule and stochastic depth (`phases`, see `read_phases`; the run's
@@ -58,7 +38,6 @@ class IncubationLoop(EpochBasedTrainLoop):
         self._optim_cfg, self._scheduler_cfg = runner.optim_wrapper, runner.param_schedulers or []
         self._schedules = {p.name: self._schedule(p) for p in self.phases}
         self.phase_name = self.phase.name
-        runner.register_hook(PhaseStateHook(), priority='VERY_HIGH')
 
     @property
     def model(self):
@@ -70,6 +49,11 @@ class IncubationLoop(EpochBasedTrainLoop):
     def phase(self) -> Phase:
         """The current phase."""
         return self.phases[self._position]
+
+    @property
+    def draw_epoch(self) -> int:
+        """Draws come from the epoch of the phase: all modules see the same data in the same order."""
+        return self.phase_epoch
 
     @property
     def phase_iters_left(self) -> int:
@@ -92,16 +76,25 @@ class IncubationLoop(EpochBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def restore(self, phase: str, phase_epoch: int) -> None:
+    def position(self, meta: dict) -> dict:
+        """The phase too, and the epoch in it that comes next."""
+        return super().position(meta) | dict(
+            phase=self.phase.name, phase_epoch=self.phase_epoch + meta['epoch'] - self._epoch)
+
+    def restore(self, checkpoint: dict) -> None:
         """Continue within a phase: enter it now, so that its optimiser exists when the state arrives."""
-        self._position = [p.name for p in self.phases].index(phase)
-        self.phase_epoch = phase_epoch
+        super().restore(checkpoint)
+        position, names = checkpoint.get('position', {}), [phase.name for phase in self.phases]
+        if position.get('phase') not in names:
+            raise CheckpointError(f'the checkpoint to resume from is in phase {position.get("phase")}, this run has '
+                                  f'{names}; give a checkpoint of this run')
+        self._position, self.phase_epoch = names.index(position['phase']), position['phase_epoch']
         self._enter()
 
     def _begin_or_continue(self) -> None:
         if self._entered:  # resumed: the Runner has just counted with the totals of all phases
             self._count()
-            return self._validate() if self.phase_epoch else None
+            return self._validate() if self.phase_epoch and not self.epoch_iters_done else None
         self._bring_weights()
         self._enter()
         if self.phase.name == 'finetune':
@@ -141,7 +134,7 @@ class IncubationLoop(EpochBasedTrainLoop):
     def _count(self) -> None:
         size = len(self.dataloader)
         self.runner.optim_wrapper.initialize_count_status(
-            self.runner.model, self.phase_epoch * size, self.phase.epochs * size)
+            self.runner.model, self.phase_epoch * size + self.epoch_iters_done, self.phase.epochs * size)
 
     def _validate(self) -> None:
         due = self.phase_epoch % self.val_interval == 0 or self.phase_epoch == self.phase.epochs

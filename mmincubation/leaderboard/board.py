@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmincubation.result import write_atomic
+from mmincubation.atomic import write_atomic
 
 from .collect import collect, newest_per_seed
 from .page import to_html

@@ -17,7 +17,7 @@ class ClsDataPreprocessor(nn.Module):
 
     `erasing` (a `timm.data.random_erasing.RandomErasing`) blanks parts of normalised images, as timm's loader does.
     Then `mixup` (a `timm.data.Mixup`) mixes pairs and turns `labels` (B,) into soft targets (B, classes), smoothed.
-    Both draw from the process's generators, which the PhaseSeedHook seeds every epoch.
+    Both draw from the process's generators, which the loops of `exact` seed every iteration.
     """
 
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), erasing: dict | None = None,

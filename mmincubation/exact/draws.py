@@ -1,10 +1,22 @@
-"""Random draws of one sample, a function of (seed, epoch, sample, repeat) and of nothing else."""
+"""Random draws as functions of a key, such as (seed, epoch, place): no generator's state has to be stored."""
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+
+def _seeds(key: tuple[int, ...]) -> list[int]:
+    return np.random.SeedSequence(key).generate_state(3).tolist()
+
+
+def seed_process(*key: int) -> None:
+    """Let Python, NumPy and torch (CPU and GPU) draw from `key` from now on."""
+    seeds = _seeds(key)
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.manual_seed(seeds[2])
 
 
 @contextmanager
@@ -15,7 +27,7 @@ def seeded(*key: int) -> Iterator[None]:
     the model's own draws do not move. GPU generators are left alone: loading uses none.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seeds = np.random.SeedSequence(key).generate_state(3).tolist()
+    seeds = _seeds(key)
     try:
         random.seed(seeds[0])
         np.random.seed(seeds[1])

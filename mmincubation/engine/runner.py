@@ -1,0 +1,128 @@
+"""The Runner of the tools: mmengine's, which no failing logger, signal to its workers or full disk brings down."""
+import signal
+import time
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+
+import mmengine
+from mmengine import hooks
+from mmengine.dist import all_gather_object, master_only
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
+from torch.utils.data import DataLoader
+
+from mmincubation.checkpoints import CheckpointError
+
+from .checkpoint_hook import CheckpointHook
+from .checkpointing import write_checkpoint
+from .config_check import ConfigError
+from .cost import unwrap
+from .preemption import SIGNALS
+
+PLAIN = ('CheckpointHook', 'mmengine.CheckpointHook', hooks.CheckpointHook)
+
+
+class ToolRunner(Runner):
+    """mmengine's Runner, which loses no checkpoint: whatever saves through it saves atomically, with a digest.
+
+    Its loggers may fail, and its workers leave SIGTERM and SIGUSR1 to their rank.
+    """
+
+    def build_visualizer(self, visualizer=None) -> Visualizer:
+        """As in mmengine; backends that fail are named once and never stop the run."""
+        built = super().build_visualizer(visualizer)
+        for name, backend in built._vis_backends.items():
+            let_fail(name, backend, self.logger)
+        return built
+
+    @staticmethod
+    def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """As in mmengine; see `start_worker`."""
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        return loader
+
+    def register_hook(self, hook, priority=None) -> None:
+        """As mmengine's; a plain CheckpointHook becomes ours, which takes the same settings."""
+        if isinstance(hook, dict) and hook.get('type') in PLAIN:
+            hook = dict(hook, type=CheckpointHook)
+        super().register_hook(hook, priority)
+
+    def load_or_resume(self) -> None:
+        """As mmengine's, if all ranks have found the same file."""
+        found = set(all_gather_object((self._resume, str(self._load_from))))
+        if len(found) > 1:
+            names = ', '.join(sorted(name for _, name in found))
+            raise CheckpointError(f'the ranks would begin from different checkpoints: {names}; is the disk shared?')
+        super().load_or_resume()
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,
+                        save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict | None = None,
+                        by_epoch: bool = True, backend_args: dict | None = None) -> None:
+        """Write what mmengine's `save_checkpoint` does, by `write_checkpoint`: no tensor is copied first.
+
+        Raises:
+            CheckpointError: the disk is full or refuses, or is none (`file_client_args`, `backend_args`).
+        """
+        path = Path(out_dir, filename)
+        if file_client_args or backend_args:
+            raise CheckpointError(f'{path}: checkpoints are written to a mounted file system only')
+        checkpoint = dict(meta=self._meta(meta or {}, by_epoch), state_dict=unwrap(self.model).state_dict(),
+                          message_hub=self.message_hub.state_dict())
+        if save_optimizer:
+            checkpoint['optimizer'] = self.optim_wrapper.state_dict()
+        schedulers = self.param_schedulers if save_param_scheduler else None
+        if isinstance(schedulers, dict):
+            checkpoint['param_schedulers'] = {name: [s.state_dict() for s in own] for name, own in schedulers.items()}
+        elif schedulers is not None:
+            checkpoint['param_schedulers'] = [s.state_dict() for s in schedulers]
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        write_checkpoint(path, checkpoint)
+
+    def _meta(self, given: dict, by_epoch: bool) -> dict:
+        """What a checkpoint says of itself. Hooks save inside the step that they count, hence the + 1."""
+        meta = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
+        meta |= given | dict(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
+                             time=time.strftime('%Y%m%d_%H%M%S'), mmengine_version=mmengine.__version__)
+        if hasattr(self.train_dataloader.dataset, 'metainfo'):
+            meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
+        return meta
+
+
+def start_worker(init: Callable[[int], None] | None, worker: int) -> None:
+    """Begin a worker: a signal to the whole process group must not cost the batch in flight."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if init:
+        init(worker)
+
+
+def let_fail(name: str, backend: BaseVisBackend, logger) -> None:
+    """Make the methods of a visualiser's backend warn of the first exception instead of raising.
+
+    Raises:
+        ConfigError: when called, its package is not installed: that shows before training, and is no accident.
+    """
+    failed = []
+
+    def guarded(method: Callable) -> Callable:
+
+        @wraps(method)
+        def call(*args, **kwargs):
+            try:
+                return method(*args, **kwargs)
+            except ImportError as error:
+                raise ConfigError(f'visualizer: {name} cannot be used ({error})') from error
+            except Exception as error:
+                if not failed:
+                    logger.warning(f'{name} fails ({type(error).__name__}: {error}); training goes on, what it should '
+                                   'have recorded is missing there, and further failures are not reported')
+                failed.append(method.__name__)
+
+        return call
+
+    for method in ('add_config', 'add_graph', 'add_image', 'add_scalar', 'add_scalars', 'close'):
+        setattr(backend, method, guarded(getattr(backend, method)))

@@ -1,0 +1,89 @@
+"""A dataloader that can start at any batch, and whose samples draw the same in any worker."""
+from collections.abc import Iterator
+from itertools import count
+
+from mmengine.dist import get_dist_info
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from .draws import seeded
+
+
+class SeededDataset(Dataset):
+    """Any data set, asked for (index, *draw): what it draws then are the draws of (seed, *draw).
+
+    In whichever worker, persistent or not, and whatever that has loaded before. All else is asked of `dataset`.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+
+    def __getattr__(self, name: str):
+        if name.startswith('__') or name == 'dataset':  # a copy in a worker asks before it has any
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: 'tuple[int, ...] | int'):
+        if not isinstance(key, tuple):
+            return self.dataset[key]
+        index, *draw = key
+        with seeded(self.seed, *draw):
+            return self.dataset[index]
+
+
+class PositionedBatches(Sampler):
+    """The batches of `batches` from a position on; each index as (index, epoch, place), for a `SeededDataset`.
+
+    The place counts the samples of an epoch over all ranks, so that an image which is sampled twice is augmented
+    twice. What lies before the position is sampled, as its order is needed, and never loaded. `endless` batches go on
+    with the next epoch, for loops that count iterations.
+    """
+
+    def __init__(self, batches: BatchSampler, endless: bool = False):
+        self.batches, self.endless, self.epoch, self.begin = batches, endless, 0, 0
+
+    @property
+    def sampler(self) -> Sampler:
+        """What gives the indices."""
+        return self.batches.sampler
+
+    def seek(self, epoch: int, begin: int = 0) -> None:
+        """Start the next iteration at batch `begin` of an epoch; endless batches count on from there."""
+        self.epoch, self.begin = epoch, begin
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, wherever the position is."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[tuple]]:
+        rank, ranks = get_dist_info()
+        skip = self.begin
+        for epoch in count(self.epoch) if self.endless else [self.epoch]:
+            if hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(epoch)
+            place = rank
+            for batch in self.batches:
+                if skip:
+                    skip -= 1
+                else:
+                    yield [(index, epoch, place + i * ranks) for i, index in enumerate(batch)]
+                place += len(batch) * ranks
+            if place == rank and self.endless:
+                raise ValueError('the training set has not one batch: give a smaller train_dataloader.batch_size')
+
+
+def positioned(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
+    """The same loader with a `SeededDataset` and `PositionedBatches`; nothing is loaded yet.
+
+    Raises:
+        ValueError: `loader` has no batches that could be counted.
+    """
+    if not hasattr(loader.batch_sampler, 'sampler'):
+        raise ValueError('train_dataloader has no batch sampler with a sampler: such data cannot be resumed exactly')
+    same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
+            'generator', 'prefetch_factor', 'persistent_workers', 'pin_memory_device', 'in_order')
+    return DataLoader(
+        SeededDataset(loader.dataset, seed), batch_sampler=PositionedBatches(loader.batch_sampler, endless),
+        **{name: getattr(loader, name) for name in same})

@@ -1,0 +1,312 @@
+"""Which checkpoints a run keeps, in which order files come and go, and what a run is resumed from."""
+import os
+import subprocess
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from safetensors.torch import load_file
+
+from mmincubation.checkpoints import CheckpointError, sha256_of
+from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.engine import CheckpointHook, launch
+from mmincubation.engine.checkpointing import damage
+from mmincubation.engine.config_check import ConfigError
+from mmincubation.engine.runner import SafeRunner
+from tests.toy import e2e_config, incubation_config, write_images
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp('images')
+    write_images(root)
+    return root
+
+
+def config(images, folder, epochs: int = 4, by_epoch: bool = True, **hook):
+    """The E2E toy, by epochs or by iterations (4 an epoch), validated after each epoch."""
+    cfg = e2e_config(images, folder, epochs)
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, **hook)
+    cfg.custom_hooks = []
+    if not by_epoch:
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4 * epochs, val_interval=4)
+        cfg.default_hooks.checkpoint.interval = 4
+        cfg.default_hooks.pop('sampler_seed')
+        cfg.log_processor.by_epoch = False
+        cfg.param_scheduler = []
+    return cfg
+
+
+def build(cfg) -> SafeRunner:
+    allow_mm_checkpoints()
+    build.runs += 1
+    cfg.experiment_name = f'{cfg.work_dir}-{build.runs}'  # mmengine keeps one logger and message hub per name
+    return SafeRunner.from_cfg(cfg)
+
+
+build.runs = 0
+
+
+def tell(runner, *scores: float) -> None:
+    """Let the validations of a run give these scores, one after the other."""
+    left = list(scores)
+    runner.val_loop.evaluator.evaluate = lambda size: {'score': left.pop(0)}
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.glob('*.pth'))
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Checks, at every deletion and renaming, what a kill at this moment would leave."""
+    unlink, replace, events = Path.unlink, os.replace, []
+
+    def resumable(folder: Path) -> None:
+        if (pointer := folder / 'last_checkpoint').exists():
+            named = folder / Path(pointer.read_text()).name
+            assert damage(named) is None and 'optimizer' in torch.load(named), (named, events)
+
+    def watch(kind, path, action):
+        path = Path(path)
+        if '.tmp' not in path.name:
+            events.append((kind, path.name))
+            resumable(path.parent)
+        action()
+        resumable(path.parent)
+
+    monkeypatch.setattr(Path, 'unlink', lambda self, missing_ok=False: watch(
+        'removed', self, lambda: unlink(self, missing_ok)) if self.exists() or not missing_ok else None)
+    monkeypatch.setattr(os, 'replace', lambda a, b: watch('written', b, lambda: replace(a, b)))
+    return events
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_keep_one_is_never_none(images, tmp_path, watched, by_epoch):
+    runner = build(config(images, tmp_path, by_epoch=by_epoch, max_keep_ckpts=1))
+    assert isinstance(next(h for h in runner.hooks if 'Checkpoint' in type(h).__name__), CheckpointHook)
+    runner.train()
+    names = [f'epoch_{i}.pth' for i in (1, 2, 3, 4)] if by_epoch else [f'iter_{i}.pth' for i in (4, 8, 12, 16)]
+    assert checkpoints(tmp_path) == names[-1:] and not list(tmp_path.glob('.*.tmp'))
+    assert sorted(p.name for p in tmp_path.glob('*.sha256')) == [f'{names[-1]}.sha256']
+    seen = [event for event in watched if event[1] in (*names, 'last_checkpoint')]
+    expected = [('written', names[0]), ('written', 'last_checkpoint')]
+    for old, new in zip(names, names[1:], strict=False):
+        expected += [('written', new), ('written', 'last_checkpoint'), ('removed', old)]
+    assert seen == expected
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_best_and_last_together(images, tmp_path, watched, by_epoch):
+    runner = build(config(images, tmp_path, by_epoch=by_epoch, max_keep_ckpts=1, save_best='score', rule='greater'))
+    tell(runner, 0.1, 0.3, 0.2, float('nan'))
+    runner.train()
+    last, best = ('epoch_4.pth', 'best_score_epoch_2.pth') if by_epoch else ('iter_16.pth', 'best_score_iter_8.pth')
+    assert checkpoints(tmp_path) == [best, last]
+    old = best.replace('2', '1') if by_epoch else best.replace('8', '4')
+    order = [watched.index(('written', old)), watched.index(('written', best)), watched.index(('removed', old))]
+    assert order == sorted(order)
+    assert torch.load(tmp_path / last)['message_hub']['runtime_info']['best_ckpt'] == str(tmp_path / best)
+    assert 'optimizer' not in torch.load(tmp_path / best)
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_at(monkeypatch, kind: str, path: Path, once: Path) -> None:
+    """Die just before a file is written (kind `replace`) or removed (`unlink`), once another one exists."""
+    owner = os if kind == 'replace' else Path
+    action = getattr(owner, kind)
+
+    def die(*args, **kwargs):
+        if Path(args[-1 if kind == 'replace' else 0]) == path and once.exists():
+            raise Killed
+        return action(*args, **kwargs)
+
+    monkeypatch.setattr(owner, kind, die)
+
+
+@pytest.mark.parametrize('kind, name', [
+    ('replace', 'epoch_2.pth'), ('replace', 'epoch_2.pth.sha256'), ('replace', 'last_checkpoint'),
+    ('unlink', 'epoch_1.pth'), ('unlink', 'epoch_1.pth.sha256'), ('replace', 'best_score_epoch_2.pth'),
+    ('unlink', 'best_score_epoch_1.pth')])
+def test_killed_between_two_steps(images, tmp_path, monkeypatch, kind, name):
+    """The keep list and the best one survive: what the killed process had still to delete is deleted later."""
+    hook = dict(max_keep_ckpts=1, save_best='score', rule='greater')
+    runner = build(config(images, tmp_path, 3, **hook))
+    tell(runner, 0.1, 0.3)
+    with monkeypatch.context() as patch:
+        once = 'epoch_1.pth' if name == 'epoch_2.pth' else 'epoch_2.pth'
+        killed_at(patch, kind, tmp_path / name, tmp_path / once)
+        with pytest.raises(Killed):
+            runner.train()
+    cfg = config(images, tmp_path, 3, **hook)
+    assert launch._find_resumed(cfg, 'auto') == [] and cfg.resume
+    runner = build(cfg)
+    tell(runner, *([0.3, 0.2] if Path(cfg.load_from).name == 'epoch_1.pth' else [0.2]))
+    runner.train()
+    kept = checkpoints(tmp_path)
+    assert kept[-1] == 'epoch_3.pth' and len(kept) == 2, kept
+    assert {p.name.removesuffix('.sha256') for p in tmp_path.glob('*.sha256')} == {*kept}
+
+
+def test_no_file_of_another_run_is_deleted(images, tmp_path):
+    """Resumed from elsewhere: this folder's files of the same names are not the ones in its lists."""
+    hook = dict(max_keep_ckpts=1, save_best='score', rule='greater')
+    runner = build(config(images, tmp_path / 'a', 2, **hook))
+    tell(runner, 0.1, 0.2)
+    runner.train()
+    before = {p: sha256_of(p) for p in (tmp_path / 'a').glob('*.pth')}
+    cfg = config(images, tmp_path / 'b', 4, **hook)
+    (tmp_path / 'b').mkdir()
+    (tmp_path / 'b/epoch_2.pth').write_bytes(b'of another run')
+    launch._find_resumed(cfg, str(tmp_path / 'a/epoch_2.pth'))
+    runner = build(cfg)
+    tell(runner, 0.3, 0.4)
+    runner.train()
+    assert {p: sha256_of(p) for p in (tmp_path / 'a').glob('*.pth')} == before
+    assert checkpoints(tmp_path / 'b') == ['best_score_epoch_4.pth', 'epoch_2.pth', 'epoch_4.pth']
+
+
+def test_several_best_published_and_elsewhere(images, tmp_path):
+    runner = build(config(images, tmp_path / 'run', 2, save_best=['score', 'accuracy/top1'], rule='less', out_dir=str(
+        tmp_path / 'out'), filename_tmpl='ckpt_{}.pth', published_keys=['state_dict', 'meta']))
+    evaluate = runner.val_loop.evaluator.evaluate
+    runner.val_loop.evaluator.evaluate = lambda size: dict(evaluate(size), score=1.0)
+    runner.train()
+    out = tmp_path / 'out/run'
+    published = list(out.glob('*-????????.pth'))
+    assert len(published) == 3 and all(sha256_of(p).startswith(p.stem[-8:]) for p in published)
+    assert all(torch.load(p).keys() == {'state_dict', 'meta'} for p in published)
+    assert {'ckpt_1.pth', 'ckpt_2.pth', 'best_score_ckpt_1.pth'} < {*checkpoints(out)}
+    assert (tmp_path / 'run/last_checkpoint').read_text() == str(out / 'ckpt_2.pth')
+
+
+@pytest.mark.parametrize('hook, named', [
+    (dict(save_best='mAP'), 'no mAP; it gives accuracy/top1'), (dict(out_dir='s3://bucket'), 'mounted'),
+    (dict(backend_args=dict(backend='petrel')), 'backend_args')])
+def test_settings_that_make_no_sense(images, tmp_path, hook, named):
+    with pytest.raises(ConfigError, match=named):
+        build(config(images, tmp_path, 1, **hook)).train()
+
+
+def test_equal_to_mmengine_in_content(images, tmp_path):
+    """Everything that mmengine puts into a checkpoint is there, and it resumes one of ours."""
+    cfg = config(images, tmp_path / 'stock', 1)
+    cfg.experiment_name = str(tmp_path / 'stock')
+    allow_mm_checkpoints()
+    Runner.from_cfg(cfg).train()
+    build(config(images, tmp_path / 'ours', 1)).train()
+    theirs, ours = (torch.load(tmp_path / name / 'epoch_1.pth') for name in ('stock', 'ours'))
+    assert ours.keys() == theirs.keys() and ours['meta'].keys() == theirs['meta'].keys()
+    assert {k: ours['meta'][k] for k in ('epoch', 'iter', 'seed')} == dict(epoch=1, iter=4, seed=5)
+    for key in theirs['state_dict']:
+        assert torch.equal(ours['state_dict'][key], theirs['state_dict'][key])
+    for key in ('optimizer', 'param_schedulers'):
+        assert flat(ours[key]) == flat(theirs[key])
+    cfg = config(images, tmp_path / 'on', 2)
+    cfg.experiment_name, cfg.resume, cfg.load_from = 'on', True, str(tmp_path / 'ours/epoch_1.pth')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.epoch == 2
+
+
+def flat(node) -> list:
+    if isinstance(node, dict):
+        return [(key, flat(node[key])) for key in sorted(node, key=str)]
+    return [flat(n) for n in node] if isinstance(node, list | tuple) else getattr(node, 'tolist', lambda: node)()
+
+
+def train(path: Path, work_dir: Path, resume='auto', *options) -> int:
+    """tools/train.py in this process."""
+    build.runs += 1
+    return launch.train(Namespace(
+        config=str(path), work_dir=str(work_dir), phase=None, resume=resume, amp=False, auto_scale_lr=False,
+        launcher='none', cfg_options=[f'experiment_name=tool{build.runs}', *options]))
+
+
+@pytest.fixture(scope='module')
+def whole(images, tmp_path_factory):
+    """An incubation through the tool that keeps all its checkpoints, and its config."""
+    folder = tmp_path_factory.mktemp('whole')
+    cfg = incubation_config(images, folder / 'run', start='grow')
+    cfg.dump(folder / 'toy.py')
+    assert train(folder / 'toy.py', folder / 'run') == 0  # nothing to resume: from scratch
+    return folder
+
+
+def copied(whole: Path, folder: Path, *names: str) -> Path:
+    for name in names:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((whole / 'run' / name).read_bytes())
+    (folder / 'last_checkpoint').write_text(str(folder / names[-1]))
+    return folder
+
+
+def test_the_tool_falls_back_and_ends_in_the_same_weights(whole, tmp_path, capfd):
+    folder = copied(whole, tmp_path, 'epoch_2.pth', 'epoch_2.pth.sha256', 'epoch_3.pth.sha256', 'epoch_3.pth')
+    (folder / 'epoch_3.pth').write_bytes((folder / 'epoch_3.pth').read_bytes()[:-1000])
+    (folder / '.epoch_3.pth.host-1.tmp').write_text('of a killed writer')
+    assert train(whole / 'toy.py', folder) == 0
+    said = ''.join(capfd.readouterr())
+    assert 'epoch_3.pth is truncated' in said and 'epoch_2.pth' in said
+    ours, theirs = (load_file(f / 'weights/finetune_last.safetensors') for f in (folder, whole / 'run'))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert not list(folder.glob('.*.tmp')) and damage(folder / 'epoch_3.pth') is None
+
+
+def test_the_tool_refuses_when_none_is_whole(whole, tmp_path, capfd):
+    folder = copied(whole, tmp_path, 'epoch_2.pth', 'epoch_3.pth')
+    for name in ('epoch_2.pth', 'epoch_3.pth'):
+        (folder / name).write_bytes((folder / name).read_bytes()[:2000])
+    before = {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+    assert train(whole / 'toy.py', folder) == 2
+    said = capfd.readouterr().err
+    assert 'epoch_2.pth is truncated' in said and 'epoch_3.pth is truncated' in said
+    assert train(whole / 'toy.py', tmp_path / 'new', str(folder / 'epoch_3.pth')) == 2
+    assert f'{folder}/epoch_3.pth is truncated' in capfd.readouterr().err
+    assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before and not (tmp_path / 'new').exists()
+
+
+def test_weights_to_start_from_are_kept_where_nothing_is_to_be_resumed(images, tmp_path, capfd):
+    """The same command, with --resume, starts a run and continues it."""
+    cfg = e2e_config(images, tmp_path, 1, log_level='INFO')
+    build(config(images, tmp_path / 'first', 1)).train()
+    cfg.load_from = str(tmp_path / 'first/epoch_1.pth')
+    cfg.dump(tmp_path / 'toy.py')
+    assert train(tmp_path / 'toy.py', tmp_path / 'run') == 0
+    assert f'Load checkpoint from {cfg.load_from}' in ''.join(capfd.readouterr())
+
+
+def test_a_full_disk_stops_the_tool_with_the_last_checkpoint_intact(whole, tmp_path, capfd):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    size = (whole / 'run/epoch_1.pth').stat().st_size
+    mount = subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={int(size * 1.8)}', 'tmpfs', disk],
+                           capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f'mounting a small disk needs root: {mount.stderr.strip()}')
+    try:
+        assert train(whole / 'toy.py', disk / 'run') == 2
+        said = capfd.readouterr().err
+        assert f'{disk}/run/epoch_2.pth: cannot be written' in said and 'bytes' in said
+        assert checkpoints(disk / 'run') == ['epoch_1.pth'] and not list((disk / 'run').glob('.*.tmp'))
+        assert damage(disk / 'run/epoch_1.pth') is None
+        subprocess.run(['mount', '-o', 'remount,size=64m', disk], check=True)
+        assert train(whole / 'toy.py', disk / 'run') == 0
+        ours, theirs = (load_file(f / 'weights/finetune_last.safetensors') for f in (disk / 'run', whole / 'run'))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    finally:
+        subprocess.run(['umount', '-l', disk], check=True)
+
+
+def test_ranks_that_see_different_files_stop(images, tmp_path, monkeypatch):
+    runner = build(config(images, tmp_path, 1))
+    monkeypatch.setattr('mmincubation.engine.runner.all_gather_object', lambda mine: [mine, (True, 'epoch_2.pth')])
+    with pytest.raises(CheckpointError, match='None, epoch_2.pth; is the disk shared'):
+        runner.train()
