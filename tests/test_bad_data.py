@@ -11,14 +11,18 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mmincubation.datasets.annotations import segment_faults
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.data_errors import DataError, check_policy, check_samples, read_records
+from tests.fork_server import Trainer
+from tests.resumed import assert_same_run
 from tests.synthetic_ade import write_ade
 from tests.synthetic_coco import write_coco
 from tests.test_downstream_tools import data, short_config  # noqa: F401  a fixture
+from tests.test_exact_resume import ITERATION, drawing
 from tests.test_tools import refused, tool
-from tests.toy import e2e_config, write_images
+from tests.toy import e2e_config, incubation_config, write_images
 
 BAD = 1  # the index that is damaged
 
@@ -109,7 +113,7 @@ def names(task: str, samples) -> list:
 def refuses_and_skips(task: str, root, *named: str, index: int = BAD, workers: tuple = (0, 2)) -> None:
     """The sample at `index` is a DataError in one line, or replaced by the one behind it and recorded once."""
     with pytest.raises(DataError) as raised:
-        list(DataLoader(build(task, root), batch_size=None, num_workers=workers[-1]))
+        list(build(task, root))
     for word in ('train_dataloader.dataset', *named):
         assert word in str(raised.value), str(raised.value)
     assert '\n' not in str(raised.value)
@@ -122,6 +126,7 @@ def refuses_and_skips(task: str, root, *named: str, index: int = BAD, workers: t
             assert len(seen) == len(dataset)
             assert seen[index] == seen[index + 1]
             assert len(set(seen)) == len(seen) - 1
+        loader._iterator = None  # torch waits 10 s for workers that the garbage collector has to find
         [found] = read_records(records)
         assert found['index'] == index and all(word in found['fault'] for word in named)
 
@@ -307,6 +312,14 @@ def with_(**keys):
     return lambda content: first(content).update(keys)
 
 
+def runs(counts):
+    """A mask of the image's own size."""
+    def change(content):
+        image = content['images'][BAD]
+        first(content).update(iscrowd=0, segmentation=dict(size=[image['height'], image['width']], counts=counts))
+    return change
+
+
 def _same_id(content):
     """Two annotations of the same image."""
     content['annotations'].append(dict(first(content)))
@@ -336,6 +349,11 @@ ANNOTATIONS = {
     'nan mask': (with_(segmentation=[[1, 1, 9, 9, 1, NAN]], iscrowd=0), 'polygons that are not finite'),
     'wrong points': (with_(segmentation=[[1, 1, 9, 9, 1, 'x']], iscrowd=0), 'entries of a wrong type'),
     'runs': (with_(segmentation=dict(size=[4, 4], counts=[16])), 'run-length segmentations of another size'),
+    'short runs': (runs([3, 4]), 'run lengths that do not add up'),
+    'words for runs': (runs(['a', 'b']), 'entries of a wrong type'),
+    'nonsense': (runs('0'), 'run lengths that do not add up'),  # pycocotools gives what memory held
+    'not ASCII': (runs('\u00e4\u00f6'), 'run lengths that do not add up'),
+    'cut short': (runs('Pn4'), 'run lengths that do not add up'),
     'huge runs': (with_(segmentation=dict(size=[10**6, 10**6], counts=[10**12])), 'of another size'),
     'annotation id': (_same_id, "occurs twice, or one of its annotations' ids"),
     'image size': (lambda content: content['images'][BAD].update(width=161, height=161), '161 x 161'),
@@ -354,6 +372,18 @@ def test_annotations_are_refused_before_training(root):
     change_json(root, with_(bbox=[NAN, 5, 10, 10]))
     with pytest.raises(DataError, match='instances_train2017.json: 1 images cannot be used: image 17 '):
         build('detection', root)
+
+
+def test_mmdet_filters_no_faulty_image_in_silence(root):
+    """Its only annotation has no category, so that mmdet takes it for an image without any."""
+    change_json(root, lambda content: [a.update(category_id=12) for a in content['annotations']
+                                       if a['image_id'] == content['images'][BAD]['id']])
+    scope, dataset = settings('detection', root)
+    init_default_scope(scope)
+    dataset = CheckedDataset(dict(dataset, filter_cfg=dict(filter_empty_gt=True)), data_errors='skip', num_classes=80)
+    assert len(list(dataset)) == len(dataset)
+    [found] = dataset.recorded.values()
+    assert image_file('detection', root).name in found['fault'] and 'unknown category_id' in found['fault']
 
 
 def test_an_image_id_that_occurs_twice(root):
@@ -393,6 +423,16 @@ def test_broken_json(root):
     (root / 'coco/annotations/instances_train2017.json').write_text('{"images": [')
     with pytest.raises(DataError, match='instances_train2017.json cannot be read: JSONDecodeError'):
         build('detection', root, 'skip')
+
+
+def test_compressed_runs_are_read_as_pycocotools_writes_them():
+    from pycocotools import mask
+    for seed in range(20):
+        pixels = np.random.default_rng(seed).random((90, 70)) > seed / 20
+        counts = mask.encode(np.asfortranarray(pixels.astype(np.uint8)))['counts'].decode()
+        assert not list(segment_faults(dict(size=[90, 70], counts=counts), False, None))
+        assert list(segment_faults(dict(size=[90, 71], counts=counts), False, None))
+        assert list(segment_faults(dict(size=[90, 70], counts=counts[:-1]), False, None))
 
 
 def test_what_public_coco_has_is_no_fault(root):
@@ -533,45 +573,123 @@ def test_wrapped_data_sets_are_checked_inside():
 
 
 @pytest.fixture(scope='module')
+def trainer():
+    server = Trainer('mmincubation.datasets.checked', 'mmincubation.incubation')
+    yield server
+    server.close()
+
+
+BOTH = [11, 21]  # indices of the damaged images below
+
+
+@pytest.fixture(scope='module')
 def toy(tmp_path_factory):
+    """A folder with a config that draws in two persistent workers, and two damaged images in its training data."""
     folder = tmp_path_factory.mktemp('toy')
     write_images(folder / 'images')
     (folder / 'images/1/3.png').write_bytes(b'')
     (folder / 'images/2/5.png').write_bytes(PNG[:100])
     write_images(folder / 'val')
-    cfg = e2e_config(folder / 'images', folder / 'run', log_level='INFO')
-    for kind in ('val', 'test'):
-        cfg[f'{kind}_dataloader'].dataset.root = str(folder / 'val')
-    cfg.dump(folder / 'toy.py')
+    cfgs = dict(toy=e2e_config(folder / 'images', folder / 'run'), phases=incubation_config(folder / 'images', 'run'))
+    for name, cfg in cfgs.items():
+        drawing(cfg).log_level = 'INFO'
+        for kind in ('val', 'test'):
+            cfg[f'{kind}_dataloader'].dataset.root = str(folder / 'val')
+        cfg.dump(folder / f'{name}.py')
     return folder
 
 
-def test_training_stops_with_one_line(toy):
-    error = refused(tool('train.py', toy / 'toy.py', '--work-dir', toy / 'stopped',
-                         '--cfg-options', 'train_dataloader.num_workers=2'))
-    assert '3.png cannot be read' in error or '5.png cannot be read' in error
+def refusal(done: dict) -> str:
+    """The one line of a run that has stopped."""
+    lines = [line for line in done['output'].splitlines() if line.startswith('error: ')]
+    assert done['code'] == 2 and len(lines) == 1 and 'Traceback' not in done['output'], done['output']
+    return lines[0]
 
 
-def test_training_skips_and_says_so(toy):
-    done = tool('train.py', toy / 'toy.py', '--work-dir', toy / 'skipped', '--cfg-options', 'data_errors=skip',
-                'train_dataloader.num_workers=2')
-    assert done.returncode == 0, done.stderr
-    found = json.loads((toy / 'skipped/result.json').read_text())['data_errors']
-    assert found['skipped'] == 2 and [entry['index'] for entry in found['first']] == [11, 21]
+def skipped(work_dir) -> dict:
+    return json.loads((work_dir / 'result.json').read_text())['data_errors']
+
+
+SKIP = ('--cfg-options', 'data_errors=skip')
+
+
+@pytest.fixture(scope='module')
+def whole(toy, trainer):
+    """Work dir of a run that skips."""
+    done = trainer.train(toy / 'toy.py', '--work-dir', toy / 'whole', *SKIP)
+    assert done['code'] == 0, done['output']
+    assert '2 samples of the training data were skipped' in done['output']
+    return toy / 'whole'
+
+
+def test_skipped_samples_are_reported(whole):
+    found = skipped(whole)
+    assert found['skipped'] == 2 and [entry['index'] for entry in found['first']] == BOTH
     assert '2/5.png cannot be read' in found['first'][1]['fault']
-    assert '2 samples of the training data were skipped' in done.stdout + done.stderr
 
 
-def test_too_many_skipped_samples_stop_the_training(toy):
-    assert 'max_data_errors=1' in refused(tool(
-        'train.py', toy / 'toy.py', '--work-dir', toy / 'limit', '--cfg-options', 'data_errors=skip',
-        'max_data_errors=1'))
+def test_a_killed_and_resumed_run_has_the_same_substitutes(toy, whole, trainer):
+    killed = toy / 'killed'
+    for at in (2, 6):
+        done = trainer.train(toy / 'toy.py', '--work-dir', killed, '--resume', *SKIP, kill_at=f'{ITERATION}:{at}')
+        assert done['code'] is None, done['output']
+    done = trainer.train(toy / 'toy.py', '--work-dir', killed, '--resume', *SKIP)
+    assert done['code'] == 0, done['output']
+    assert_same_run(killed, whole)
+    assert skipped(killed)['skipped'] == 2
 
 
-def test_a_skipped_validation_image_would_change_the_number(toy):
-    error = refused(tool('train.py', toy / 'toy.py', '--work-dir', toy / 'validated', '--cfg-options',
-                         'data_errors=skip', f'val_dataloader.dataset.root={toy / "images"}'))
+def test_a_run_that_a_sample_has_stopped_goes_on_with_skip(toy, whole, trainer):
+    """As the message says, without --allow-changed."""
+    images, stopped = toy / 'images', toy / 'stopped'
+    done = trainer.train(toy / 'toy.py', '--work-dir', stopped, *SKIP, kill_at=f'{ITERATION}:5')
+    assert done['code'] is None, done['output']
+    error = refusal(trainer.train(toy / 'toy.py', '--work-dir', stopped, '--resume'))
+    assert f'{images}/1/3.png cannot be read' in error or f'{images}/2/5.png cannot be read' in error
+    assert 'train_dataloader.dataset, sample ' in error and '--cfg-options data_errors=skip' in error
+    done = trainer.train(toy / 'toy.py', '--work-dir', stopped, '--resume', *SKIP)
+    assert done['code'] == 0, done['output']
+    assert_same_run(stopped, whole)
+
+
+def test_the_counts_of_an_earlier_run_in_the_work_dir_are_forgotten(toy, trainer, tmp_path):
+    (tmp_path / 'data_errors.rank3.jsonl').write_text('{"data": "x", "index": 0, "fault": "old"}\n')
+    done = trainer.train(toy / 'toy.py', '--work-dir', tmp_path, *SKIP)
+    assert done['code'] == 0, done['output']
+    assert skipped(tmp_path)['skipped'] == 2
+
+
+def test_two_ranks_count_together(toy, trainer, tmp_path):
+    done = trainer.train(toy / 'toy.py', '--work-dir', tmp_path / 'both', *SKIP, ranks=2)
+    assert done['code'] == 0, done['output']
+    assert [entry['index'] for entry in skipped(tmp_path / 'both')['first']] == BOTH
+    done = trainer.train(toy / 'toy.py', '--work-dir', tmp_path / 'limit', *SKIP, 'max_data_errors=1', ranks=2)
+    assert done['code'] != 0 and 'more than max_data_errors=1 samples' in done['output']
+
+
+def test_phases_that_run_alone_count_together(toy, trainer, tmp_path):
+    for phase in ('meta', 'module_0'):
+        done = trainer.train(toy / 'phases.py', '--work-dir', tmp_path, '--phase', phase, *SKIP)
+        assert done['code'] == 0, done['output']
+        assert [entry['index'] for entry in skipped(tmp_path)['first']] == BOTH
+
+
+def test_too_many_skipped_samples_stop_the_training(toy, trainer, tmp_path):
+    error = refusal(trainer.train(toy / 'toy.py', '--work-dir', tmp_path, *SKIP, 'max_data_errors=1'))
+    assert 'more than max_data_errors=1' in error and '1/3.png' in error and '2/5.png' in error
+    assert not (tmp_path / 'result.json').exists()
+
+
+def test_a_skipped_validation_image_would_change_the_number(toy, trainer, tmp_path):
+    error = refusal(trainer.train(toy / 'toy.py', '--work-dir', tmp_path, *SKIP,
+                                  f'val_dataloader.dataset.root={toy / "images"}'))
     assert 'val_dataloader.dataset, sample 11' in error and 'they do not measure' in error
+
+
+def test_test_raises_too(toy, whole):
+    error = refused(tool('test.py', toy / 'toy.py', whole / 'weights/e2e_last.safetensors', '--work-dir',
+                         toy / 'tested', *SKIP, f'test_dataloader.dataset.root={toy / "images"}'))
+    assert 'test_dataloader.dataset, sample 11' in error and '1/3.png' in error
 
 
 @pytest.mark.parametrize('task', ['maskrcnn', 'upernet'])

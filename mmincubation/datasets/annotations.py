@@ -20,6 +20,13 @@ def annotation_faults(annotation: dict, image: dict | None, categories: set, mas
 
     Of a segmentation that is not there nothing is said.
     """
+    try:
+        yield from _faults(annotation, image, categories, masks)
+    except TypeError:
+        yield 'entries of a wrong type'
+
+
+def _faults(annotation: dict, image: dict | None, categories: set, masks: bool) -> Iterator[str]:
     if image is None:
         yield 'annotations of an image that is not in the JSON'
     if annotation.get('category_id') not in categories:
@@ -75,8 +82,29 @@ def _run_faults(segment: dict, image: dict | None) -> Iterator[str]:
         yield 'run-length segmentations of another size than their image'
     if not counts:
         yield 'empty segmentations'
-    elif isinstance(counts, list) and (min(counts) < 0 or sum(counts) != size[0] * size[1]):
-        yield 'run lengths that do not add up to height x width'
+    else:
+        lengths = _run_lengths(counts) if isinstance(counts, str) else counts
+        if min(lengths) < 0 or sum(lengths) != size[0] * size[1]:
+            yield 'run lengths that do not add up to height x width'
+
+
+def _run_lengths(text: str) -> list[int]:
+    """What COCO's compressed form says: 5 bits a character, low ones first, as differences to the last but one length.
+
+    pycocotools leaves the rest of a mask as memory happened to be when they end too early.
+    """
+    lengths, value, shift = [], 0, 0
+    for char in text:
+        bits = ord(char) - 48
+        if not 0 <= bits < 64:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << shift - 4
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths if not shift else [-1]
 
 
 def _polygon_faults(polygon, image: dict | None) -> Iterator[str]:

@@ -62,6 +62,7 @@ class CheckedDataset(Dataset):
         rules = None
         if _reads_coco(type(dataset)):
             rules = dataset.parse_data_info = Instances(dataset, masks)
+            dataset.filter_data = rules.filter
         try:
             dataset.full_init()
         except ConfigError as error:
@@ -72,7 +73,8 @@ class CheckedDataset(Dataset):
             name = dataset.ann_file or self.place
             raise DataError(f'{self.place}: {name} cannot be read: {_said(error)}') from error
         finally:
-            vars(dataset).pop('parse_data_info', None)
+            for name in ('parse_data_info', 'filter_data'):
+                vars(dataset).pop(name, None)
         if rules is not None:
             rules.log_specks()
             if rules.found and not self.skips:
