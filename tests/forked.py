@@ -1,16 +1,22 @@
-"""Runs of the tools in forked processes, which need not import anything: real signals and exit codes in a second."""
+"""Runs of the tools in forks of a process that has imported everything: real signals and exit codes in a second."""
 import importlib.util
 import multiprocessing
 import os
+import pkgutil
 import re
+import signal
 import socket
 import sys
 import time
 from pathlib import Path
 
-from mmincubation.engine import launch
-
 ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 90  # seconds, for a run that hangs
+# Not forks of the tests' own process: torch refuses a backward pass in a fork of a process that has made one.
+CONTEXT = multiprocessing.get_context('forkserver')
+CONTEXT.set_forkserver_preload([
+    'mmincubation.engine.launch', 'mmincubation.datasets', 'mmincubation.incubation', 'mmincubation.downstream',
+    'mmdet.models', 'mmdet.datasets', 'mmdet.evaluation', 'mmseg.models', 'mmseg.datasets', 'mmseg.evaluation'])
 
 
 class Slow:
@@ -24,28 +30,56 @@ class Slow:
         return image
 
 
-class Run:
-    """tools/`tool`.py with arguments, in a process group of its own; `text()` is what it has printed so far."""
+def main(out: Path, tool: str, args: tuple, env: dict, kill_at: str | None) -> None:
+    """What the fork does."""
+    os.setsid()
+    file = os.open(out, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout = sys.stderr = open(1, 'w', buffering=1, closefd=False)
+    os.environ.update(env, OMP_NUM_THREADS='1')
+    sys.argv = [tool, *map(str, args)]
+    spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if kill_at:
+        suicide(kill_at)
+    from mmincubation.engine import launch
+    sys.exit(getattr(launch, tool)(module.parse_args()))
 
-    def __init__(self, out: Path, tool: str, *args, **env):
+
+def suicide(kill_at: str) -> None:
+    """Make a function kill this process group at its n-th call."""
+    path, times, *after = kill_at.split(':')
+    owner, _, name = path.rpartition('.')
+    owner, calls = pkgutil.resolve_name(owner), []
+    original = getattr(owner, name)
+
+    def deadly(*args, **kwargs):
+        calls.append(1)
+        last = len(calls) == int(times)
+        if last and not after:
+            os.killpg(0, signal.SIGKILL)
+        result = original(*args, **kwargs)
+        if last:
+            os.killpg(0, signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
+
+
+class Run:
+    """tools/`tool`.py with arguments, in a process group of its own; `text()` is what it has printed so far.
+
+    With `kill_at='module.function:n'` (or `:n:after`) it kills itself before, or after, its n-th call of that function.
+    """
+
+    def __init__(self, out: Path, tool: str, *args, kill_at: str | None = None, **env):
         self.out = out
-        self.process = multiprocessing.get_context('fork').Process(target=self._main, args=(tool, args, env))
+        out.unlink(missing_ok=True)
+        self.process = CONTEXT.Process(target=main, args=(out, tool, args, env, kill_at))
         self.process.start()
         self.pid = self.process.pid
-
-    def _main(self, tool: str, args: tuple, env: dict) -> None:
-        os.setsid()
-        file = os.open(self.out, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout = sys.stderr = open(1, 'w', buffering=1, closefd=False)
-        os.environ.update(env)
-        sys.argv = [tool, *map(str, args)]
-        spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        multiprocessing.current_process()._config['daemon'] = False  # it has workers of its own
-        sys.exit(getattr(launch, tool)(module.parse_args()))
 
     def text(self) -> str:
         return self.out.read_text() if self.out.exists() else ''
@@ -62,11 +96,11 @@ class Run:
         """A signal to it, or to its whole process group."""
         (os.killpg if group else os.kill)(self.pid, number)
 
-    def code(self, seconds: float = 60.) -> int:
+    def code(self, seconds: float = LIMIT) -> int:
         """Its exit code, -N after signal N."""
         self.process.join(seconds)
         if self.process.exitcode is None:
-            os.killpg(self.pid, 9)
+            self.send(signal.SIGKILL, group=True)
             raise AssertionError(f'still running after {seconds} s: {self.text()}')
         return self.process.exitcode
 
@@ -82,8 +116,32 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def ranks(folder: Path, count: int, *args) -> list[Run]:
-    """tools/train.py as torchrun would start it, each rank printing to `folder`/rank_<i>."""
-    port = free_port()
-    return [Run(folder / f'rank_{rank}', 'train', *args, '--launcher', 'pytorch', RANK=str(rank), LOCAL_RANK=str(rank),
-                WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port)) for rank in range(count)]
+def ranks(folder: Path, count: int, *args, kill_at: str | None = None) -> list[Run]:
+    """tools/train.py as torchrun would start it, or alone, each rank printing to `folder`/rank_<i>."""
+    env = dict(WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
+    launcher = ('--launcher', 'pytorch' if count > 1 else 'none')
+    return [Run(folder / f'rank_{rank}', 'train', *args, *launcher, RANK=str(rank), LOCAL_RANK=str(rank),
+                kill_at=kill_at, **env) for rank in range(count)]
+
+
+def trained(config: Path, work_dir: Path, count: int = 1, kill_at: str | None = None,
+            kill_after: float | None = None) -> bool:
+    """tools/train.py CONFIG --resume in `count` ranks; False if it was killed before it was done.
+
+    It kills itself (`kill_at`, see `Run`), or is killed, with all that it has started, `kill_after` seconds from now.
+    """
+    runs = ranks(work_dir.parent, count, config, '--work-dir', work_dir, '--resume', kill_at=kill_at)
+    end = time.monotonic() + (kill_after or LIMIT)
+    while any(run.process.is_alive() for run in runs) and not any(run.process.exitcode for run in runs):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.002)
+    hung = kill_after is None and time.monotonic() > end
+    for run in runs:
+        try:
+            run.send(signal.SIGKILL, group=True)
+        except ProcessLookupError:
+            pass
+    codes, said = [run.code() for run in runs], ''.join(run.text() for run in runs)
+    assert not hung and (-signal.SIGKILL in codes or codes == [0] * count), said
+    return -signal.SIGKILL not in codes

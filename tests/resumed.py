@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from tests.forked import trained
 
 TIMES = ('time', 'data_time', 'memory')
 
@@ -61,3 +62,10 @@ def assert_same_run(resumed: Path, whole: Path) -> None:
         for phase in result['phases']:
             phase.pop('seconds')
     assert ours['phases'] == theirs['phases'] and ours['metrics'] == theirs['metrics']
+
+
+def killed_and_resumed(config: Path, work_dir: Path, kills: list[dict], count: int = 1) -> None:
+    """Start, be killed in each of the ways (see `forked.trained`), and at last run to the end."""
+    for kill in kills:
+        assert not trained(config, work_dir, count, **kill) or 'kill_after' in kill
+    assert trained(config, work_dir, count)

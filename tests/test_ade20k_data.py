@@ -1,4 +1,5 @@
 """ADE20K's pipelines on odd sizes, sliding, and the multi-scale test: real transforms, real model parts."""
+import pickle
 import re
 from pathlib import Path
 
@@ -198,7 +199,7 @@ def predictions(trained, name: str, **options) -> list:
     path = trained / f'{name}.pkl'
     assert launch.test(arguments(trained / 'short.py', checkpoint=str(trained / 'work/iter_40.pth'),
                                  work_dir=str(trained / name), out=str(path), **options)) == 0
-    return mmengine.load(path)
+    return pickle.loads(path.read_bytes())
 
 
 def test_single_scale_reproduces_the_validation(trained):
@@ -215,7 +216,7 @@ def test_multi_scale_on_two_ranks_counts_each_image_once(trained):
     done = tool('dist_test.sh', trained / 'short.py', trained / 'work/iter_40.pth', 2, '--tta', '--out',
                 trained / 'two.pkl', '--work-dir', trained / 'two', '--cfg-options', 'log_level=INFO', PORT='29631')
     assert done.returncode == 0, done.stderr[-3000:]
-    two = mmengine.load(trained / 'two.pkl')
+    two = pickle.loads((trained / 'two.pkl').read_bytes())
     assert len(alone) == len(two) == 5
     assert all(a['pred_sem_seg']['data'].equal(b['pred_sem_seg']['data']) for a, b in zip(alone, two, strict=True))
     printed = float(re.search(r'aAcc: ([\d.]+)', done.stdout + done.stderr)[1])

@@ -14,7 +14,7 @@ from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.engine import CheckpointHook, launch
 from mmincubation.engine.checkpointing import damage
 from mmincubation.engine.config_check import ConfigError
-from mmincubation.engine.runner import SafeRunner
+from mmincubation.engine.runner import ToolRunner
 from tests.toy import e2e_config, incubation_config, write_images
 
 
@@ -40,11 +40,11 @@ def config(images, folder, epochs: int = 4, by_epoch: bool = True, **hook):
     return cfg
 
 
-def build(cfg) -> SafeRunner:
+def build(cfg) -> ToolRunner:
     allow_mm_checkpoints()
     build.runs += 1
     cfg.experiment_name = f'{cfg.work_dir}-{build.runs}'  # mmengine keeps one logger and message hub per name
-    return SafeRunner.from_cfg(cfg)
+    return ToolRunner.from_cfg(cfg)
 
 
 build.runs = 0

@@ -75,6 +75,7 @@ def test_the_same_command_goes_on_to_the_same_weights(whole, tmp_path, number, w
     again = Run(tmp_path / 'again', 'train', path, '--resume')
     assert again.code() == 0, again.text()
     assert same(weights(tmp_path / 'incub'), whole)
+    assert not list((tmp_path / 'incub').glob('iter_*'))
 
 
 def test_a_stopped_validation_leaves_no_metric(tmp_path):
@@ -149,7 +150,7 @@ def test_torchrun_passes_the_signal_on_and_the_exit_code_back(tmp_path, number):
 FAKES = dict(
     sbatch='echo "sbatch $*" >> $CALLS; while [ "$1" != "${1#--}" ]; do shift; done; cp "$1" $SPOOL; shift;'
            ' SLURM_JOB_ID=77 exec $SPOOL "$@"',
-    srun='echo "srun $*" >> $CALLS; exit $(cat $CODE)', scontrol='echo "scontrol $*" >> $CALLS')
+    srun='echo "srun $*" >> $CALLS; exit $(cat $RETURNS)', scontrol='echo "scontrol $*" >> $CALLS')
 
 
 def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
@@ -158,8 +159,8 @@ def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
     for name, line in FAKES.items():
         (folder / name).write_text(f'#!/usr/bin/env bash\n{line}\n')
         (folder / name).chmod(0o755)
-    (folder / 'code').write_text(str(code))
-    paths = dict(CALLS=folder / 'calls', CODE=folder / 'code', SPOOL=folder / 'slurm_script')
+    (folder / 'returns').write_text(str(code))
+    paths = dict(CALLS=folder / 'calls', RETURNS=folder / 'returns', SPOOL=folder / 'slurm_script')
     done = subprocess.run(
         [ROOT / 'tools/slurm_train.sh', *args], capture_output=True, text=True, cwd=folder,
         env=dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}', **{k: str(v) for k, v in paths.items()}, **env))

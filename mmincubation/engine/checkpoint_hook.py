@@ -36,7 +36,10 @@ class CheckpointHook(hooks.CheckpointHook):
         if not runner._resume or source and Path(source).parent.resolve() != folder.resolve():
             runner.message_hub.runtime_info.pop(KEPT, None)  # ids of another folder's files
             runner.message_hub.runtime_info.pop(OUTDATED, None)
-        self._remove_outdated(runner, Path(source or '').name)
+        name = Path(source or '').name
+        self._remove_outdated(runner, name)
+        if self.by_epoch and name == self._name_within_epoch(runner.iter):
+            self._replaced(runner, [name])
         self._remove_strays(runner)
 
     def after_train(self, runner) -> None:
@@ -65,11 +68,33 @@ class CheckpointHook(hooks.CheckpointHook):
             steps = [s for s in _info(runner, KEPT, []) if s != step] + [step]
             runner.message_hub.update_info(KEPT, steps[-self.max_keep_ckpts:])
             self._replaced(runner, map(self.filename_tmpl.format, steps[:-self.max_keep_ckpts]))
+        self._save(runner, name, meta, self.by_epoch)
+
+    def save_now(self, runner, within_epoch: bool) -> None:
+        """Save where the run stands, unless that was just done.
+
+        A run with a checkpoint of each epoch deletes one within an epoch once the next is complete.
+        """
+        irregular = self.by_epoch and within_epoch
+        step = (runner.epoch if self.by_epoch else runner.iter) + 1
+        name = self._name_within_epoch(runner.iter + 1) if irregular else self.filename_tmpl.format(step)
+        if self.last_ckpt == str(Path(self.out_dir, name)):
+            return
+        if irregular:
+            self._save(runner, name, {}, by_epoch=False)
+        else:
+            self._save_checkpoint(runner)
+
+    @staticmethod
+    def _name_within_epoch(iteration: int) -> str:
+        return f'iter_{iteration}.pth'
+
+    def _save(self, runner, name: str, meta: dict, by_epoch: bool) -> None:
         self.last_ckpt = str(Path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
             self.out_dir, name, save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler,
-            meta=meta, by_epoch=self.by_epoch, **self.args)
+            meta=meta, by_epoch=by_epoch, **self.args)
         if is_main_process():
             point_to(runner.work_dir, self.last_ckpt)
         self._remove_outdated(runner, name)

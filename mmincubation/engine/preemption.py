@@ -7,12 +7,12 @@ from datetime import timedelta
 from time import monotonic
 
 import torch
-from mmengine.dist import get_rank, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, find_latest_checkpoint
 from torch import distributed
 
-from .checkpointing import point_to
+from .checkpoint_hook import CheckpointHook
 from .stops import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -114,15 +114,13 @@ class PreemptionHook(Hook):
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
             if not by_epoch or hasattr(runner.train_loop, 'epoch_iters_done'):
-                save_here(runner)
+                save_now(runner, True)
             self._stop(runner, f'after iteration {runner.iter + 1}')
 
     def after_train_epoch(self, runner) -> None:
         """Stop after an epoch whose last iteration found the request."""
         if self.stopping and not isinstance(runner.train_loop, IterBasedTrainLoop):
-            hook = checkpoint_hook(runner)
-            if hook and hook.by_epoch and hook.last_ckpt != path_of(hook, runner.epoch + 1):
-                hook._save_checkpoint(runner)
+            save_now(runner, False)
             self._stop(runner, f'after epoch {runner.epoch + 1}')
 
     def before_val_epoch(self, runner) -> None:
@@ -164,27 +162,8 @@ def at_rest(runner) -> bool:
     return count % of == 0 or count == wrapper._max_counts
 
 
-def checkpoint_hook(runner) -> CheckpointHook | None:
-    """The runner's CheckpointHook, if it has one."""
-    return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-
-
-def path_of(hook: CheckpointHook, step: int) -> str:
-    """The checkpoint that the hook writes at `step`."""
-    return hook.file_backend.join_path(hook.out_dir, hook.filename_tmpl.format(step))
-
-
-def save_here(runner) -> None:
-    """A checkpoint after this iteration, unless the CheckpointHook has just written it."""
-    hook = checkpoint_hook(runner)
-    if hook is None or hook.last_ckpt == path_of(hook, runner.iter + 1):
-        return
-    if not hook.by_epoch:
-        return hook._save_checkpoint(runner)
-    name = f'iter_{runner.iter + 1}.pth'
-    hook.last_ckpt = hook.file_backend.join_path(hook.out_dir, name)
-    runner.message_hub.update_info('last_ckpt', hook.last_ckpt)
-    runner.save_checkpoint(hook.out_dir, name, by_epoch=False, save_optimizer=hook.save_optimizer,
-                           save_param_scheduler=hook.save_param_scheduler, backend_args=hook.backend_args)
-    if is_main_process():
-        point_to(runner.work_dir, hook.last_ckpt)
+def save_now(runner, within_epoch: bool) -> None:
+    """A checkpoint of where the run stands, if it has a CheckpointHook and that writes any here."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    if hook and (hook.by_epoch or within_epoch):
+        hook.save_now(runner, within_epoch)
