@@ -15,13 +15,12 @@ from mmincubation.datasets.annotations import segment_faults
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.data_errors import DataError, check_policy, check_samples, read_records
-from tests.fork_server import Trainer
-from tests.resumed import assert_same_run
+from tests.forked import Run, trained
+from tests.resumed import assert_same_run, killed_and_resumed
 from tests.synthetic_ade import write_ade
 from tests.synthetic_coco import write_coco
 from tests.test_downstream_tools import data, short_config  # noqa: F401  a fixture
 from tests.test_exact_resume import ITERATION, drawing
-from tests.test_tools import refused, tool
 from tests.toy import e2e_config, incubation_config, write_images
 
 BAD = 1  # the index that is damaged
@@ -572,25 +571,20 @@ def test_wrapped_data_sets_are_checked_inside():
     assert [d['place'] for d in found] == [f'train_dataloader.dataset.dataset.datasets.{i}' for i in (0, 1)]
 
 
-@pytest.fixture(scope='module')
-def trainer():
-    server = Trainer('mmincubation.datasets.checked', 'mmincubation.incubation')
-    yield server
-    server.close()
-
-
 BOTH = [11, 21]  # indices of the damaged images below
 
 
 @pytest.fixture(scope='module')
 def toy(tmp_path_factory):
-    """A folder with a config that draws in two persistent workers, and two damaged images in its training data."""
+    """A folder with configs that draw in two persistent workers, and two damaged images in their training data."""
     folder = tmp_path_factory.mktemp('toy')
     write_images(folder / 'images')
     (folder / 'images/1/3.png').write_bytes(b'')
     (folder / 'images/2/5.png').write_bytes(PNG[:100])
     write_images(folder / 'val')
-    cfgs = dict(toy=e2e_config(folder / 'images', folder / 'run'), phases=incubation_config(folder / 'images', 'run'))
+    skip = dict(data_errors='skip')
+    cfgs = dict(stop=e2e_config(folder / 'images', 'run'), skip=e2e_config(folder / 'images', 'run', **skip),
+                phases=incubation_config(folder / 'images', 'run', **skip))
     for name, cfg in cfgs.items():
         drawing(cfg).log_level = 'INFO'
         for kind in ('val', 'test'):
@@ -599,10 +593,12 @@ def toy(tmp_path_factory):
     return folder
 
 
-def refusal(done: dict) -> str:
-    """The one line of a run that has stopped."""
-    lines = [line for line in done['output'].splitlines() if line.startswith('error: ')]
-    assert done['code'] == 2 and len(lines) == 1 and 'Traceback' not in done['output'], done['output']
+def stops(folder, *args, tool: str = 'train') -> str:
+    """The one line of a tool that stops."""
+    run = Run(folder / 'out', tool, *args)
+    code, text = run.code(), run.text()
+    lines = [line for line in text.splitlines() if line.startswith('error: ')]
+    assert code == 2 and len(lines) == 1 and 'Traceback' not in text, text
     return lines[0]
 
 
@@ -610,100 +606,90 @@ def skipped(work_dir) -> dict:
     return json.loads((work_dir / 'result.json').read_text())['data_errors']
 
 
-SKIP = ('--cfg-options', 'data_errors=skip')
+def indices(work_dir) -> list[int]:
+    return [entry['index'] for entry in skipped(work_dir)['first']]
 
 
 @pytest.fixture(scope='module')
-def whole(toy, trainer):
+def whole(toy):
     """Work dir of a run that skips."""
-    done = trainer.train(toy / 'toy.py', '--work-dir', toy / 'whole', *SKIP)
-    assert done['code'] == 0, done['output']
-    assert '2 samples of the training data were skipped' in done['output']
+    assert trained(toy / 'skip.py', toy / 'whole')
     return toy / 'whole'
 
 
 def test_skipped_samples_are_reported(whole):
-    found = skipped(whole)
-    assert found['skipped'] == 2 and [entry['index'] for entry in found['first']] == BOTH
-    assert '2/5.png cannot be read' in found['first'][1]['fault']
+    assert skipped(whole)['skipped'] == 2 and indices(whole) == BOTH
+    assert '2/5.png cannot be read' in skipped(whole)['first'][1]['fault']
+    assert '2 samples of the training data were skipped' in (whole.parent / 'rank_0').read_text()
 
 
-def test_a_killed_and_resumed_run_has_the_same_substitutes(toy, whole, trainer):
-    killed = toy / 'killed'
-    for at in (2, 6):
-        done = trainer.train(toy / 'toy.py', '--work-dir', killed, '--resume', *SKIP, kill_at=f'{ITERATION}:{at}')
-        assert done['code'] is None, done['output']
-    done = trainer.train(toy / 'toy.py', '--work-dir', killed, '--resume', *SKIP)
-    assert done['code'] == 0, done['output']
-    assert_same_run(killed, whole)
-    assert skipped(killed)['skipped'] == 2
+def test_a_killed_and_resumed_run_has_the_same_substitutes(toy, whole, tmp_path):
+    killed_and_resumed(toy / 'skip.py', tmp_path / 'killed', [dict(kill_at=f'{ITERATION}:{at}') for at in (2, 6)])
+    assert_same_run(tmp_path / 'killed', whole)
+    assert skipped(tmp_path / 'killed') == skipped(whole)
 
 
-def test_a_run_that_a_sample_has_stopped_goes_on_with_skip(toy, whole, trainer):
+def test_a_run_that_a_sample_has_stopped_goes_on_with_skip(toy, whole, tmp_path):
     """As the message says, without --allow-changed."""
-    images, stopped = toy / 'images', toy / 'stopped'
-    done = trainer.train(toy / 'toy.py', '--work-dir', stopped, *SKIP, kill_at=f'{ITERATION}:5')
-    assert done['code'] is None, done['output']
-    error = refusal(trainer.train(toy / 'toy.py', '--work-dir', stopped, '--resume'))
+    images, work_dir = toy / 'images', tmp_path / 'stopped'
+    assert not trained(toy / 'skip.py', work_dir, kill_at=f'{ITERATION}:5')
+    error = stops(tmp_path, toy / 'stop.py', '--work-dir', work_dir, '--resume')
     assert f'{images}/1/3.png cannot be read' in error or f'{images}/2/5.png cannot be read' in error
     assert 'train_dataloader.dataset, sample ' in error and '--cfg-options data_errors=skip' in error
-    done = trainer.train(toy / 'toy.py', '--work-dir', stopped, '--resume', *SKIP)
-    assert done['code'] == 0, done['output']
-    assert_same_run(stopped, whole)
+    assert trained(toy / 'skip.py', work_dir)
+    assert_same_run(work_dir, whole)
 
 
-def test_the_counts_of_an_earlier_run_in_the_work_dir_are_forgotten(toy, trainer, tmp_path):
-    (tmp_path / 'data_errors.rank3.jsonl').write_text('{"data": "x", "index": 0, "fault": "old"}\n')
-    done = trainer.train(toy / 'toy.py', '--work-dir', tmp_path, *SKIP)
-    assert done['code'] == 0, done['output']
-    assert skipped(tmp_path)['skipped'] == 2
+def test_the_counts_of_an_earlier_run_in_the_work_dir_are_forgotten(toy, tmp_path):
+    work_dir = tmp_path / 'run'
+    work_dir.mkdir()
+    (work_dir / 'data_errors.rank3.jsonl').write_text('{"data": "x", "index": 0, "fault": "old"}\n')
+    assert trained(toy / 'skip.py', work_dir)
+    assert indices(work_dir) == BOTH
 
 
-def test_two_ranks_count_together(toy, trainer, tmp_path):
-    done = trainer.train(toy / 'toy.py', '--work-dir', tmp_path / 'both', *SKIP, ranks=2)
-    assert done['code'] == 0, done['output']
-    assert [entry['index'] for entry in skipped(tmp_path / 'both')['first']] == BOTH
-    done = trainer.train(toy / 'toy.py', '--work-dir', tmp_path / 'limit', *SKIP, 'max_data_errors=1', ranks=2)
-    assert done['code'] != 0 and 'more than max_data_errors=1 samples' in done['output']
+def test_two_ranks_count_together(toy, tmp_path):
+    assert trained(toy / 'skip.py', tmp_path / 'run', 2)
+    assert indices(tmp_path / 'run') == BOTH
 
 
-def test_phases_that_run_alone_count_together(toy, trainer, tmp_path):
+def test_phases_that_run_alone_count_together(toy, tmp_path):
     for phase in ('meta', 'module_0'):
-        done = trainer.train(toy / 'phases.py', '--work-dir', tmp_path, '--phase', phase, *SKIP)
-        assert done['code'] == 0, done['output']
-        assert [entry['index'] for entry in skipped(tmp_path)['first']] == BOTH
+        run = Run(tmp_path / 'out', 'train', toy / 'phases.py', '--work-dir', tmp_path / 'run', '--phase', phase)
+        assert run.code() == 0, run.text()
+        assert indices(tmp_path / 'run') == BOTH
 
 
-def test_too_many_skipped_samples_stop_the_training(toy, trainer, tmp_path):
-    error = refusal(trainer.train(toy / 'toy.py', '--work-dir', tmp_path, *SKIP, 'max_data_errors=1'))
+def test_too_many_skipped_samples_stop_the_training(toy, tmp_path):
+    error = stops(tmp_path, toy / 'skip.py', '--work-dir', tmp_path / 'run', '--cfg-options', 'max_data_errors=1')
     assert 'more than max_data_errors=1' in error and '1/3.png' in error and '2/5.png' in error
-    assert not (tmp_path / 'result.json').exists()
+    assert not (tmp_path / 'run/result.json').exists()
 
 
-def test_a_skipped_validation_image_would_change_the_number(toy, trainer, tmp_path):
-    error = refusal(trainer.train(toy / 'toy.py', '--work-dir', tmp_path, *SKIP,
-                                  f'val_dataloader.dataset.root={toy / "images"}'))
+def test_a_skipped_validation_image_would_change_the_number(toy, tmp_path):
+    error = stops(tmp_path, toy / 'skip.py', '--work-dir', tmp_path / 'run', '--cfg-options',
+                  f'val_dataloader.dataset.root={toy / "images"}')
     assert 'val_dataloader.dataset, sample 11' in error and 'they do not measure' in error
 
 
-def test_test_raises_too(toy, whole):
-    error = refused(tool('test.py', toy / 'toy.py', whole / 'weights/e2e_last.safetensors', '--work-dir',
-                         toy / 'tested', *SKIP, f'test_dataloader.dataset.root={toy / "images"}'))
+def test_test_raises_too(toy, whole, tmp_path):
+    error = stops(tmp_path, toy / 'skip.py', whole / 'weights/e2e_last.safetensors', '--work-dir', tmp_path / 'run',
+                  '--cfg-options', f'test_dataloader.dataset.root={toy / "images"}', tool='test')
     assert 'test_dataloader.dataset, sample 11' in error and '1/3.png' in error
 
 
 @pytest.mark.parametrize('task', ['maskrcnn', 'upernet'])
-def test_detection_and_segmentation_skip_and_say_so(task, data):  # noqa: F811
+def test_detection_and_segmentation_skip_and_say_so(task, data, tmp_path):  # noqa: F811
     config = short_config(task, data)
     path = data / 'demo/scenes/train/img/00002.png'
     content = path.read_bytes()
     path.write_bytes(content[:len(content) // 2])
+    options = ('--cfg-options', 'train_dataloader.num_workers=2')
     try:
-        done = tool('train.py', config, '--work-dir', data / f'{task}_skip', '--cfg-options', 'data_errors=skip',
-                    'train_dataloader.num_workers=2')
-        assert done.returncode == 0, done.stderr[-3000:]
-        [entry] = json.loads((data / f'{task}_skip/result.json').read_text())['data_errors']['first']
+        run = Run(tmp_path / 'out', 'train', config, '--work-dir', tmp_path / 'skip', *options, 'data_errors=skip')
+        assert run.code() == 0, run.text()[-3000:]
+        [entry] = skipped(tmp_path / 'skip')['first']
         assert entry['index'] == 2 and f'{path}: truncated image' in entry['fault']
-        assert f'{path}: truncated image' in refused(tool('train.py', config, '--work-dir', data / f'{task}_raise'))
+        assert f'{path}: truncated image' in stops(tmp_path, config, '--work-dir', tmp_path / 'raise', *options)
     finally:
         path.write_bytes(content)
