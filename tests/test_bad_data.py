@@ -1,6 +1,4 @@
-"""Every kind of bad data under both policies: a line that names it, or the next good sample, counted."""
-import io
-import json
+"""Bad images and labels under both policies: a line that names it, or the next good sample, counted."""
 import warnings
 from types import SimpleNamespace
 
@@ -11,124 +9,28 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmincubation.datasets.annotations import segment_faults
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.data_errors import DataError, check_policy, check_samples, read_records
-from tests.forked import Run, trained
-from tests.resumed import assert_same_run, killed_and_resumed
-from tests.synthetic_ade import write_ade
-from tests.synthetic_coco import write_coco
-from tests.test_downstream_tools import data, short_config  # noqa: F401  a fixture
-from tests.test_exact_resume import ITERATION, drawing
-from tests.toy import e2e_config, incubation_config, write_images
-
-BAD = 1  # the index that is damaged
-
-
-def gradient(height: int = 64, width: int = 96) -> np.ndarray:
-    """A smooth picture, so that JPEG changes little."""
-    across = np.linspace(0, 255, width).astype(np.uint8)
-    return np.stack([np.tile(across, (height, 1)), np.tile(across[::-1], (height, 1)),
-                     np.full((height, width), 128, np.uint8)], -1)
-
-
-def encoded(image: Image.Image, kind: str = 'JPEG', **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-JPEG = encoded(Image.fromarray(gradient()), quality=95)
-PNG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)), 'PNG')
-UNREADABLE = {
-    'missing': None, 'empty': b'', 'text': b'no picture', 'header': JPEG[:100], 'half': JPEG[:len(JPEG) // 2],
-    'nearly all': JPEG[:-30], 'half png': PNG[:len(PNG) // 2],
-    'flipped png': PNG[:2000] + bytes(50) + PNG[2050:],
-    'zeros after half': JPEG[:len(JPEG) // 2] + bytes(len(JPEG) // 2)}
-
-
-def put(path, content: bytes | None) -> None:
-    path.unlink() if content is None else path.write_bytes(content)
-
-
-@pytest.fixture(scope='module')
-def clean(tmp_path_factory):
-    root = tmp_path_factory.mktemp('clean')
-    write_images(root / 'folders')
-    write_coco(root / 'coco')
-    write_ade(root / 'ade')
-    return root
-
-
-@pytest.fixture
-def root(clean, tmp_path):
-    from shutil import copytree
-    return copytree(clean, tmp_path / 'data')
-
-
-LOAD = dict(type='LoadImageFromFile')
-
-
-def settings(task: str, root) -> tuple[str, dict]:
-    """(default scope, data set) of a task."""
-    if task == 'classification':
-        return 'mmengine', dict(type='mmincubation.ImageFolder', root=str(root / 'folders'))
-    if task == 'detection':
-        return 'mmdet', dict(
-            type='CocoDataset', data_root=str(root / 'coco'), ann_file='annotations/instances_train2017.json',
-            data_prefix=dict(img='train2017/'), pipeline=[
-                LOAD, dict(type='LoadAnnotations', with_bbox=True, with_mask=True), dict(type='PackDetInputs')])
-    return 'mmseg', dict(
-        type='ADE20KDataset', data_root=str(root / 'ade'),
-        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'), pipeline=[
-            LOAD, dict(type='LoadAnnotations', reduce_zero_label=True),
-            dict(type='RandomCrop', crop_size=(32, 32)), dict(type='PackSegInputs')])
-
-
-def build(task: str, root, policy: str = 'raise', **more) -> CheckedDataset:
-    scope, dataset = settings(task, root)
-    init_default_scope(scope)
-    classes = dict(classification=3, detection=80, segmentation=150)[task]
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        return DATASETS.build(dict(type='mmincubation.CheckedDataset', dataset=dataset, num_classes=classes,
-                                   place='train_dataloader.dataset', data_errors=policy, **more))
-
-
-def image_file(task: str, root, index: int = BAD):
-    folder, pattern = dict(classification=('folders/0', '*.png'), detection=('coco/train2017', '*.jpg'),
-                           segmentation=('ade/images/training', '*.jpg'))[task]
-    return sorted((root / folder).glob(pattern))[index]
-
-
-def names(task: str, samples) -> list:
-    """What tells samples apart."""
-    if task == 'classification':
-        return [int(sample['inputs'].sum()) for sample in samples]
-    return [sample['data_samples'].img_path for sample in samples]
-
-
-def refuses_and_skips(task: str, root, *named: str, index: int = BAD, workers: tuple = (0, 2)) -> None:
-    """The sample at `index` is a DataError in one line, or replaced by the one behind it and recorded once."""
-    with pytest.raises(DataError) as raised:
-        list(build(task, root))
-    for word in ('train_dataloader.dataset', *named):
-        assert word in str(raised.value), str(raised.value)
-    assert '\n' not in str(raised.value)
-    for count in workers:
-        records = str(root / f'run{count}')
-        dataset = build(task, root, 'skip', records=records)
-        loader = DataLoader(dataset, batch_size=None, num_workers=count, persistent_workers=count > 0)
-        for _ in range(2):
-            seen = names(task, loader)
-            assert len(seen) == len(dataset)
-            assert seen[index] == seen[index + 1]
-            assert len(set(seen)) == len(seen) - 1
-        loader._iterator = None  # torch waits 10 s for workers that the garbage collector has to find
-        [found] = read_records(records)
-        assert found['index'] == index and all(word in found['fault'] for word in named)
-
+from tests.damage import (  # noqa: F401
+    BAD,
+    JPEG,
+    PNG,
+    UNREADABLE,
+    build,
+    change_image,
+    clean_,
+    encoded,
+    gradient,
+    image_file,
+    label_file,
+    names,
+    put,
+    refuses_and_skips,
+    root_,
+    settings,
+)
+from tests.toy import e2e_config
 
 TASKS = ['classification', 'detection', 'segmentation']
 
@@ -212,10 +114,6 @@ def test_an_orientation_tag_that_turns_the_image_away_from_its_annotations(task,
     refuses_and_skips(task, root, str(path), workers=(0, ))
 
 
-def label_file(root, index: int = BAD):
-    return sorted((root / 'ade/annotations/training').glob('*.png'))[index]
-
-
 def relabel(change):
     def harm(root):
         path = label_file(root)
@@ -267,25 +165,6 @@ def test_label_maps_with_all_classes_and_255_are_right(root):
     assert sorted(np.unique(labels)) == [*range(150), 255]
 
 
-def change_json(root, change) -> None:
-    path = root / 'coco/annotations/instances_train2017.json'
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def change_image(root, **keys) -> None:
-    """Change the image at BAD and give it the whole image as only object."""
-    def change(content):
-        image = content['images'][BAD]
-        image.update(keys)
-        width, height = image['width'], image['height']
-        for i, annotation in enumerate(a for a in content['annotations'] if a['image_id'] == image['id']):
-            annotation.update(iscrowd=0, ignore=i > 0, bbox=[0, 0, width, height], area=width * height, segmentation=[
-                [0, 0, width, 0, width, height, 0, height]])
-    change_json(root, change)
-
-
 def test_one_pixel_of_labels(root):
     """mmseg makes a number of it, which it then cannot index."""
     for path in (image_file('segmentation', root), label_file(root)):
@@ -300,155 +179,6 @@ def test_label_maps_with_a_side_of_one_pixel(shape, root):
         Image.fromarray(np.full(shape, 9, np.uint8)).save(path)
     labels = build('segmentation', root)[BAD]['data_samples'].gt_sem_seg.data
     assert labels.shape == (1, *shape) and (labels == 8).all()
-
-
-def first(content) -> dict:
-    """An annotation of the image at BAD."""
-    return next(a for a in content['annotations'] if a['image_id'] == content['images'][BAD]['id'])
-
-
-def with_(**keys):
-    return lambda content: first(content).update(keys)
-
-
-def runs(counts):
-    """A mask of the image's own size."""
-    def change(content):
-        image = content['images'][BAD]
-        first(content).update(iscrowd=0, segmentation=dict(size=[image['height'], image['width']], counts=counts))
-    return change
-
-
-def _same_id(content):
-    """Two annotations of the same image."""
-    content['annotations'].append(dict(first(content)))
-
-
-NAN, INF = float('nan'), float('inf')
-ANNOTATIONS = {
-    'outside': (with_(bbox=[5, 5, 500, 10]), 'boxes that reach outside their image'),
-    'wholly outside': (with_(bbox=[-50, -50, 10, 10]), 'boxes that reach outside their image'),
-    'empty': (with_(bbox=[5, 5, 0, 0], area=20), 'empty boxes'),
-    'negative': (with_(bbox=[50, 50, -9, -9]), 'boxes of negative size'),
-    'nan': (with_(bbox=[NAN, 5, 10, 10]), 'boxes that are not finite'),
-    'infinite': (with_(bbox=[5, 5, INF, 10]), 'boxes that are not finite'),
-    'short': (with_(bbox=[5, 5, 10]), 'boxes that are not four numbers'),
-    'words': (with_(bbox=['a', 'b', 'c', 'd']), 'boxes that are not four numbers'),
-    'none': (with_(bbox=None), 'boxes that are not four numbers'),
-    'nan area': (with_(area=NAN), 'areas that are no number from 0'),
-    'category': (with_(category_id=12), 'annotations with an unknown category_id'),
-    'no category': (with_(category_id=None), 'annotations with an unknown category_id'),
-    'crowd': (with_(iscrowd=7), 'annotations whose iscrowd is neither 0 nor 1'),
-    'no mask': (lambda content: first(content).pop('segmentation'), 'no segmentation'),
-    'no area': (lambda content: first(content).pop('area'), 'no area'),
-    'empty mask': (with_(segmentation=[], iscrowd=0), 'empty segmentations'),
-    'two points': (with_(segmentation=[[1, 1, 9, 9]], iscrowd=0), 'polygons with fewer than three points'),
-    'odd': (with_(segmentation=[[1, 1, 9, 9, 1, 9, 4]], iscrowd=0), 'an odd number of coordinates'),
-    'huge': (with_(segmentation=[[1, 1, 9, 9, 1, 1e12]], iscrowd=0), 'polygons that reach outside their image'),
-    'nan mask': (with_(segmentation=[[1, 1, 9, 9, 1, NAN]], iscrowd=0), 'polygons that are not finite'),
-    'wrong points': (with_(segmentation=[[1, 1, 9, 9, 1, 'x']], iscrowd=0), 'entries of a wrong type'),
-    'runs': (with_(segmentation=dict(size=[4, 4], counts=[16])), 'run-length segmentations of another size'),
-    'short runs': (runs([3, 4]), 'run lengths that do not add up'),
-    'words for runs': (runs(['a', 'b']), 'entries of a wrong type'),
-    'nonsense': (runs('0'), 'run lengths that do not add up'),  # pycocotools gives what memory held
-    'not ASCII': (runs('\u00e4\u00f6'), 'run lengths that do not add up'),
-    'cut short': (runs('Pn4'), 'run lengths that do not add up'),
-    'huge runs': (with_(segmentation=dict(size=[10**6, 10**6], counts=[10**12])), 'of another size'),
-    'annotation id': (_same_id, "occurs twice, or one of its annotations' ids"),
-    'image size': (lambda content: content['images'][BAD].update(width=161, height=161), '161 x 161'),
-}
-
-
-@pytest.mark.parametrize('how', ANNOTATIONS)
-def test_annotations(how, root):
-    change, named = ANNOTATIONS[how]
-    change_json(root, change)
-    path = image_file('detection', root)
-    refuses_and_skips('detection', root, path.name, named, workers=(0, ))
-
-
-def test_annotations_are_refused_before_training(root):
-    change_json(root, with_(bbox=[NAN, 5, 10, 10]))
-    with pytest.raises(DataError, match='instances_train2017.json: 1 images cannot be used: image 17 '):
-        build('detection', root)
-
-
-def test_mmdet_filters_no_faulty_image_in_silence(root):
-    """Its only annotation has no category, so that mmdet takes it for an image without any."""
-    change_json(root, lambda content: [a.update(category_id=12) for a in content['annotations']
-                                       if a['image_id'] == content['images'][BAD]['id']])
-    scope, dataset = settings('detection', root)
-    init_default_scope(scope)
-    dataset = CheckedDataset(dict(dataset, filter_cfg=dict(filter_empty_gt=True)), data_errors='skip', num_classes=80)
-    assert len(list(dataset)) == len(dataset)
-    [found] = dataset.recorded.values()
-    assert image_file('detection', root).name in found['fault'] and 'unknown category_id' in found['fault']
-
-
-def test_an_image_id_that_occurs_twice(root):
-    def change(content):
-        old, new = (content['images'][i]['id'] for i in (BAD + 1, BAD))
-        content['images'][BAD + 1]['id'] = new
-        for annotation in content['annotations']:
-            annotation['image_id'] = new if annotation['image_id'] == old else annotation['image_id']
-    change_json(root, change)
-    with pytest.raises(DataError, match='1 images cannot be used: image 17 .*image id 17 occurs twice'):
-        build('detection', root)
-    dataset = build('detection', root, 'skip')
-    assert [dataset[i]['data_samples'].img_id for i in range(len(dataset))] == [7, 37, 37, 47, 57]
-
-
-FILES = {
-    'category twice': (lambda c: c['categories'][1].update(id=1), 'category ids that occur twice'),
-    'category lost': (lambda c: c['categories'].pop(3), 'has no category airplane|has no category motorcycle'),
-    'orphans': (with_(image_id=4711), '1 annotations of an image that is not in it'),
-    'no images': (lambda c: c.pop('images'), 'there is no sample in it'),
-    'no name': (lambda c: c['images'][0].pop('file_name'), "cannot be read: KeyError: 'file_name'"),
-    'no image at all': (lambda c: c.update(images=[], annotations=[]), 'there is no sample in it'),
-}
-
-
-@pytest.mark.parametrize('policy', ['raise', 'skip'])
-@pytest.mark.parametrize('how', FILES)
-def test_what_no_single_sample_is_to_blame_for_is_always_refused(how, policy, root):
-    change, named = FILES[how]
-    change_json(root, change)
-    with pytest.raises(DataError, match=named) as raised:
-        build('detection', root, policy)
-    assert '\n' not in str(raised.value)
-
-
-def test_broken_json(root):
-    (root / 'coco/annotations/instances_train2017.json').write_text('{"images": [')
-    with pytest.raises(DataError, match='instances_train2017.json cannot be read: JSONDecodeError'):
-        build('detection', root, 'skip')
-
-
-def test_compressed_runs_are_read_as_pycocotools_writes_them():
-    from pycocotools import mask
-    for seed in range(20):
-        pixels = np.random.default_rng(seed).random((90, 70)) > seed / 20
-        counts = mask.encode(np.asfortranarray(pixels.astype(np.uint8)))['counts'].decode()
-        assert not list(segment_faults(dict(size=[90, 70], counts=counts), False, None))
-        assert list(segment_faults(dict(size=[90, 71], counts=counts), False, None))
-        assert list(segment_faults(dict(size=[90, 70], counts=counts[:-1]), False, None))
-
-
-def test_what_public_coco_has_is_no_fault(root):
-    """Objects of no area (train2017 has two), boxes a rounding error outside, and classes that are not used."""
-    def change(content):
-        first(content).update(bbox=[9.65, 8.33, 1.03, 0.0], area=0.0, iscrowd=0,
-                              segmentation=[[9.65, 8.33, 9.65, 8.33, 10.68, 8.33, 10.68, 8.33]])
-        image = content['images'][BAD + 1]
-        box = next(a for a in content['annotations'] if a['image_id'] == image['id'])
-        box['bbox'] = [0, 0, image['width'] + 0.01, image['height'] + 0.01]
-        content['categories'].append(dict(id=91, name='not used'))
-        content['annotations'].append(dict(box, id=10**6, category_id=91))
-    before = len(build('detection', root)[BAD]['data_samples'].gt_instances)
-    change_json(root, change)
-    dataset = build('detection', root)
-    assert len(list(dataset)) == 6
-    assert len(dataset[BAD]['data_samples'].gt_instances) == before - 1
 
 
 def test_a_clean_data_set_is_the_stock_one_sample_for_sample(root):
@@ -569,127 +299,3 @@ def test_wrapped_data_sets_are_checked_inside():
         type='ConcatDataset', datasets=[inner, inner]))
     found = wrapped(cfg)['train']['dataset']['datasets']
     assert [d['place'] for d in found] == [f'train_dataloader.dataset.dataset.datasets.{i}' for i in (0, 1)]
-
-
-BOTH = [11, 21]  # indices of the damaged images below
-
-
-@pytest.fixture(scope='module')
-def toy(tmp_path_factory):
-    """A folder with configs that draw in two persistent workers, and two damaged images in their training data."""
-    folder = tmp_path_factory.mktemp('toy')
-    write_images(folder / 'images')
-    (folder / 'images/1/3.png').write_bytes(b'')
-    (folder / 'images/2/5.png').write_bytes(PNG[:100])
-    write_images(folder / 'val')
-    skip = dict(data_errors='skip')
-    cfgs = dict(stop=e2e_config(folder / 'images', 'run'), skip=e2e_config(folder / 'images', 'run', **skip),
-                phases=incubation_config(folder / 'images', 'run', **skip))
-    for name, cfg in cfgs.items():
-        drawing(cfg).log_level = 'INFO'
-        for kind in ('val', 'test'):
-            cfg[f'{kind}_dataloader'].dataset.root = str(folder / 'val')
-        cfg.dump(folder / f'{name}.py')
-    return folder
-
-
-def stops(folder, *args, tool: str = 'train') -> str:
-    """The one line of a tool that stops."""
-    run = Run(folder / 'out', tool, *args)
-    code, text = run.code(), run.text()
-    lines = [line for line in text.splitlines() if line.startswith('error: ')]
-    assert code == 2 and len(lines) == 1 and 'Traceback' not in text, text
-    return lines[0]
-
-
-def skipped(work_dir) -> dict:
-    return json.loads((work_dir / 'result.json').read_text())['data_errors']
-
-
-def indices(work_dir) -> list[int]:
-    return [entry['index'] for entry in skipped(work_dir)['first']]
-
-
-@pytest.fixture(scope='module')
-def whole(toy):
-    """Work dir of a run that skips."""
-    assert trained(toy / 'skip.py', toy / 'whole')
-    return toy / 'whole'
-
-
-def test_skipped_samples_are_reported(whole):
-    assert skipped(whole)['skipped'] == 2 and indices(whole) == BOTH
-    assert '2/5.png cannot be read' in skipped(whole)['first'][1]['fault']
-    assert '2 samples of the training data were skipped' in (whole.parent / 'rank_0').read_text()
-
-
-def test_a_killed_and_resumed_run_has_the_same_substitutes(toy, whole, tmp_path):
-    killed_and_resumed(toy / 'skip.py', tmp_path / 'killed', [dict(kill_at=f'{ITERATION}:{at}') for at in (2, 6)])
-    assert_same_run(tmp_path / 'killed', whole)
-    assert skipped(tmp_path / 'killed') == skipped(whole)
-
-
-def test_a_run_that_a_sample_has_stopped_goes_on_with_skip(toy, whole, tmp_path):
-    """As the message says, without --allow-changed."""
-    images, work_dir = toy / 'images', tmp_path / 'stopped'
-    assert not trained(toy / 'skip.py', work_dir, kill_at=f'{ITERATION}:5')
-    error = stops(tmp_path, toy / 'stop.py', '--work-dir', work_dir, '--resume')
-    assert f'{images}/1/3.png cannot be read' in error or f'{images}/2/5.png cannot be read' in error
-    assert 'train_dataloader.dataset, sample ' in error and '--cfg-options data_errors=skip' in error
-    assert trained(toy / 'skip.py', work_dir)
-    assert_same_run(work_dir, whole)
-
-
-def test_the_counts_of_an_earlier_run_in_the_work_dir_are_forgotten(toy, tmp_path):
-    work_dir = tmp_path / 'run'
-    work_dir.mkdir()
-    (work_dir / 'data_errors.rank3.jsonl').write_text('{"data": "x", "index": 0, "fault": "old"}\n')
-    assert trained(toy / 'skip.py', work_dir)
-    assert indices(work_dir) == BOTH
-
-
-def test_two_ranks_count_together(toy, tmp_path):
-    assert trained(toy / 'skip.py', tmp_path / 'run', 2)
-    assert indices(tmp_path / 'run') == BOTH
-
-
-def test_phases_that_run_alone_count_together(toy, tmp_path):
-    for phase in ('meta', 'module_0'):
-        run = Run(tmp_path / 'out', 'train', toy / 'phases.py', '--work-dir', tmp_path / 'run', '--phase', phase)
-        assert run.code() == 0, run.text()
-        assert indices(tmp_path / 'run') == BOTH
-
-
-def test_too_many_skipped_samples_stop_the_training(toy, tmp_path):
-    error = stops(tmp_path, toy / 'skip.py', '--work-dir', tmp_path / 'run', '--cfg-options', 'max_data_errors=1')
-    assert 'more than max_data_errors=1' in error and '1/3.png' in error and '2/5.png' in error
-    assert not (tmp_path / 'run/result.json').exists()
-
-
-def test_a_skipped_validation_image_would_change_the_number(toy, tmp_path):
-    error = stops(tmp_path, toy / 'skip.py', '--work-dir', tmp_path / 'run', '--cfg-options',
-                  f'val_dataloader.dataset.root={toy / "images"}')
-    assert 'val_dataloader.dataset, sample 11' in error and 'they do not measure' in error
-
-
-def test_test_raises_too(toy, whole, tmp_path):
-    error = stops(tmp_path, toy / 'skip.py', whole / 'weights/e2e_last.safetensors', '--work-dir', tmp_path / 'run',
-                  '--cfg-options', f'test_dataloader.dataset.root={toy / "images"}', tool='test')
-    assert 'test_dataloader.dataset, sample 11' in error and '1/3.png' in error
-
-
-@pytest.mark.parametrize('task', ['maskrcnn', 'upernet'])
-def test_detection_and_segmentation_skip_and_say_so(task, data, tmp_path):  # noqa: F811
-    config = short_config(task, data)
-    path = data / 'demo/scenes/train/img/00002.png'
-    content = path.read_bytes()
-    path.write_bytes(content[:len(content) // 2])
-    options = ('--cfg-options', 'train_dataloader.num_workers=2')
-    try:
-        run = Run(tmp_path / 'out', 'train', config, '--work-dir', tmp_path / 'skip', *options, 'data_errors=skip')
-        assert run.code() == 0, run.text()[-3000:]
-        [entry] = skipped(tmp_path / 'skip')['first']
-        assert entry['index'] == 2 and f'{path}: truncated image' in entry['fault']
-        assert f'{path}: truncated image' in stops(tmp_path, config, '--work-dir', tmp_path / 'raise', *options)
-    finally:
-        path.write_bytes(content)
