@@ -99,10 +99,11 @@ def test_uncommon_images_become_rgb(how, root):
         assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= tolerance
 
 
-def test_pixels_without_a_range_are_refused(root):
-    path = image_file('classification', root)
+@pytest.mark.parametrize('task, said', [*zip(TASKS, ['32 bits (mode F)', *['failed to load'] * 2], strict=True)])
+def test_pixels_without_a_range_are_refused(task, said, root):
+    path = image_file(task, root)
     Image.fromarray(np.ones((8, 8), np.float32)).save(path, 'TIFF')
-    refuses_and_skips('classification', root, str(path), '32 bits (mode F)', workers=(0, ))
+    refuses_and_skips(task, root, str(path), said, workers=(0, ))
 
 
 @pytest.mark.parametrize('task', ['detection', 'segmentation'])
