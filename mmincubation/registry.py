@@ -11,7 +11,7 @@ def _child(name: str, *rooms: str) -> root.Registry:
 
 MODELS = _child('MODELS', 'models', 'incubation', 'downstream')
 # Not all of datasets/: the writers of the demo's data work without torch.
-DATASETS = _child('DATASETS', 'datasets.classification')
+DATASETS = _child('DATASETS', 'datasets.classification', 'datasets.checked')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets.samplers')
 METRICS = _child('METRICS', 'engine', 'downstream')
 HOOKS = _child('HOOKS', 'engine')

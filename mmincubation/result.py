@@ -68,6 +68,20 @@ class Phase(TypedDict):
     metrics: dict[str, float]
 
 
+class SkippedSample(TypedDict):
+    """A training sample that could not be used, by its place in the data set."""
+
+    index: int
+    fault: str
+
+
+class DataErrors(TypedDict):
+    """How many training samples were skipped, and the first of them."""
+
+    skipped: int
+    first: list[SkippedSample]
+
+
 class _ResultValues(TypedDict):
     schema: int
     run: str
@@ -96,9 +110,11 @@ class Result(_ResultValues, total=False):
     """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted.
 
     `skipped_steps`: steps that were left out because they were not finite; only in runs that allowed any.
+    `data_errors`: training samples that could not be used; only in runs with `data_errors = 'skip'`.
     """
 
     skipped_steps: int
+    data_errors: DataErrors
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """Instance annotations in COCO's JSON, and the images that they name."""
 import json
-import math
 import os
 from collections import Counter
 
+from mmincubation.datasets.annotations import annotation_faults
+from mmincubation.datasets.files import fault, header
+
 from .folders import compare_count
 from .layouts import Given, Seen, checks
-from .sampling import fault, files_below, header
-from .segments import segment_faults
+from .sampling import files_below
 
 FIX = 'correct or drop them in the JSON'
-BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
 
 
 @checks('CocoDataset')
@@ -88,37 +88,9 @@ def _annotations(given: Given, annotations: list[dict], images: dict, categories
     _duplicates(given, annotations, 'annotation')
     for annotation in annotations:
         image = images.get(annotation.get('image_id'))
-        for what in _faults(annotation, image, categories):
+        for what in annotation_faults(annotation, image, categories):
             given.problem(what, FIX, f'annotation {annotation.get("id")} of image {annotation.get("image_id")}')
     return {annotation.get('image_id') for annotation in annotations}
-
-
-def _faults(annotation: dict, image: dict | None, categories: set):
-    if image is None:
-        yield 'annotations of an image that is not in the JSON'
-    if annotation.get('category_id') not in categories:
-        yield 'annotations with an unknown category_id'
-    if annotation.get('iscrowd', 0) not in (0, 1):
-        yield 'annotations whose iscrowd is neither 0 nor 1'
-    yield from _box_faults(annotation.get('bbox'), image)
-    if 'segmentation' in annotation:
-        yield from segment_faults(annotation['segmentation'], bool(annotation.get('iscrowd')), image)
-
-
-def _box_faults(box, image: dict | None):
-    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
-        yield 'boxes that are not four numbers'
-        return
-    x, y, width, height = box
-    if not all(map(math.isfinite, box)):
-        yield 'boxes that are not finite'
-    elif width < 0 or height < 0:
-        yield 'boxes of negative size'
-    elif width == 0 or height == 0:
-        yield 'empty boxes'
-    elif image and (x < -BORDER or y < -BORDER or x + width > image['width'] + BORDER
-                    or y + height > image['height'] + BORDER):
-        yield 'boxes that reach outside their image'
 
 
 def _look_at_images(given: Given, images: list[dict], folder: str) -> str:

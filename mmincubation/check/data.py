@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmincubation.engine.config_check import ConfigError, data_paths
+from mmincubation.engine.data_errors import num_classes
 
 from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
 from .batches import nested_datasets
@@ -61,17 +62,6 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, look: Look) -> Seen
 def missing_paths(given: Given) -> list[str]:
     """Paths of the data set that do not exist; check_config says so too, with the remedy."""
     return sorted({path for _, path in data_paths(given.options) if not Path(path).exists()})
-
-
-def num_classes(model: dict) -> int | None:
-    """The number of classes that a model is built for; None if it does not say."""
-    if 'arch' in model:
-        from mmincubation.models import Arch
-        return Arch.parse(model['arch']).num_classes
-    roi_head = model.get('roi_head') or {}
-    heads = [model.get('decode_head'), roi_head.get('bbox_head'), model.get('bbox_head')]
-    heads = [h[-1] if isinstance(h, list | tuple) else h for h in heads]
-    return next((head['num_classes'] for head in heads if head and 'num_classes' in head), None)
 
 
 def _compare_classes(classes: dict, report: Report) -> None:

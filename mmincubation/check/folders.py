@@ -2,8 +2,10 @@
 import os
 from pathlib import Path
 
+from mmincubation.datasets.files import fault
+
 from .layouts import Given, Seen, checks
-from .sampling import SUFFIXES, fault
+from .sampling import SUFFIXES
 
 
 @checks('ImageFolder')

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmincubation.datasets.files import decode, header
+
 from .folders import compare_count
 from .layouts import Given, Seen, checks
-from .sampling import decode, files_below, header
+from .sampling import files_below
 
 IGNORED = 255
 

@@ -1,12 +1,10 @@
-"""How much of the data a check looks at, and how it looks at one image."""
+"""How much of the data a check looks at."""
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
-
-from PIL import Image
 
 SAMPLE = 200  # files of one kind
 SECONDS = 8.  # for the files of one kind
@@ -43,39 +41,6 @@ def share(seen: int, total: int) -> str:
     if seen == total:
         return f'all {total:,}'
     return f'{seen:,} of {total:,} ({100 * seen / max(total, 1):.2g} %; --full looks at all)'
-
-
-def decode(path: str | Path) -> str | Image.Image:
-    """The decoded image, or in words why it cannot be read."""
-    try:
-        if not os.path.getsize(path):
-            return 'empty file'
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        return 'missing file'
-    except Exception as error:  # damaged images raise anything
-        return 'truncated image' if 'truncated' in str(error) else 'unreadable image'
-
-
-def fault(path: str | Path) -> str | None:
-    """In words why an image cannot be decoded; None if it can."""
-    found = decode(path)
-    return found if isinstance(found, str) else None
-
-
-def header(path: str | Path) -> str | tuple[int, int]:
-    """(width, height) from an image's header, or in words why it cannot be read."""
-    try:
-        if not os.path.getsize(path):
-            return 'empty file'
-        with Image.open(path) as image:
-            return image.size
-    except FileNotFoundError:
-        return 'missing file'
-    except Exception:
-        return 'unreadable image'
 
 
 def files_below(folder: str | Path) -> Iterator[str]:

@@ -80,14 +80,26 @@ class ClsDataset(Dataset):
         index = int(self.kept[index])
         try:
             image = self.read(index)
-        except OSError as error:
+        except ConfigError:
+            raise
+        except Exception as error:  # damaged files raise anything
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
         return dict(inputs=self.transform(image), labels=int(self.labels[index]), index=index)
 
 
 def read_rgb(file) -> Image.Image:
-    """A path or binary file to an RGB image. Orientation tags are ignored, as torchvision's ImageFolder does."""
+    """A path or binary file to an RGB image. Orientation tags are ignored, as torchvision's ImageFolder does.
+
+    Of 16 bits the upper 8 are kept, as OpenCV does; Pillow would make white of all values above 255.
+
+    Raises:
+        OSError: no image, or one of 32 bits, of whose values none is known to be white.
+    """
     with Image.open(file) as image:
+        if image.mode.startswith('I;16'):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ('I', 'F'):
+            raise OSError(f'pixels of 32 bits (mode {image.mode}) have no known range')
         return image.convert('RGB')
 
 

@@ -28,6 +28,7 @@ from .checkpointing import checkpoints_of, damage, newest_complete
 from .config_check import ConfigError, check_config, load_config
 from .config_types import optim_wrappers
 from .cost import unwrap
+from .data_errors import DataErrorsHook, check_policy, check_samples, forget_records
 from .data_only import read_data_only
 from .finite import FiniteGuard
 from .hooks import CheckpointGuard
@@ -85,17 +86,21 @@ def train(args: Namespace, request: Request) -> int:
     if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
+    check_policy(cfg)
     exact_loop(cfg.train_cfg)
     timeout = _init_process_group(args.launcher, cfg)
     rank, ranks = _rank(args.launcher)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         check_settings(cfg, ranks, args.allow_changed)
+        if rank == 0 and not cfg.resume:
+            forget_records(cfg.work_dir)
         runner = ToolRunner.from_cfg(cfg)
+        check_samples(runner, 'train', 'val')
         for line in warnings:
             runner.logger.warning(line)
         for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
-                     PreemptionHook(request, timeout)):
+                     PreemptionHook(request, timeout), DataErrorsHook()):
             runner.register_hook(hook)
         runner.train()
     _close_process_group()
@@ -120,6 +125,7 @@ def test(args: Namespace, request: Request) -> int:
         options.dump(cfg, args.out)
     timeout = _init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
+    check_samples(runner, 'test')
     runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()

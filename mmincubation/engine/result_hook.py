@@ -17,6 +17,7 @@ from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experi
 
 from . import provenance
 from .cost import CostMeter, phase_name, unwrap
+from .data_errors import skipped_samples
 from .finite import FiniteGuard
 
 ASSEMBLED = 'assembled'  # as the IncubationLoop calls the validation between incubation and fine-tuning
@@ -77,7 +78,10 @@ class ResultHook(Hook):
         path = run_folder(runner) / 'result.json'
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
-            write_result(path, make_result(runner, phases) | skipped_steps(runner))
+            folders = [runner.work_dir]
+            if getattr(runner.train_loop, 'only_phase', None):
+                folders += [path.parent / phase['name'] for phase in phases]
+            write_result(path, make_result(runner, phases) | skipped_steps(runner) | skipped_samples(runner, folders))
         runner.logger.info(f'Result written to {path}')
 
 

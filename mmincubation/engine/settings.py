@@ -21,12 +21,13 @@ from .config_types import runner_keys
 KEY = 'settings'  # in a checkpoint
 ALLOW = '--allow-changed'
 # Keys of a config, and all below them, that do not change what a run trains or reports: how it was started, what it
-# shows, how fast it reads, which checkpoints it keeps, what only a test uses. `load_from` is overwritten by resuming.
+# shows, how fast it reads, which checkpoints it keeps, what only a test uses. `load_from` is overwritten by resuming;
+# what `data_errors` leaves out is counted, and a run that a sample has stopped goes on with it.
 HARMLESS = (
     'work_dir', 'experiment_name', 'resume', 'load_from', 'launcher', 'model_wrapper_cfg', 'find_unused_parameters',
     'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin', 'experiment.note',
-    'log_level', 'log_processor', 'visualizer', 'env_cfg', 'default_hooks.timer', 'default_hooks.logger',
-    'default_hooks.visualization', 'default_hooks.checkpoint', '*_dataloader.num_workers',
+    'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer', 'env_cfg', 'default_hooks.timer',
+    'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint', '*_dataloader.num_workers',
     '*_dataloader.persistent_workers', '*_dataloader.pin_memory', '*_dataloader.prefetch_factor',
     '*_dataloader.timeout', 'val_dataloader.batch_size', 'test_*', 'tta_*')
 # Said by other lines: data may move to another folder, its content is compared; batch size, ranks and accumulation

@@ -1,0 +1,118 @@
+"""What can be wrong with an annotation in COCO's format: the rules of training and of tools/check.py."""
+import math
+from collections.abc import Iterator
+
+BOX_BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
+BORDER = 2.  # of polygons
+
+
+def is_speck(annotation: dict) -> bool:
+    """Thinner than a pixel, or of no area, as two objects of public COCO's training set are: mmdet leaves them out.
+
+    An empty box around an area is a fault instead.
+    """
+    thin, area = min(annotation['bbox'][2:]), annotation.get('area', 1)
+    return area == 0 or thin < 1 and (thin > 0 or area < 1)
+
+
+def annotation_faults(annotation: dict, image: dict | None, categories: set, masks: bool = True) -> Iterator[str]:
+    """In words; `image` is its entry in the JSON, `categories` all ids there, `masks` whether segmentations are used.
+
+    Of a segmentation that is not there nothing is said.
+    """
+    try:
+        yield from _faults(annotation, image, categories, masks)
+    except TypeError:
+        yield 'entries of a wrong type'
+
+
+def _faults(annotation: dict, image: dict | None, categories: set, masks: bool) -> Iterator[str]:
+    if image is None:
+        yield 'annotations of an image that is not in the JSON'
+    if annotation.get('category_id') not in categories:
+        yield 'annotations with an unknown category_id'
+    if annotation.get('iscrowd', 0) not in (0, 1):
+        yield 'annotations whose iscrowd is neither 0 nor 1'
+    area = annotation.get('area', 1)
+    if not isinstance(area, int | float) or not 0 <= area < math.inf:
+        yield 'areas that are no number from 0'
+        return
+    yield from _box_faults(annotation, image)
+    if masks and 'segmentation' in annotation:
+        yield from segment_faults(annotation['segmentation'], bool(annotation.get('iscrowd')), image)
+
+
+def _box_faults(annotation: dict, image: dict | None) -> Iterator[str]:
+    box = annotation.get('bbox')
+    if not (isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) for v in box)):
+        yield 'boxes that are not four numbers'
+        return
+    x, y, width, height = box
+    if not math.isfinite(x + y + width + height):
+        yield 'boxes that are not finite'
+    elif width < 0 or height < 0:
+        yield 'boxes of negative size'
+    elif image and (x < -BOX_BORDER or y < -BOX_BORDER or x + width > image['width'] + BOX_BORDER
+                    or y + height > image['height'] + BOX_BORDER):
+        yield 'boxes that reach outside their image'
+    elif (width == 0 or height == 0) and not is_speck(annotation):
+        yield 'empty boxes'
+
+
+def segment_faults(segment, crowd: bool, image: dict | None) -> Iterator[str]:
+    """What is wrong with a segmentation (polygons, or run lengths for crowds and generated masks), in words."""
+    if crowd and not isinstance(segment, dict):
+        yield 'crowds (iscrowd=1) whose segmentation is not run-length encoded'
+    if isinstance(segment, dict):
+        yield from _run_faults(segment, image)
+    elif not isinstance(segment, list):
+        yield 'segmentations that are neither polygons nor run lengths'
+    elif not segment:
+        yield 'empty segmentations'
+    else:
+        yield from dict.fromkeys(fault for polygon in segment for fault in _polygon_faults(polygon, image))
+
+
+def _run_faults(segment: dict, image: dict | None) -> Iterator[str]:
+    size, counts = segment.get('size'), segment.get('counts')
+    if not (isinstance(size, list) and len(size) == 2) or not isinstance(counts, str | list):
+        yield 'run-length segmentations without size and counts'
+        return
+    if image and size != [image['height'], image['width']]:
+        yield 'run-length segmentations of another size than their image'
+    if not counts:
+        yield 'empty segmentations'
+    else:
+        lengths = _run_lengths(counts) if isinstance(counts, str) else counts
+        if min(lengths) < 0 or sum(lengths) != size[0] * size[1]:
+            yield 'run lengths that do not add up to height x width'
+
+
+def _run_lengths(text: str) -> list[int]:
+    """What COCO's compressed form says: 5 bits a character, low ones first, as differences to the last but one length.
+
+    pycocotools leaves the rest of a mask as memory happened to be when they end too early.
+    """
+    lengths, value, shift = [], 0, 0
+    for char in text:
+        bits = ord(char) - 48
+        if not 0 <= bits < 64:
+            return [-1]
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16) << shift - 4
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths if not shift else [-1]
+
+
+def _polygon_faults(polygon, image: dict | None) -> Iterator[str]:
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        yield 'polygons with fewer than three points or an odd number of coordinates'
+        return
+    low, high, wide = min(polygon), max(polygon[1::2]), max(polygon[0::2])
+    if not math.isfinite(sum(polygon)):
+        yield 'polygons that are not finite'
+    elif image and (low < -BORDER or wide > image['width'] + BORDER or high > image['height'] + BORDER):
+        yield 'polygons that reach outside their image'

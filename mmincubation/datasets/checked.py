@@ -1,0 +1,184 @@
+"""Samples are looked at as they are read: what cannot be used is an error that names it, or is skipped and counted."""
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.dist import get_rank
+from mmengine.registry import DATASETS as ROOT
+from torch.utils.data import Dataset
+
+from mmincubation.engine.config_check import ConfigError, dicts_in
+from mmincubation.engine.data_errors import LIMIT, DataError, add_record, listed, read_records
+from mmincubation.registry import DATASETS
+
+from .classification import ClsDataset
+from .files import fault as file_fault
+from .rules import Instances, SampleRules
+
+DRAWS = 10  # a random crop may find no object; then the same image is drawn anew
+REMEDY = '; correct it, or leave out what cannot be used: --cfg-options data_errors=skip'
+EVALUATION = '; correct it: what validation and test leave out, they do not measure'
+
+
+@DATASETS.register_module()
+class CheckedDataset(Dataset):
+    """`dataset` (its config), with every sample checked; the tools wrap all data sets of a run in it.
+
+    `place` is its place in the config, `num_classes` the model's (None: the data set's own). With
+    `data_errors='raise'` a sample that cannot be used is a DataError, annotations already when they are read. With
+    `'skip'` the next good index takes its place: a function of the index alone, so that a resumed run sees the same.
+    The skipped one is recorded in a file below the folder `records`, which a worker can write to at any time, be it
+    persistent or killed. More than `max_data_errors` of them, over all ranks, are a DataError. Never is another sample
+    drawn at random, as mmengine's BaseDataset does.
+
+    All other attributes are the wrapped data set's.
+    """
+
+    def __init__(self, dataset: dict, place: str = 'dataset', num_classes: int | None = None,
+                 data_errors: str = 'raise', max_data_errors: int = LIMIT, records: str | None = None):
+        self.place, self.skips, self.limit = place, data_errors == 'skip', max_data_errors
+        self.remedy = EVALUATION if place.startswith(('val', 'test')) else REMEDY
+        self.folder, self.rank, self.recorded = records, get_rank(), {}
+        self.dataset = self._built(dataset, num_classes)
+
+    def _built(self, settings: dict, num_classes: int | None):
+        if not _is_mm(settings):
+            dataset = ROOT.build(settings)
+            self._compare(dataset, num_classes)
+            return dataset
+        dataset = ROOT.build(dict(settings, lazy_init=True))
+        masks = any(node.get('with_mask') for _, node in dicts_in(settings.get('pipeline'), 'pipeline'))
+        self._read_annotations(dataset, masks)
+        self._compare(dataset, num_classes)
+        dataset.pipeline = SampleRules(dataset, num_classes)
+        return dataset
+
+    def _read_annotations(self, dataset: BaseDataset, masks: bool) -> None:
+        """`full_init`, with COCO's annotations looked at before mmdet drops what it does not like."""
+        rules = None
+        if _reads_coco(type(dataset)):
+            rules = dataset.parse_data_info = Instances(dataset, masks)
+            dataset.filter_data = rules.filter
+        try:
+            dataset.full_init()
+        except ConfigError as error:
+            raise DataError(f'{self.place}: {error}') from error
+        except Exception as error:  # JSON of any content
+            if 'need at least one array' in str(error):  # mmengine found none
+                raise DataError(f'{self.place}: there is no sample in it') from error
+            name = dataset.ann_file or self.place
+            raise DataError(f'{self.place}: {name} cannot be read: {_said(error)}') from error
+        finally:
+            for name in ('parse_data_info', 'filter_data'):
+                vars(dataset).pop(name, None)
+        if rules is not None:
+            rules.log_specks()
+            if rules.found and not self.skips:
+                raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
+
+    def _compare(self, dataset, num_classes: int | None) -> None:
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+        if not len(dataset):
+            raise DataError(f'{self.place}: there is no sample in it')
+        if None not in (classes, num_classes) and len(classes) > num_classes:
+            raise DataError(f'{self.place}: {len(classes)} classes, the model has num_classes={num_classes}; make '
+                            'them equal')
+        if isinstance(dataset, ClsDataset):
+            wrong = dataset.kept[~np.isin(dataset.labels[dataset.kept], np.arange(len(classes)))]
+            if len(wrong):
+                raise DataError(f'{self.place}: {len(wrong)} samples have a label that is no class, first '
+                                f'{dataset.name(wrong[0])}: {dataset.labels[wrong[0]]}; correct or remove them')
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str):
+        if name == 'dataset':  # not yet: while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getitem__(self, index: int):
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        for candidate in range(index % len(self), index % len(self) + len(self)):
+            at = candidate % len(self)
+            try:
+                return self._load(at)
+            except MemoryError:
+                raise
+            except Exception as error:  # damaged files raise anything
+                self._refuse(at, error)
+        raise DataError(f'{self.place}: none of its {len(self)} samples can be used')
+
+    def _load(self, index: int):
+        if not isinstance(self.dataset, BaseDataset):
+            return self.dataset[index]
+        for _ in range(DRAWS):
+            sample = self.dataset.prepare_data(index)
+            if sample is not None:
+                return sample
+        raise ConfigError(f'its pipeline returned nothing, {DRAWS} times')
+
+    def _refuse(self, index: int, error: Exception) -> None:
+        """Raise a DataError, or record the sample that is skipped.
+
+        Raises:
+            DataError: by policy, or because it is one too many.
+        """
+        said = f'sample {index}: {self._why(index, error)}'
+        if not self.skips:
+            raise DataError(f'{self.place}, {said}{self.remedy}') from error
+        if index in self.recorded:
+            return
+        self.recorded[index] = dict(data=self.place, index=index, fault=f'{self.place}, {said}')
+        records = list(self.recorded.values())
+        if self.folder is not None:
+            if (self.place, index) not in {(r['data'], r['index']) for r in read_records(self.folder)}:
+                add_record(self.folder, self.rank, self.recorded[index])
+            records = read_records(self.folder)
+        if len(records) > self.limit:
+            raise DataError(f'more than max_data_errors={self.limit} samples of the training data cannot be used: '
+                            f'{listed(records)}')
+
+    def _why(self, index: int, error: Exception) -> str:
+        if isinstance(self.dataset, BaseDataset):
+            info = self.dataset.get_data_info(index)
+            files = [info[key] for key in ('img_path', 'seg_map_path') if info.get(key)]
+            for path in files:
+                if wrong := _local_fault(path):
+                    return f'{path}: {wrong}'
+            said = str(error) if isinstance(error, ConfigError) else _said(error)
+            return f'{" and ".join(files)}: {said}'
+        return str(error) if isinstance(error, ConfigError) else _said(error)
+
+
+def _is_mm(settings: dict) -> bool:
+    """Whether it builds a BaseDataset: these alone have pipelines of dicts, and draw another sample at random."""
+    with ROOT.switch_scope_and_registry(settings.get('_scope_')) as registry:
+        name = settings['type']
+        cls = registry.get(name) if isinstance(name, str) else name
+    return isinstance(cls, type) and issubclass(cls, BaseDataset)
+
+
+def _reads_coco(cls: type) -> bool:
+    """Whether a class reads its JSON as CocoDataset does, as LVIS' and panoptic ones do not."""
+    stock = getattr(sys.modules.get('mmdet.datasets.coco'), 'CocoDataset', None)
+    methods = ('load_data_list', 'parse_data_info')
+    return stock is not None and all(getattr(cls, m, None) is getattr(stock, m) for m in methods)
+
+
+def _local_fault(path: str) -> str | None:
+    """Why a file cannot be read as an image; of files elsewhere (`s3://`) nothing is known."""
+    return None if '://' in path else file_fault(path)
+
+
+def _said(error: Exception) -> str:
+    """An error in a line, with the place that raised it: it may be the pipeline's and not the data's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f' ({Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
+    text = str(error).strip().splitlines()
+    return f'{type(error).__name__}: {text[0] if text else ""}{at}'

@@ -1,0 +1,38 @@
+"""Whether an image can be read, and if not, why, in two words."""
+import os
+from pathlib import Path
+
+from PIL import Image
+
+
+def decode(path: str | Path) -> str | Image.Image:
+    """The decoded image, or in words why it cannot be read."""
+    try:
+        if not os.path.getsize(path):
+            return 'empty file'
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        return 'missing file'
+    except Exception as error:  # damaged images raise anything
+        return 'truncated image' if 'truncated' in str(error) else 'unreadable image'
+
+
+def fault(path: str | Path) -> str | None:
+    """In words why an image cannot be decoded; None if it can."""
+    found = decode(path)
+    return found if isinstance(found, str) else None
+
+
+def header(path: str | Path) -> str | tuple[int, int]:
+    """(width, height) from an image's header, or in words why it cannot be read."""
+    try:
+        if not os.path.getsize(path):
+            return 'empty file'
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError:
+        return 'missing file'
+    except Exception:
+        return 'unreadable image'

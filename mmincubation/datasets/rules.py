@@ -1,0 +1,178 @@
+"""What a sample must be for mmdet's and mmseg's models, looked at while it is read and before it is transformed."""
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+
+from mmincubation.engine.config_check import ConfigError
+
+from .annotations import BOX_BORDER, annotation_faults, is_speck
+
+SHOWN = 3
+IGNORED = 255
+
+
+class Instances:
+    """In the place of CocoDataset's `parse_data_info`: looks at an image's annotations before mmdet drops some.
+
+    What is wrong with them goes into the image's info as `fault`, and then none of them is kept. mmdet leaves out
+    `ignore`d annotations, other classes than `metainfo` names and specks (see `is_speck`); so does this.
+
+    Raises:
+        ConfigError: at the first image, if the whole file is not consistent in what no single sample is to blame for.
+    """
+
+    def __init__(self, dataset: BaseDataset, masks: bool):
+        self.dataset, self.masks = dataset, masks
+        self.parse, self.filter_data = dataset.parse_data_info, dataset.filter_data
+        self.found: list[str] = []
+        self.specks: list[int] = []
+        self.twice: set[int] | None = None
+
+    def __call__(self, raw: dict) -> dict:
+        image, annotations = raw['raw_img_info'], raw['raw_ann_info']
+        if self.twice is None:
+            self.twice = self._look_at_file(self.dataset.coco)
+        fault = f'image id {image["id"]} occurs twice, or one of its annotations\' ids' \
+            if image['id'] in self.twice else self._fault(image, annotations)
+        if fault is None:
+            return self.parse(raw)
+        self.found.append(f'image {image["id"]} ({image["file_name"]}): {fault}')
+        return dict(self.parse(dict(raw, raw_ann_info=[])), fault=fault)
+
+    def filter(self) -> list[dict]:
+        """In the place of `filter_data`, which would drop an image in silence if it likes none of its annotations."""
+        kept = {id(info) for info in self.filter_data()}
+        return [info for info in self.dataset.data_list if id(info) in kept or 'fault' in info]
+
+    def _fault(self, image: dict, annotations: list[dict]) -> str | None:
+        """The first fault in words that name the annotation."""
+        categories = self.dataset.coco.cats.keys()
+        for annotation in annotations:
+            if annotation.get('ignore'):
+                continue
+            wrong = next(annotation_faults(annotation, image, categories, self.masks), None)
+            if wrong is None and is_speck(annotation):
+                self.specks.append(annotation['id'])
+            elif wrong is None and self.masks and 'segmentation' not in annotation:
+                wrong = 'no segmentation'
+            elif wrong is None and 'area' not in annotation:
+                wrong = 'no area'
+            if wrong:
+                return f'annotation {annotation["id"]}: {wrong}'
+        return None
+
+    def _look_at_file(self, coco) -> set[int]:
+        """Ids of images that occur twice, or have an annotation whose id does."""
+        content, name = coco.dataset, self.dataset.ann_file
+        known = {category['name'] for category in content['categories']}
+        if lost := [c for c in self.dataset.metainfo['classes'] if c not in known]:
+            raise ConfigError(f'{name} has no category {", ".join(lost[:SHOWN])}: set metainfo.classes to its names')
+        if double := _twice(content['categories']):
+            raise ConfigError(f'{name}: category ids that occur twice: {_first(double)}; give each its own')
+        annotations = content.get('annotations', [])
+        if orphans := [a['id'] for a in annotations if a['image_id'] not in coco.imgs]:
+            raise ConfigError(f'{name}: {len(orphans)} annotations of an image that is not in it: {_first(orphans)}')
+        double = _twice(annotations)
+        if double:
+            self.dataset.ANN_ID_UNIQUE = False  # mmdet asserts it, without saying which
+        return {a['image_id'] for a in annotations if a['id'] in double} | _twice(content['images'])
+
+    def log_specks(self) -> None:
+        """Say what mmdet leaves out."""
+        if self.specks:
+            print_log(f'{self.dataset.ann_file}: {len(self.specks)} annotations without a pixel are left out: '
+                      f'{_first(self.specks)}', 'current')
+
+    def summary(self) -> str:
+        """All faults in one line."""
+        return f'{self.dataset.ann_file}: {len(self.found)} images cannot be used: {_first(self.found, "; ")}'
+
+
+def _twice(entries: list[dict]) -> set[int]:
+    return {key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1}
+
+
+def _first(items, separator: str = ', ') -> str:
+    items = list(items)
+    return separator.join(map(str, items[:SHOWN])) + (f'{separator}...' if len(items) > SHOWN else '')
+
+
+class SampleRules:
+    """A data set's pipeline, which looks at image, boxes and label map where they are read.
+
+    Raises:
+        ConfigError: what is wrong, without the file's name.
+    """
+
+    def __init__(self, dataset: BaseDataset, num_classes: int | None):
+        classes = num_classes or len(dataset.metainfo.get('classes') or ()) or None
+        self.transforms, self.classes = dataset.pipeline.transforms, classes
+        self.checks: dict[str, Callable[[dict], None]] = dict(img=check_image, gt_bboxes=self._check_boxes)
+        if hasattr(dataset, 'reduce_zero_label'):  # mmseg's; maps that come with objects have classes of their own
+            self.checks['gt_seg_map'] = self._check_labels
+
+    def __call__(self, sample: dict) -> dict | None:
+        if fault := sample.pop('fault', None):
+            raise ConfigError(fault)
+        left = dict(self.checks)
+        for transform in self.transforms:
+            sample = transform(sample)
+            if sample is None:
+                return None
+            for key in left.keys() & sample.keys():
+                left.pop(key)(sample)
+        return sample
+
+    def _check_boxes(self, sample: dict) -> None:
+        boxes, labels = sample['gt_bboxes'], np.asarray(sample.get('gt_bboxes_labels', ()))
+        boxes = np.asarray(getattr(boxes, 'tensor', boxes))
+        if len(boxes) and boxes.shape[1] == 4:
+            height, width = sample['ori_shape'][:2]  # validation has resized the image before, not the boxes
+            low, high = boxes[:, :2], boxes[:, 2:]
+            inside = (low >= -BOX_BORDER).all() and (high <= (width + BOX_BORDER, height + BOX_BORDER)).all()
+            if not ((high > low).all() and inside):  # NaN compares false
+                raise ConfigError(f'boxes that are empty, not finite or outside of its {width} x {height} pixels')
+        if self.classes and len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
+            raise ConfigError(f'labels of boxes that are no class (0..{self.classes - 1})')
+
+    def _check_labels(self, sample: dict) -> None:
+        labels, shape = sample['gt_seg_map'], tuple(sample['ori_shape'][:2])
+        if 1 in shape and labels.size == shape[0] * shape[1]:  # mmseg squeezes a side of one pixel away
+            labels = sample['gt_seg_map'] = labels.reshape(shape)
+        if labels.shape != shape:
+            raise ConfigError(f'labels of shape {labels.shape}, its image has {shape}')
+        check_depth(sample.get('seg_map_path') or '')
+        check_label_values(labels, self.classes)
+
+
+def check_image(sample: dict) -> None:
+    """Three channels, finite, and the size that the annotations are for, where they say it."""
+    image = sample['img']
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ConfigError(f'an image of shape {image.shape}, not (height, width, 3)')
+    if image.dtype.kind == 'f' and not np.isfinite(image).all():
+        raise ConfigError('pixels that are not finite')
+    said, seen = (sample.get('height'), sample.get('width')), image.shape[:2]
+    if None not in said and said != seen:
+        raise ConfigError(f'{seen[1]} x {seen[0]} pixels (turned by its orientation tag, if it has one), the '
+                          f'annotations are for {said[1]} x {said[0]}')
+
+
+def check_depth(path: str) -> None:
+    """A label picture of more than a byte a pixel has been cut to bytes as it was read: 256 + 1 is now class 1."""
+    if '://' not in path and path.endswith('.png'):
+        with open(path, 'rb') as file:
+            if file.read(25)[24] == 16:
+                raise ConfigError('a label picture of 16 bits; write one byte a pixel, the class number')
+
+
+def check_label_values(labels: np.ndarray, classes: int | None) -> None:
+    """All are classes or 255."""
+    if classes and ((labels < 0) | (labels >= classes) & (labels != IGNORED)).any():
+        wrong = sorted({*np.unique(labels).tolist()} - {*range(classes), IGNORED})
+        raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {_first(wrong)}')

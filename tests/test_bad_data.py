@@ -1,0 +1,302 @@
+"""Bad images and labels under both policies: a line that names it, or the next good sample, counted."""
+import warnings
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mmincubation.datasets.checked import CheckedDataset
+from mmincubation.engine.config_check import ConfigError
+from mmincubation.engine.data_errors import DataError, check_policy, check_samples, read_records
+from tests.damage import (  # noqa: F401
+    BAD,
+    JPEG,
+    PNG,
+    UNREADABLE,
+    build,
+    change_image,
+    clean_,
+    encoded,
+    gradient,
+    image_file,
+    label_file,
+    names,
+    put,
+    refuses_and_skips,
+    root_,
+    settings,
+)
+from tests.toy import e2e_config
+
+TASKS = ['classification', 'detection', 'segmentation']
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('how', UNREADABLE)
+def test_unreadable_images(task, how, root):
+    if how == 'missing' and task == 'segmentation':
+        return  # the list of images is the folder's; a missing label is below
+    path = image_file(task, root)
+    dataset = build(task, root)
+    put(path, UNREADABLE[how])
+    if how == 'missing' and task == 'classification':  # gone after the folder was read
+        with pytest.raises(DataError, match=f'sample {BAD}: {path} cannot be read as an image'):
+            dataset[BAD]
+        return
+    refuses_and_skips(task, root, f'sample {BAD}', str(path), workers=(0, 2) if how == 'half' else (0, ))
+
+
+@pytest.mark.parametrize('cut', [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize('progressive', [False, True])
+def test_a_truncated_jpeg_is_never_filled_with_grey(cut, progressive, root):
+    """OpenCV 4 does fill it; the version of requirements.txt does not, and this holds it."""
+    content = encoded(Image.fromarray(gradient(480, 640)), quality=90, progressive=progressive)
+    path = image_file('segmentation', root)
+    path.write_bytes(content[:int(cut * len(content))])
+    with pytest.raises(DataError, match=f'{path}: truncated image; correct it, or .*data_errors=skip'):
+        build('segmentation', root)[BAD]
+
+
+def variants() -> dict[str, tuple[bytes, np.ndarray, int]]:
+    """(file, RGB pixels it must give, tolerance) of pictures that are no plain 8-bit RGB."""
+    rgb = gradient()
+    grey = np.repeat(rgb[..., :1], 3, 2)
+    wide = dict(grey=rgb[..., 0], colour=rgb[..., ::-1])
+    sixteen = {k: cv2.imencode('.png', v.astype(np.uint16) * 256 + 77)[1].tobytes() for k, v in wide.items()}
+    palette = Image.fromarray(rgb).convert('P')
+    return {
+        'cmyk': (encoded(Image.fromarray(rgb).convert('CMYK'), quality=95), rgb, 6),
+        'grey jpeg': (encoded(Image.fromarray(rgb[..., 0]), quality=95), grey, 3),
+        'grey png': (encoded(Image.fromarray(rgb[..., 0]), 'PNG'), grey, 0),
+        '16 bits grey': (sixteen['grey'], grey, 0), '16 bits colour': (sixteen['colour'], rgb, 0),
+        'palette': (encoded(palette, 'PNG'), np.asarray(palette.convert('RGB')), 0),
+        'transparent': (encoded(Image.fromarray(np.dstack([rgb, rgb[..., 0]])), 'PNG'), rgb, 0),
+        'one pixel': (encoded(Image.fromarray(rgb[:1, :1]), 'PNG'), rgb[:1, :1], 0)}
+
+
+@pytest.mark.parametrize('how', variants())
+def test_uncommon_images_become_rgb(how, root):
+    content, expected, tolerance = variants()[how]
+    path = image_file('classification', root)
+    path.write_bytes(content)
+    seen = build('classification', root)[BAD]['inputs'].numpy().transpose(1, 2, 0)
+    assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= tolerance
+    for task in ('detection', 'segmentation'):
+        if (task, how) == ('segmentation', 'one pixel'):
+            continue
+        image_file(task, root).write_bytes(content)
+        if task == 'detection':
+            change_image(root, height=expected.shape[0], width=expected.shape[1])
+        else:
+            Image.fromarray(np.ones(expected.shape[:2], np.uint8)).save(label_file(root))
+        dataset = build(task, root)
+        dataset.pipeline.transforms[:] = [t for t in dataset.pipeline.transforms if 'Crop' not in type(t).__name__]
+        seen = dataset[BAD]['inputs'].numpy()[::-1].transpose(1, 2, 0)  # OpenCV's BGR
+        assert seen.shape == expected.shape and np.abs(seen.astype(int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize('task, said', [*zip(TASKS, ['32 bits (mode F)', *['failed to load'] * 2], strict=True)])
+def test_pixels_without_a_range_are_refused(task, said, root):
+    path = image_file(task, root)
+    Image.fromarray(np.ones((8, 8), np.float32)).save(path, 'TIFF')
+    refuses_and_skips(task, root, str(path), said, workers=(0, ))
+
+
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_an_orientation_tag_that_turns_the_image_away_from_its_annotations(task, root):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    path = image_file(task, root)
+    Image.open(path).save(path, exif=exif)
+    refuses_and_skips(task, root, str(path), workers=(0, ))
+
+
+def relabel(change):
+    def harm(root):
+        path = label_file(root)
+        Image.fromarray(change(np.asarray(Image.open(path)).copy())).save(path)
+    return harm
+
+
+def _stray(value):
+    def change(labels):
+        labels[0, 0] = value
+        return labels
+    return relabel(change)
+
+
+LABELS = {
+    'just above': (_stray(151), 'no class (0..149, 255 ignored): 150'),
+    'far above': (_stray(254), 'no class (0..149, 255 ignored): 253'),
+    'smaller': (relabel(lambda labels: labels[:-3]), 'labels of shape (55, 41), its image has (58, 41)'),
+    'larger': (relabel(lambda labels: np.pad(labels, 2)), 'labels of shape (62, 45)'),
+    'colours': (relabel(lambda labels: np.dstack([labels] * 3)), 'labels of shape (58, 41, 3)'),
+    '16 bits': (relabel(lambda labels: labels.astype(np.uint16) + 256), 'a label picture of 16 bits'),
+    'empty': (lambda root: label_file(root).write_bytes(b''), 'empty file'),
+    'truncated': (lambda root: label_file(root).write_bytes(label_file(root).read_bytes()[:60]), 'truncated image'),
+}
+
+
+@pytest.mark.parametrize('how', LABELS)
+def test_label_maps(how, root):
+    harm, named = LABELS[how]
+    harm(root)
+    refuses_and_skips('segmentation', root, str(label_file(root)), named, workers=(0, ))
+
+
+def test_a_missing_label_map(root):
+    path = label_file(root)
+    path.unlink()
+    with pytest.raises(DataError, match=f'sample {BAD}: {path}: missing file'):
+        build('segmentation', root)[BAD]
+    dataset = build('segmentation', root, 'skip')
+    assert names('segmentation', [dataset[BAD]]) == names('segmentation', [dataset[BAD + 1]])
+
+
+def test_label_maps_with_all_classes_and_255_are_right(root):
+    values = np.resize(np.r_[0:151, 255].astype(np.uint8), (58, 41))
+    Image.fromarray(values).save(label_file(root))
+    seen = build('segmentation', root)
+    seen.pipeline.transforms.pop(2)
+    labels = seen[BAD]['data_samples'].gt_sem_seg.data.numpy()
+    assert sorted(np.unique(labels)) == [*range(150), 255]
+
+
+def test_one_pixel_of_labels(root):
+    """mmseg makes a number of it, which it then cannot index."""
+    for path in (image_file('segmentation', root), label_file(root)):
+        Image.fromarray(np.ones((1, 1), np.uint8)).save(path)
+    refuses_and_skips('segmentation', root, str(label_file(root)), workers=(0, ))
+
+
+@pytest.mark.parametrize('shape', [(1, 7), (7, 1)])
+def test_label_maps_with_a_side_of_one_pixel(shape, root):
+    """mmseg squeezes it away."""
+    for path in (image_file('segmentation', root), label_file(root)):
+        Image.fromarray(np.full(shape, 9, np.uint8)).save(path)
+    labels = build('segmentation', root)[BAD]['data_samples'].gt_sem_seg.data
+    assert labels.shape == (1, *shape) and (labels == 8).all()
+
+
+def test_a_clean_data_set_is_the_stock_one_sample_for_sample(root):
+    for task in ('detection', 'segmentation'):
+        scope, stock = settings(task, root)
+        stock['pipeline'] = [t for t in stock['pipeline'] if 'Crop' not in t['type']]
+        init_default_scope(scope)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            plain = DATASETS.build(stock)
+            checked = DATASETS.build(dict(type='mmincubation.CheckedDataset', dataset=stock))
+        assert len(plain) == len(checked) and plain.metainfo == checked.metainfo
+        assert plain.get_data_info(2) == checked.get_data_info(2)
+        for a, b in zip(plain, checked, strict=True):
+            assert (a['inputs'] == b['inputs']).all()
+            a, b = a['data_samples'], b['data_samples']
+            assert a.metainfo == b.metainfo
+            if task == 'detection':
+                assert (a.gt_instances.bboxes.tensor == b.gt_instances.bboxes.tensor).all()
+                assert (a.gt_instances.masks.masks == b.gt_instances.masks.masks).all()
+                assert (a.gt_instances.labels == b.gt_instances.labels).all()
+            else:
+                assert (a.gt_sem_seg.data == b.gt_sem_seg.data).all()
+
+
+def test_a_crop_without_objects_draws_the_same_image_anew(root):
+    """BaseDataset would take another image at random."""
+    dataset = build('detection', root)
+    answers = iter([None, None, 'third'])
+    dataset.pipeline.transforms[-1] = lambda results: next(answers) and results
+    assert dataset[BAD]['img_path'].endswith(image_file('detection', root).name)
+    dataset.pipeline.transforms[-1] = lambda results: None
+    with pytest.raises(DataError, match=f'{image_file("detection", root)}: its pipeline returned nothing, 10 times'):
+        dataset[BAD]
+
+
+def test_a_broken_transform_is_told_with_its_place(root):
+    dataset = build('detection', root)
+    dataset.pipeline.transforms[-1] = lambda results: results['nothing']
+    with pytest.raises(DataError, match=r"KeyError: 'nothing' \(test_bad_data.py:\d+\)"):
+        dataset[BAD]
+
+
+def test_labels_of_classification(root):
+    scope, dataset = settings('classification', root)
+    with pytest.raises(DataError, match='3 classes, the model has num_classes=2; make them equal'):
+        CheckedDataset(dataset, num_classes=2)
+
+
+def test_a_row_of_an_arrow_folder(root):
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageColumn
+    content = [dict(bytes=b, path=None) for b in (JPEG, JPEG[:len(JPEG) // 2], PNG)]
+    Dataset.from_dict(dict(image=content, label=[0, 1, -1]), features=Features(
+        image=ImageColumn(), label=ClassLabel(names=['a', 'b']))).save_to_disk(str(root / 'rows'))
+    settings = dict(type='mmincubation.HFImages', root=str(root / 'rows'))
+    with pytest.raises(DataError, match='1 samples have a label that is no class, first .*rows, row 2: -1'):
+        CheckedDataset(settings)
+    Dataset.from_dict(dict(image=content[:2], label=[0, 1]), features=Features(
+        image=ImageColumn(), label=ClassLabel(names=['a', 'b']))).save_to_disk(str(root / 'two'))
+    settings['root'] = str(root / 'two')
+    with pytest.raises(DataError, match='sample 1: .*two, row 1 cannot be read as an image'):
+        CheckedDataset(settings)[1]
+    assert CheckedDataset(settings, data_errors='skip')[1]['labels'] == 0  # behind the last comes the first
+
+
+def test_the_limit_counts_over_workers_and_ranks(root, tmp_path, monkeypatch):
+    folder = tmp_path / 'run'
+    for i in (0, 3, 5):
+        put(image_file('detection', root, i), b'')
+    for rank in (0, 1):
+        monkeypatch.setattr('mmincubation.datasets.checked.get_rank', lambda rank=rank: rank)
+        dataset = build('detection', root, 'skip', max_data_errors=3, records=str(folder))
+        indices = range(rank * 3, rank * 3 + 3)
+        list(DataLoader(dataset, batch_size=None, sampler=indices, num_workers=2))
+    assert [r['index'] for r in read_records(folder)] == [0, 3, 5]
+    assert len(list(folder.iterdir())) == 2
+    dataset = build('detection', root, 'skip', max_data_errors=2, records=str(folder))
+    with pytest.raises(DataError, match='more than max_data_errors=2 .*sample 0: .*sample 3: .*sample 5: '):
+        dataset[0]
+    (folder / 'data_errors.rank0.jsonl').open('ab').write(b'{"data": "tra')  # a kill in the middle of a line
+    assert len(read_records(folder)) == 3
+
+
+def test_no_good_sample_at_all(root):
+    for path in (root / 'ade/images/training').glob('*.jpg'):
+        path.write_bytes(b'')
+    with pytest.raises(DataError, match='none of its 4 samples can be used'):
+        build('segmentation', root, 'skip')[0]
+
+
+def test_the_policy_is_checked():
+    with pytest.raises(ConfigError, match="data_errors='ignore': choose one of raise, skip"):
+        check_policy(e2e_config('', '', data_errors='ignore'))
+    with pytest.raises(ConfigError, match='max_data_errors=0: give a number of samples, 1 or more'):
+        check_policy(e2e_config('', '', max_data_errors=0))
+
+
+def wrapped(cfg) -> dict:
+    """The data sets that a runner would build."""
+    runner = SimpleNamespace(cfg=cfg, work_dir='run', **{
+        f'_{kind}_dataloader': cfg[f'{kind}_dataloader'] for kind in ('train', 'val', 'test')})
+    before = cfg.pretty_text
+    check_samples(runner, 'train', 'val', 'test')
+    assert cfg.pretty_text == before
+    return {kind: getattr(runner, f'_{kind}_dataloader')['dataset'] for kind in ('train', 'val', 'test')}
+
+
+def test_validation_and_test_always_raise():
+    found = wrapped(e2e_config('', '', data_errors='skip'))
+    assert {kind: d['data_errors'] for kind, d in found.items()} == dict(train='skip', val='raise', test='raise')
+    assert {d['dataset'].type for d in found.values()} == {'mmincubation.ImageFolder'}
+
+
+def test_wrapped_data_sets_are_checked_inside():
+    cfg, inner = e2e_config('', ''), dict(type='A')
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dict(
+        type='ConcatDataset', datasets=[inner, inner]))
+    found = wrapped(cfg)['train']['dataset']['datasets']
+    assert [d['place'] for d in found] == [f'train_dataloader.dataset.dataset.datasets.{i}' for i in (0, 1)]
