@@ -2,7 +2,7 @@
 
 Paper: ImageNet-1K, ViT-H 224, E2E: top-1 81.6*
 Run: python tools/train.py configs/imagenet/vit_h_e2e.py
-     NNODES=4 NODE_RANK=0 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_e2e.py 8
+     NNODES=4 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_e2e.py 8
 Hardware: 32 GPUs x 64
 Cost: 4.79K A100 GPU hours* of the paper's own run
 Result: not run

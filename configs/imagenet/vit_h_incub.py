@@ -2,7 +2,7 @@
 
 Paper: ImageNet-1K, ViT-H 224, Deep Incubation: top-1 84.3*
 Run: python tools/train.py configs/imagenet/vit_h_incub.py
-     NNODES=4 NODE_RANK=0 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_incub.py 8
+     NNODES=4 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_incub.py 8
 Hardware: 32 GPUs x 64
 Cost: 2.72K A100 GPU hours* of the paper's own run
 Result: not run

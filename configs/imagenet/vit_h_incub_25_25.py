@@ -2,7 +2,7 @@
 
 Paper: Training budgets, ViT-H, 25 + 25 epochs: top-1 80.5*
 Run: python tools/train.py configs/imagenet/vit_h_incub_25_25.py
-     NNODES=4 NODE_RANK=0 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_incub_25_25.py 8
+     NNODES=4 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_incub_25_25.py 8
 Hardware: 32 GPUs x 64
 Cost: ~0.88K A100 GPU hours* of the paper's own run
 Result: not run

@@ -2,7 +2,7 @@
 
 Paper: Training budgets, ViT-H, 50 + 50 epochs: top-1 83.4*
 Run: python tools/train.py configs/imagenet/vit_h_incub_50_50.py
-     NNODES=4 NODE_RANK=0 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_incub_50_50.py 8
+     NNODES=4 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_incub_50_50.py 8
 Hardware: 32 GPUs x 64
 Cost: ~1.49K A100 GPU hours* of the paper's own run
 Result: not run
