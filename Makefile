@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo clean-demo test
+.PHONY: install demo clean-demo test test-faults
 
 install: .venv/installed
 
@@ -22,3 +22,6 @@ clean-demo:
 test: install
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-faults: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m faults
