@@ -15,18 +15,10 @@ from mmincubation.datasets.classification import HFImages, ImageFolder, balanced
 from mmincubation.datasets.samplers import RepeatAugSampler
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.exact.batches import SeededDataset, positioned
-from tests.toy import write_images
 
 CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
 DEIT = [dict(type='timm.data.create_transform', input_size=8, is_training=True, interpolation='bicubic',
              auto_augment='rand-m9-mstd0.5-inc1', color_jitter=0.4, normalize=False)]
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp('images')
-    write_images(root)
-    return root
 
 
 def save_split(images, folder, embed: bool = True) -> str:

@@ -6,17 +6,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from tests.toy import e2e_config, incubation_config, write_images
+from tests.toy import e2e_config, incubation_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 EPOCH = 4  # iterations: 24 images, batch 6
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp('images')
-    write_images(root)
-    return root
 
 
 def expected(base: float, epochs: int, warmup: int, size: int, low: float = 1e-5) -> list[float]:

@@ -9,14 +9,7 @@ from safetensors.torch import load_file
 
 from mmincubation.checkpoints import CheckpointError, digest, read_tensors
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from tests.toy import e2e_config, incubation_config, write_images
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp('images')
-    write_images(root)
-    return root
+from tests.toy import e2e_config, incubation_config
 
 
 def run(cfg) -> Runner:

@@ -15,20 +15,13 @@ from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.models import ViTClassifier
 from mmincubation.models.classifier import ClsDataPreprocessor
 from tests.test_loop import run, same, weights
-from tests.toy import ARCH, e2e_config, incubation_config, write_images
+from tests.toy import ARCH, e2e_config, incubation_config
 
 ERASING = dict(probability=0.5, mode='pixel')
 MIXUP = dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=3)
 AUGMENTED = dict(
     type='mmincubation.ClsDataPreprocessor', erasing=dict(type='timm.data.random_erasing.RandomErasing', **ERASING),
     mixup=dict(type='timm.data.Mixup', **MIXUP))
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp('images')
-    write_images(root)
-    return root
 
 
 def batch(count: int = 8) -> dict:

@@ -1,9 +1,7 @@
 """Files from strangers: live payloads on every way in, none of which may run, and none of which may read elsewhere."""
 import http.server
 import json
-import os
 import pickle
-import shutil
 import struct
 import threading
 import zipfile
@@ -12,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import mmengine
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -24,19 +21,14 @@ from torch.utils.model_zoo import load_url
 from mmincubation.check.run import main as check_tool
 from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors, write_tensors
 from mmincubation.checkpoints.convert import convert
-from mmincubation.datasets.classification import HFImages
 from mmincubation.downstream import ViTBackbone
 from mmincubation.engine import launch
 from mmincubation.engine.config_check import ConfigError, load_config
 from mmincubation.engine.data_only import read_data_only
 from mmincubation.incubation.assemble import assemble
-from mmincubation.leaderboard.board import make_leaderboard
 from mmincubation.models import ViTClassifier
-from mmincubation.result import ResultError, read_result
 from tests import toy
-from tests.synthetic_coco import write_coco
-from tests.test_leaderboard import put
-from tests.toy import ARCH, e2e_config, incubation_config, write_images
+from tests.toy import ARCH, e2e_config, incubation_config
 
 
 class Live:
@@ -54,13 +46,6 @@ def doors_closed(monkeypatch):
     """As the tools begin; and not even a user's own setting of torch opens a door."""
     read_data_only()
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    root = tmp_path_factory.mktemp('images')
-    write_images(root)
-    return root
 
 
 @pytest.fixture(params=['zip.pth', 'legacy.pth', 'pickle.pth', 'pickle.bin', 'pickle.safetensors'])
@@ -196,146 +181,6 @@ def test_annotations_that_bring_code_are_refused(images, tmp_path, capsys, suffi
     assert launch.train(arguments(tmp_path / 'run.py')) == 2
     assert 'nothing was executed' in capsys.readouterr().err
     assert not ran.exists()
-
-
-@pytest.fixture
-def split(tmp_path):
-    """A folder of save_to_disk."""
-    from datasets import ClassLabel, Dataset, Features
-    from datasets import Image as ImageColumn
-    from PIL import Image
-    pictures = [Image.fromarray(np.full((8, 8, 3), 60 * i, np.uint8)) for i in range(4)]
-    features = Features(image=ImageColumn(), label=ClassLabel(names=['a', 'b']))
-    Dataset.from_dict(dict(image=pictures, label=[0, 1, 0, 1]), features=features).save_to_disk(tmp_path / 'split')
-    return tmp_path / 'split'
-
-
-def rewrite_arrow(split: Path, change) -> None:
-    import pyarrow as pa
-    file = next(split.glob('*.arrow'))
-    with pa.OSFile(str(file)) as source:
-        table = change(pa.ipc.open_stream(source).read_all())
-    with pa.OSFile(str(file), 'wb') as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-
-
-EXTENSIONS = ['arrow.py_extension_type', 'pyarrow.py_extension_type', 'datasets.features.features.Array2DExtensionType']
-
-
-@pytest.mark.parametrize('name', EXTENSIONS)
-def test_a_pickle_in_an_arrow_extension_type_is_not_executed(split, tmp_path, name):
-    import pyarrow as pa
-    ran = tmp_path / 'executed'
-
-    def add(table):
-        kind = {b'ARROW:extension:name': name.encode(), b'ARROW:extension:metadata': pickle.dumps(Live(ran))}
-        schema = pa.schema([*table.schema, pa.field('more', pa.int64(), metadata=kind)], table.schema.metadata)
-        return pa.table([*table.columns, pa.array(range(len(table)))], schema=schema)
-
-    rewrite_arrow(split, add)
-    try:
-        assert len([HFImages(str(split))[i] for i in range(4)]) == 4
-    except ConfigError:
-        pass  # refused as a whole, as well
-    assert not ran.exists()
-
-
-def test_features_of_a_split_cannot_name_other_classes(split):
-    info = json.loads((split / 'dataset_info.json').read_text())
-    info['features']['label'] = dict(_type='Path', _flag='x')
-    (split / 'dataset_info.json').write_text(json.dumps(info))
-    with pytest.raises(ConfigError):
-        HFImages(str(split))
-
-
-@pytest.mark.parametrize('name', ['../other/data-00000-of-00001.arrow', '{split}/data-00000-of-00001.arrow', 'a/b'])
-def test_a_split_names_no_files_elsewhere(split, name):
-    shutil.copytree(split, split.parent / 'other')
-    state = json.loads((split / 'state.json').read_text())
-    state['_data_files'][0]['filename'] = name.format(split=split.parent / 'other')
-    (split / 'state.json').write_text(json.dumps(state))
-    with pytest.raises(ConfigError, match='state.json names .* not in this folder'):
-        HFImages(str(split))
-
-
-@pytest.mark.parametrize('text', ['{', '[]', '{"_data_files": 3}', '[' * 100_000])
-def test_a_broken_state_of_a_split_is_one_line(split, text):
-    (split / 'state.json').write_text(text)
-    with pytest.raises(ConfigError, match='save_to_disk'):
-        HFImages(str(split))
-
-
-def test_a_row_that_names_a_file_is_refused(split, images):
-    """It could show any picture of this machine."""
-    import pyarrow as pa
-    private = str(images / '0/0.png')
-
-    def names_only(table):
-        column = pa.StructArray.from_arrays(
-            [pa.array([None] * len(table), pa.binary()), pa.array([private] * len(table))], ['bytes', 'path'])
-        return table.set_column(0, table.schema.field(0), column)
-
-    rewrite_arrow(split, names_only)
-    with pytest.raises(ConfigError, match=f'row 0 names a file, {private!r}'):
-        HFImages(str(split)).read(0)
-
-
-OUTSIDE = ['../secret', '/etc/secret', 'a/../../secret', 'C:\\secret', 'file:secret', 'a\0b']
-
-
-@pytest.mark.parametrize('name', OUTSIDE)
-@pytest.mark.parametrize('key, suffix', [('pictures', '.png'), ('outputs', '.safetensors')])
-def test_a_result_names_no_files_elsewhere(tmp_path, name, key, suffix):
-    path = put(tmp_path, 'e2e', 50.)
-    result = json.loads(path.read_text())
-    file = name + suffix
-    result[key] = [file] if key == 'pictures' else [dict(path=file, sha256='a' * 64)]
-    path.write_text(json.dumps(result))
-    with pytest.raises(ResultError, match=f'{key}.*at or below the folder'):
-        read_result(path)
-    text, problems, _ = make_leaderboard(tmp_path, tmp_path / 'out')
-    assert not text and len(problems) == 1
-
-
-def test_text_of_a_result_is_text_in_the_tables(tmp_path):
-    """Every text of the schema, not only the names."""
-    path = put(tmp_path, 'e2e', 50., weights=dict(path='w', sha256='a' * 64, coverage='all'))
-    bad = '<script>alert(1)</script>"\'><img src=x onerror=alert(1)>\x1b[2J\u202e'
-
-    def spoil(value, key=''):
-        if isinstance(value, dict):
-            return {k: spoil(v, k) for k, v in value.items()}
-        if isinstance(value, list):
-            return [spoil(v) for v in value]
-        fixed = ('sha256', 'config_sha256', 'git_commit', 'finished_at', 'task')
-        return bad if isinstance(value, str) and key not in fixed else value
-
-    path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
-    text, problems, _ = make_leaderboard(tmp_path, tmp_path / 'out')
-    page = (tmp_path / 'out/leaderboard.html').read_text()
-    assert text and not problems and 'alert' in page
-    assert '<script' not in page and '<img src=x' not in page
-    assert not {'\x1b', '\u202e'} & set(page + text + (tmp_path / 'out/leaderboard.md').read_text())
-
-
-@pytest.mark.parametrize('name', ['../val2017/{}', '{root}/val2017/{}', 'a/../../val2017/{}'])
-def test_check_reports_images_outside_of_the_data(tmp_path, name):
-    from mmincubation.check.data import check_data
-    from mmincubation.check.report import Report
-    from mmincubation.check.sampling import Look
-    write_coco(tmp_path)
-    file = tmp_path / 'annotations/instances_train2017.json'
-    content = json.loads(file.read_text())
-    other = sorted(os.listdir(tmp_path / 'val2017'))[0]
-    content['images'][0]['file_name'] = name.format(other, root=tmp_path)
-    file.write_text(json.dumps(content))
-    dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='annotations/instances_train2017.json',
-                   data_prefix=dict(img='train2017/'))
-    cfg = mmengine.Config(dict(default_scope='mmdet', model=dict(), train_dataloader=dict(dataset=dataset)))
-    report = Report()
-    report.section('Data')
-    check_data(cfg, report, Look(False))
-    assert "outside of the data set's folder" in report.text() and other in report.text()
 
 
 def bomb_deflated(path: Path) -> None:
