@@ -1,6 +1,10 @@
 """What many tests share."""
+from shutil import copytree
+
 import pytest
 
+from tests.synthetic_ade import write_ade
+from tests.synthetic_coco import write_coco
 from tests.toy import write_images
 
 
@@ -10,3 +14,19 @@ def images(tmp_path_factory):
     root = tmp_path_factory.mktemp('images')
     write_images(root)
     return root
+
+
+@pytest.fixture(scope='module')
+def clean(tmp_path_factory):
+    """Small data of the three tasks."""
+    root = tmp_path_factory.mktemp('clean')
+    write_images(root / 'folders')
+    write_coco(root / 'coco')
+    write_ade(root / 'ade')
+    return root
+
+
+@pytest.fixture
+def root(clean, tmp_path):
+    """A copy of `clean`, to be damaged."""
+    return copytree(clean, tmp_path / 'data')

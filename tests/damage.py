@@ -11,9 +11,6 @@ from torch.utils.data import DataLoader
 
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.engine.data_errors import DataError, read_records
-from tests.synthetic_ade import write_ade
-from tests.synthetic_coco import write_coco
-from tests.toy import write_images
 
 BAD = 1  # the index that is damaged
 
@@ -43,20 +40,6 @@ UNREADABLE = {
 def put(path, content: bytes | None) -> None:
     path.unlink() if content is None else path.write_bytes(content)
 
-
-@pytest.fixture(scope='module', name='clean')
-def clean_(tmp_path_factory):
-    root = tmp_path_factory.mktemp('clean')
-    write_images(root / 'folders')
-    write_coco(root / 'coco')
-    write_ade(root / 'ade')
-    return root
-
-
-@pytest.fixture(name='root')
-def root_(clean, tmp_path):
-    from shutil import copytree
-    return copytree(clean, tmp_path / 'data')
 
 
 LOAD = dict(type='LoadImageFromFile')

@@ -6,7 +6,6 @@ import pytest
 from tests.damage import PNG
 from tests.forked import Run, trained
 from tests.resumed import assert_same_run, killed_and_resumed
-from tests.test_downstream_tools import data, short_config  # noqa: F401  a fixture
 from tests.test_exact_resume import ITERATION, drawing
 from tests.toy import e2e_config, incubation_config, write_images
 
@@ -115,20 +114,3 @@ def test_test_raises_too(toy, whole, tmp_path):
     error = stops(tmp_path, toy / 'skip.py', whole / 'weights/e2e_last.safetensors', '--work-dir', tmp_path / 'run',
                   '--cfg-options', f'test_dataloader.dataset.root={toy / "images"}', tool='test')
     assert 'test_dataloader.dataset, sample 11' in error and '1/3.png' in error
-
-
-@pytest.mark.parametrize('task', ['maskrcnn', 'upernet'])
-def test_detection_and_segmentation_skip_and_say_so(task, data, tmp_path):  # noqa: F811
-    config = short_config(task, data)
-    path = data / 'demo/scenes/train/img/00002.png'
-    content = path.read_bytes()
-    path.write_bytes(content[:len(content) // 2])
-    options = ('--cfg-options', 'train_dataloader.num_workers=2')
-    try:
-        run = Run(tmp_path / 'out', 'train', config, '--work-dir', tmp_path / 'skip', *options, 'data_errors=skip')
-        assert run.code() == 0, run.text()[-3000:]
-        [entry] = skipped(tmp_path / 'skip')['first']
-        assert entry['index'] == 2 and f'{path}: truncated image' in entry['fault']
-        assert f'{path}: truncated image' in stops(tmp_path, config, '--work-dir', tmp_path / 'raise', *options)
-    finally:
-        path.write_bytes(content)

@@ -7,6 +7,8 @@ import torch
 from mmincubation.checkpoints import write_tensors
 from mmincubation.datasets.demo import write_demo_data
 from mmincubation.models import VisionTransformer
+from tests.forked import Run
+from tests.test_bad_data_runs import skipped, stops
 from tests.test_tools import ROOT, refused, tool
 
 ARCH = dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32)
@@ -57,3 +59,20 @@ def test_train_and_test(task, data):
     assert done.returncode == 0, done.stderr[-3000:]
     assert (data / f'{task}.pkl').stat().st_size and len(list((data / f'{task}_shown').rglob('*.png'))) == 2
     assert 'tta_model' in refused(tool('test.py', config, work_dir / 'iter_2.pth', '--tta'))
+
+
+@pytest.mark.parametrize('task', ['maskrcnn', 'upernet'])
+def test_a_bad_sample_is_skipped_and_said_so(task, data, tmp_path):
+    config = short_config(task, data)
+    path = data / 'demo/scenes/train/img/00002.png'
+    content = path.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+    options = ('--cfg-options', 'train_dataloader.num_workers=2')
+    try:
+        run = Run(tmp_path / 'out', 'train', config, '--work-dir', tmp_path / 'skip', *options, 'data_errors=skip')
+        assert run.code() == 0, run.text()[-3000:]
+        [entry] = skipped(tmp_path / 'skip')['first']
+        assert entry['index'] == 2 and f'{path}: truncated image' in entry['fault']
+        assert f'{path}: truncated image' in stops(tmp_path, config, '--work-dir', tmp_path / 'raise', *options)
+    finally:
+        path.write_bytes(content)

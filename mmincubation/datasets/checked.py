@@ -42,20 +42,24 @@ class CheckedDataset(Dataset):
                  data_errors: str = 'raise', max_data_errors: int = LIMIT, records: str | None = None):
         self.place, self.skips, self.limit = place, data_errors == 'skip', max_data_errors
         self.remedy = EVALUATION if place.startswith(('val', 'test')) else REMEDY
-        self.folder, self.rank, self.recorded = records, get_rank(), {}
-        self.dataset = self._built(dataset, num_classes)
+        self.folder, self.rank, self.recorded, self.num_classes = records, get_rank(), {}, num_classes
+        self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _is_mm(dataset) else dataset)
+        if isinstance(self.dataset, BaseDataset):
+            masks = any(node.get('with_mask') for _, node in dicts_in(dataset.get('pipeline'), 'pipeline'))
+            self._read_annotations(self.dataset, masks)
+            self.pipeline = self.dataset.pipeline
+        self._compare(self.dataset, num_classes)
 
-    def _built(self, settings: dict, num_classes: int | None):
-        if not _is_mm(settings):
-            dataset = ROOT.build(settings)
-            self._compare(dataset, num_classes)
-            return dataset
-        dataset = ROOT.build(dict(settings, lazy_init=True))
-        masks = any(node.get('with_mask') for _, node in dicts_in(settings.get('pipeline'), 'pipeline'))
-        self._read_annotations(dataset, masks)
-        self._compare(dataset, num_classes)
-        dataset.pipeline = SampleRules(dataset, num_classes)
-        return dataset
+    @property
+    def pipeline(self):
+        """The wrapped data set's; another that takes its place, as mmdet's PipelineSwitchHook does, is checked too."""
+        return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline) -> None:
+        if isinstance(self.dataset, BaseDataset):
+            pipeline = SampleRules(self.dataset, self.num_classes, pipeline.transforms)
+        self.dataset.pipeline = pipeline
 
     def _read_annotations(self, dataset: BaseDataset, masks: bool) -> None:
         """`full_init`, with COCO's annotations looked at before mmdet drops what it does not like."""

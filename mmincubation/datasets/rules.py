@@ -103,15 +103,15 @@ def _first(items, separator: str = ', ') -> str:
 
 
 class SampleRules:
-    """A data set's pipeline, which looks at image, boxes and label map where they are read.
+    """A pipeline of `transforms`, which looks at image, boxes and label map where they are read.
 
     Raises:
         ConfigError: what is wrong, without the file's name.
     """
 
-    def __init__(self, dataset: BaseDataset, num_classes: int | None):
-        classes = num_classes or len(dataset.metainfo.get('classes') or ()) or None
-        self.transforms, self.classes = dataset.pipeline.transforms, classes
+    def __init__(self, dataset: BaseDataset, num_classes: int | None, transforms: list[Callable]):
+        self.transforms = transforms
+        self.classes = num_classes or len(dataset.metainfo.get('classes') or ()) or None
         self.checks: dict[str, Callable[[dict], None]] = dict(img=check_image, gt_bboxes=self._check_boxes)
         if hasattr(dataset, 'reduce_zero_label'):  # mmseg's; maps that come with objects have classes of their own
             self.checks['gt_seg_map'] = self._check_labels

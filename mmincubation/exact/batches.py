@@ -22,6 +22,15 @@ class SeededDataset(Dataset):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
+    @property
+    def pipeline(self):
+        """The wrapped data set's, also to be replaced there, as mmdet's PipelineSwitchHook does."""
+        return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline) -> None:
+        self.dataset.pipeline = pipeline
+
     def __len__(self) -> int:
         return len(self.dataset)
 
