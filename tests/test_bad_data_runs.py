@@ -84,6 +84,9 @@ def test_the_counts_of_an_earlier_run_in_the_work_dir_are_forgotten(toy, tmp_pat
     (work_dir / 'data_errors.rank3.jsonl').write_text('{"data": "x", "index": 0, "fault": "old"}\n')
     assert trained(toy / 'skip.py', work_dir)
     assert indices(work_dir) == BOTH
+    (work_dir / 'result.json').unlink()
+    assert Run(tmp_path / 'out', 'train', toy / 'stop.py', '--work-dir', work_dir, '--resume').code() == 0
+    assert indices(work_dir) == BOTH  # another policy forgets nothing
 
 
 def test_two_ranks_count_together(toy, tmp_path):

@@ -154,6 +154,7 @@ def state_with(**change):
     ('there.safetensors', 'timm', {}, r'there\.safetensors: exists already; choose another name'),
     ('./src.safetensors', 'timm', {}, r'src\.safetensors: is the source itself; choose another name'),
     ('a.pth', 'official', dict(modules=3), 'src.safetensors: 4 blocks do not divide into 3 equal.* --modules K'),
+    ('a.safetensors', 'timm', dict(modules=2), '--modules 2: only --to official divides; leave it out'),
     ('a.safetensors', 'timm', dict(arch=dict(head=2)), '--arch head: no field of an architecture; nearest: heads'),
     ('a.safetensors', 'timm', dict(arch=dict(depth=3)), '--arch depth=3: .*src.safetensors has depth=4; leave it out'),
     ('a.safetensors', 'timm', dict(arch=dict(heads=3)), r'no ViT \(dim=16 is not divisible by heads=3'),

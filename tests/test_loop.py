@@ -210,6 +210,9 @@ def test_schedules_that_do_not_fit_are_refused_before_the_first_phase(images, tm
     with pytest.raises(ValueError, match='phase finetune: the CosineAnnealingLR that begins at 60 would end at 4'):
         Runner.from_cfg(cfg).train()
     assert not (tmp_path / 'weights').exists()
+    cfg.train_cfg.phases.finetune.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, end=0)]
+    with pytest.raises(ValueError, match='that begins at 0 would end at 0 iterations'):
+        Runner.from_cfg(cfg).train()
     cfg = incubation_config(images, tmp_path, recipe='paper_code')
     cfg.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False)]
     with pytest.raises(ValueError, match="paper_code.*by epochs.*by_epoch=True"):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmincubation.compat.exit_codes import PREEMPTED
+from mmincubation.compat.exit_codes import PREEMPTED, PROCESS_LOST
 from tests.forked import ROOT, Run, free_port, ranks
 from tests.toy import incubation_config, write_images
 
@@ -167,10 +167,13 @@ def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
     return done.returncode, (folder / 'calls').read_text().splitlines() if (folder / 'calls').exists() else []
 
 
-@pytest.mark.parametrize('code, requeued', [(0, False), (1, False), (70, False), (PREEMPTED, True)])
-def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, code, requeued):
+@pytest.mark.parametrize('code, env, requeued', [
+    (0, {}, False), (1, {}, False), (70, {}, False), (PREEMPTED, {}, True), (PROCESS_LOST, {}, False),
+    (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='1'), True),
+    (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='2'), False)])
+def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, code, env, requeued):
     returned, calls = slurm(
-        tmp_path, code, 'gpu', 'my_job', 'c.py', '--amp', GPUS='16', SRUN_ARGS='--time=1:00:00 --exclude=n1')
+        tmp_path, code, 'gpu', 'my_job', 'c.py', '--amp', GPUS='16', SRUN_ARGS='--time=1:00:00 --exclude=n1', **env)
     assert returned == code
     assert [call.split()[0] for call in calls] == ['sbatch', 'srun'] + ['scontrol'] * requeued
     assert '--requeue --signal=USR1@120 ' in calls[0]

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.engine.launch import train
+from mmincubation.engine.scaling import batch_warnings
 from mmincubation.models import ViTClassifier
 
 from .test_optim import ARCH, LR, wrap
@@ -96,3 +97,16 @@ def test_auto_scaling_refuses_accumulation(tmp_path, capsys, options, place):
         f'error: {place}.accumulative_counts=4: auto_scale_lr would not see it; drop --auto-scale-lr and set '
         f'{place}.optimizer.lr for 4 x batch_size x ranks images\n')
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('batch, ranks, counts, base, enabled, warned', [
+    (6, 1, 1, 6, False, False), (6, 2, 1, 12, False, False), (3, 1, 2, 6, False, False), (6, 1, 1, None, False, False),
+    (6, 1, 1, 12, True, False), (6, 2, 1, 6, False, True), (6, 1, 2, 6, False, True)])
+def test_a_batch_that_the_rate_is_not_for_is_said(batch, ranks, counts, base, enabled, warned):
+    cfg = e2e_config('images', 'run', train_dataloader=dict(batch_size=batch))
+    cfg.optim_wrapper.accumulative_counts = counts
+    if base:
+        cfg.auto_scale_lr = dict(base_batch_size=base, enable=enabled)
+    line = ''.join(batch_warnings(cfg, ranks))
+    assert bool(line) == warned
+    assert not line or f'for batches of {base} images, this run makes batches of {batch * ranks * counts}' in line

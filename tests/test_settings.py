@@ -83,6 +83,13 @@ def test_what_matters_is_refused_before_anything_is_written(stopped, capsys, opt
     assert files(stopped) == before
 
 
+def test_an_earlier_run_is_not_written_over(stopped, capsys):
+    before = files(stopped)
+    assert resume(stopped, resume=None) == 2
+    assert 'holds an earlier run, up to epoch_1.pth: go on with --resume' in capsys.readouterr().err
+    assert files(stopped) == before
+
+
 def test_several_changes_are_one_list(stopped, capsys):
     assert resume(stopped, 'train_cfg.max_epochs=3', 'randomness.seed=6') == 2
     assert [line for line in capsys.readouterr().err.splitlines() if ' -> ' in line] == [

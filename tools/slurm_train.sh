@@ -2,7 +2,8 @@
 # Train under Slurm: tools/slurm_train.sh PARTITION JOB_NAME CONFIG [options of tools/train.py]
 # GPUS (default: 8), GPUS_PER_NODE (8), CPUS_PER_TASK (5) and SRUN_ARGS (for sbatch and srun, e.g. '--time=24:00:00') say
 # on what. Submits itself; 120 s before the time limit (SIGUSR1) or when preempted (SIGTERM) the ranks write a checkpoint
-# and end with exit code 75, the job is requeued and resumes.
+# and end with exit code 75, the job is requeued and resumes. So it is after a lost process (exit code 71), while it has
+# begun anew less than MAX_RESTARTS (default: 0) times.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG [options of tools/train.py]" >&2
@@ -29,7 +30,7 @@ CODE=0
 # --kill-on-bad-exit: a rank that dies must not leave the others waiting. --resume begins anew if there is nothing yet.
 srun "${RESOURCES[@]}" --kill-on-bad-exit=1 \
     python -u "$ROOT/tools/train.py" "$CONFIG" --launcher slurm --resume "${@:4}" || CODE=$?
-if [ "$CODE" -eq 75 ]; then
+if [ "$CODE" -eq 75 ] || { [ "$CODE" -eq 71 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_RESTARTS:-0}" ]; }; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$CODE"

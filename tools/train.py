@@ -6,6 +6,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
+def count(text: str) -> int:
+    """A number from 0 on."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f'{number} is less than 0')
+    return number
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
@@ -15,7 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='continue from the newest checkpoint of the work dir, or from PATH')
     parser.add_argument('--allow-changed', action='store_true',
                         help='resume although config, batch size, ranks, data or code have changed')
-    parser.add_argument('--skip-nonfinite', type=int, default=0, metavar='N',
+    parser.add_argument('--skip-nonfinite', type=count, default=0, metavar='N',
                         help='leave out up to N steps whose loss or gradient is not finite (default: none)')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--auto-scale-lr', action='store_true',

@@ -88,11 +88,13 @@ def _division(weights: Weights, depth: int, to: str, modules: int | None, src: s
     if known and modules not in (None, len(known)):
         raise CheckpointError(f'--modules {modules}: {src} has {len(known)} modules, of {known} blocks; leave it out')
     if not known and to != 'official':
+        if modules:
+            raise CheckpointError(f'--modules {modules}: only --to official divides; leave it out')
         return None
     try:
         return list(Division.of(depth, known or modules or PAPER_MODULES).depths)
     except ValueError as error:
-        raise CheckpointError(f'{src}: {error}; give --modules K') from error
+        raise CheckpointError(f'{src}: {error}; set it by --modules K') from error
 
 
 def _header(weights: Weights, shape: dict, division: list[int] | None, assumed: list[str], source: dict) -> dict:

@@ -106,10 +106,10 @@ def read_records(*folders: str | Path) -> list[dict]:
 
 
 def skipped_samples(runner, folders: Iterable[Path]) -> dict:
-    """What result.json says of them: `data_errors`, where the run's policy is to skip; `folders` are its work dirs."""
-    if runner.cfg.get('data_errors') != 'skip':
-        return {}
+    """What result.json says of them, where samples were or might be skipped; `folders` are its work dirs."""
     records = read_records(*folders)
+    if runner.cfg.get('data_errors') != 'skip' and not records:  # a policy that was changed forgets nothing
+        return {}
     return dict(data_errors=dict(skipped=len(records), first=[
         dict(index=record['index'], fault=record['fault']) for record in records[:LISTED]]))
 

@@ -7,10 +7,10 @@ import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import find_latest_checkpoint
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from .checkpointing import checkpoints_of
 from .cost import phase_name, unwrap
 from .stops import DivergenceError
 
@@ -125,7 +125,7 @@ class FiniteGuard(Hook):
 
     def _report(self, runner) -> str:
         """What was not finite, on which rank, with which files; the log has every file."""
-        here = [(get_rank(), {name: float(value) for name, value in outputs.items() if 'loss' in name},
+        here = [(get_rank(), {name: torch.as_tensor(value).item() for name, value in outputs.items() if 'loss' in name},
                  batch_files(batch, runner.train_dataloader.dataset)) for outputs, batch in self._since_update]
         seen = [batch for rank in all_gather_object(here) for batch in rank]
         guilty = [batch for batch in seen if not all(map(math.isfinite, batch[1].values()))]
@@ -168,8 +168,8 @@ def check_weights(runner, state: dict[str, Tensor]) -> None:
 
 def advice(runner) -> str:
     """What is left of the run, and what may help."""
-    last = find_latest_checkpoint(runner.work_dir)
-    kept = f'the last good checkpoint is {last}' if last else 'there is no checkpoint yet'
+    last = checkpoints_of(runner.work_dir)
+    kept = f'the last good checkpoint is {last[0]}' if last else 'there is no checkpoint yet'
     return (f'nothing of it was saved, {kept}. Lower the learning rate, look at the files, or leave out a few such '
             'steps with --skip-nonfinite N')
 

@@ -1,11 +1,9 @@
 """From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
-import os
 import re
 import sys
 import zipfile
 from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
-from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,15 +24,16 @@ from mmincubation.result import check_experiment
 from . import options
 from .checkpointing import checkpoints_of, damage, newest_complete
 from .config_check import ConfigError, check_config, load_config
-from .config_types import optim_wrappers
 from .cost import unwrap
 from .data_errors import DataErrorsHook, check_policy, check_samples, forget_records
 from .data_only import read_data_only
 from .finite import FiniteGuard
 from .hooks import CheckpointGuard
 from .preemption import PreemptionHook, Request, listening
+from .ranks import close_process_group, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
 from .runtime_check import check_runtime
+from .scaling import batch_warnings, check_scaling
 from .settings import SettingsHook, check_settings
 from .stops import Stop, end_workers, leave, naming_lost_processes
 from .workdir import hold
@@ -83,13 +82,17 @@ def train(args: Namespace, request: Request) -> int:
     if args.phase is not None:
         _run_alone(cfg, args.phase)
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
+    if not cfg.resume and (earlier := checkpoints_of(cfg.work_dir)):
+        raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
+                          'anew in another --work-dir, or delete it')
     if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
     check_policy(cfg)
     exact_loop(cfg.train_cfg)
-    timeout = _init_process_group(args.launcher, cfg)
-    rank, ranks = _rank(args.launcher)
+    timeout = init_process_group(args.launcher, cfg)
+    rank, ranks = rank_and_ranks(args.launcher)
+    warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         check_settings(cfg, ranks, args.allow_changed)
@@ -103,7 +106,7 @@ def train(args: Namespace, request: Request) -> int:
                      PreemptionHook(request, timeout), DataErrorsHook()):
             runner.register_hook(hook)
         runner.train()
-    _close_process_group()
+    close_process_group()
     return 0
 
 
@@ -123,13 +126,13 @@ def test(args: Namespace, request: Request) -> int:
     _check_file(args.checkpoint)
     if args.out:
         options.dump(cfg, args.out)
-    timeout = _init_process_group(args.launcher, cfg)
+    timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     check_samples(runner, 'test')
     runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()
-    _close_process_group()
+    close_process_group()
     return 0
 
 
@@ -234,61 +237,5 @@ def check_models(cfg: Config) -> None:
         raise ConfigError(str(error)) from error
 
 
-def check_scaling(cfg: Config) -> None:
-    """mmengine scales the learning rate to the batch of one iteration, however many of them an update accumulates.
-
-    Raises:
-        ConfigError: `auto_scale_lr` is on and some optimiser wrapper accumulates.
-    """
-    if (cfg.get('auto_scale_lr') or {}).get('enable'):
-        for place, wrapper in optim_wrappers(cfg):
-            if (counts := wrapper.get('accumulative_counts', 1)) != 1:
-                raise ConfigError(
-                    f'{place}.accumulative_counts={counts}: auto_scale_lr would not see it; drop --auto-scale-lr and '
-                    f'set {place}.optimizer.lr for {counts} x batch_size x ranks images')
-
-
 def _is_incubation(cfg: Config) -> bool:
     return (cfg.get('train_cfg') or {}).get('type', '').endswith('IncubationLoop')
-
-
-LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
-SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
-
-
-def _rank(launcher: str) -> tuple[int, int]:
-    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet."""
-    if launcher == 'none':
-        return 0, 1
-    return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
-
-
-def restarted() -> bool:
-    """Whether torchrun (`--max-restarts`) or Slurm (`scontrol requeue`) has begun this command anew by itself."""
-    return any(int(os.environ.get(name, 0)) for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'))
-
-
-def _init_process_group(launcher: str, cfg: Config) -> float:
-    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does.
-
-    Returns the seconds that ranks wait for each other: `env_cfg.dist_cfg.timeout`, else torch's own for NCCL.
-    """
-    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
-    if launcher == 'none':
-        return timeout
-    if LAUNCHER_VARIABLES[launcher] not in os.environ:
-        raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
-                          '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
-    if not torch.cuda.is_available():
-        if launcher != 'pytorch':
-            raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
-        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
-    return timeout
-
-
-def _close_process_group() -> None:
-    """Leave together."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        if torch.distributed.get_backend() != 'gloo':  # `leave` ends those
-            torch.distributed.destroy_process_group()

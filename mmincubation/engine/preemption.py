@@ -9,10 +9,11 @@ from time import monotonic
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import IterBasedTrainLoop, find_latest_checkpoint
+from mmengine.runner import IterBasedTrainLoop
 from torch import distributed
 
 from .checkpoint_hook import CheckpointHook
+from .checkpointing import checkpoints_of
 from .stops import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -144,8 +145,8 @@ class PreemptionHook(Hook):
 
     def _stop(self, runner, where: str) -> None:
         self._leave()
-        last = find_latest_checkpoint(runner.work_dir)
-        state = f'the checkpoint to go on from is {last}' if last else 'there is no checkpoint yet'
+        last = checkpoints_of(runner.work_dir)
+        state = f'the checkpoint to go on from is {last[0]}' if last else 'there is no checkpoint yet'
         raise Preempted(f'stopped {where}; {state}. The same command with --resume goes on, exactly')
 
     def _leave(self) -> None:

@@ -94,7 +94,9 @@ class IncubationLoop(EpochLoop):
     def _begin_or_continue(self) -> None:
         if self._entered:  # resumed: the Runner has just counted with the totals of all phases
             self._count()
-            return self._validate() if self.phase_epoch and not self.epoch_iters_done else None
+            if self.phase_epoch and not self.epoch_iters_done:
+                self._validate()
+            return
         self._bring_weights()
         self._enter()
         if self.phase.name == 'finetune':
@@ -125,8 +127,8 @@ class IncubationLoop(EpochLoop):
         for cfg in cfgs:
             epochs = cfg.get('by_epoch', True)
             cfg.setdefault('end', phase.epochs if epochs else phase.epochs * len(self.dataloader))
-            if cfg['end'] <= cfg.get('begin', 0):
-                raise ValueError(f'phase {phase.name}: the {cfg["type"]} that begins at {cfg["begin"]} would end at '
+            if cfg['end'] <= (begin := cfg.get('begin', 0)):
+                raise ValueError(f'phase {phase.name}: the {cfg["type"]} that begins at {begin} would end at '
                                  f'{cfg["end"]} {"epochs" if epochs else "iterations"}; give the phase its own '
                                  'param_scheduler, or more epochs')
         return cfgs

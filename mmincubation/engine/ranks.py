@@ -1,0 +1,49 @@
+"""The processes of a run: how they were started, and the group that they form."""
+import os
+from datetime import timedelta
+
+import torch
+from mmengine.config import Config
+
+from .config_check import ConfigError
+
+LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+
+
+def rank_and_ranks(launcher: str) -> tuple[int, int]:
+    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet."""
+    if launcher == 'none':
+        return 0, 1
+    return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
+
+
+def restarted() -> bool:
+    """Whether torchrun (`--max-restarts`) or Slurm (`scontrol requeue`) has begun this command anew by itself."""
+    return any(int(os.environ.get(name, 0)) for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'))
+
+
+def init_process_group(launcher: str, cfg: Config) -> float:
+    """CPU ranks under torchrun: mmengine would call CUDA, so the group must exist before the Runner does.
+
+    Returns the seconds that ranks wait for each other: `env_cfg.dist_cfg.timeout`, else torch's own for NCCL.
+    """
+    timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
+    if launcher == 'none':
+        return timeout
+    if LAUNCHER_VARIABLES[launcher] not in os.environ:
+        raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
+                          '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
+    if not torch.cuda.is_available():
+        if launcher != 'pytorch':
+            raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    return timeout
+
+
+def close_process_group() -> None:
+    """Leave together."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        if torch.distributed.get_backend() != 'gloo':  # `leave` ends those
+            torch.distributed.destroy_process_group()

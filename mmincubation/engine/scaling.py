@@ -1,0 +1,30 @@
+"""The learning rate and the batch size that it was chosen for."""
+from mmengine.config import Config
+
+from .config_check import ConfigError
+from .config_types import optim_wrappers
+
+
+def check_scaling(cfg: Config) -> None:
+    """mmengine scales the learning rate to the batch of one iteration, however many of them an update accumulates.
+
+    Raises:
+        ConfigError: `auto_scale_lr` is on and some optimiser wrapper accumulates.
+    """
+    if (cfg.get('auto_scale_lr') or {}).get('enable'):
+        for place, wrapper in optim_wrappers(cfg):
+            if (counts := wrapper.get('accumulative_counts', 1)) != 1:
+                raise ConfigError(
+                    f'{place}.accumulative_counts={counts}: auto_scale_lr would not see it; drop --auto-scale-lr and '
+                    f'set {place}.optimizer.lr for {counts} x batch_size x ranks images')
+
+
+def batch_warnings(cfg: Config, ranks: int) -> list[str]:
+    """A line if an update sees another number of images than the learning rate is for, and nothing scales it."""
+    scale = cfg.get('auto_scale_lr') or {}
+    _, wrapper = next(iter(optim_wrappers(cfg)))
+    batch = cfg.train_dataloader.get('batch_size', 1) * ranks * wrapper.get('accumulative_counts', 1)
+    base = scale.get('base_batch_size', batch)
+    return [] if scale.get('enable') or batch == base else [
+        f'the learning rate is for batches of {base} images, this run makes batches of {batch}: --auto-scale-lr scales '
+        'it']
