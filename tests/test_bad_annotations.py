@@ -62,6 +62,8 @@ ANNOTATIONS = {
     'cut short': (runs('Pn4'), 'run lengths that do not add up'),
     'huge runs': (with_(segmentation=dict(size=[10**6, 10**6], counts=[10**12])), 'of another size'),
     'annotation id': (_same_id, "occurs twice, or one of its annotations' ids"),
+    'elsewhere': (lambda content: content['images'][BAD].update(
+        file_name='../train2017/' + content['images'][BAD]['file_name']), 'leads out of the data set'),
     'image size': (lambda content: content['images'][BAD].update(width=161, height=161), '161 x 161'),
 }
 

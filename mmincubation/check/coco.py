@@ -3,7 +3,7 @@ import json
 import os
 from collections import Counter
 
-from mmincubation.datasets.annotations import annotation_faults
+from mmincubation.datasets.annotations import annotation_faults, is_outside
 from mmincubation.datasets.files import fault, header
 
 from .folders import compare_count
@@ -53,7 +53,7 @@ def _images(given: Given, images: list[dict], folder: str) -> list[dict]:
     there, found = set(files_below(folder)), []
     for image in images:
         name = os.path.normpath(image['file_name'])
-        if os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir:
+        if is_outside(name):
             given.problem('images outside of the data set\'s folder', f'copy them to {folder} and correct file_name',
                           f'image {image["id"]}: {image["file_name"]}')
         elif name in there:

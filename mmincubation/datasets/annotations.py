@@ -1,9 +1,16 @@
 """What can be wrong with an annotation in COCO's format: the rules of training and of tools/check.py."""
 import math
+import os
 from collections.abc import Iterator
 
 BOX_BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
 BORDER = 2.  # of polygons
+
+
+def is_outside(name: str) -> bool:
+    """Whether an image's file name leads out of the data set's folder."""
+    name = os.path.normpath(name)
+    return os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir
 
 
 def is_speck(annotation: dict) -> bool:

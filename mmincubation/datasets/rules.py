@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 
 from mmincubation.engine.config_check import ConfigError
 
-from .annotations import BOX_BORDER, annotation_faults, is_speck
+from .annotations import BOX_BORDER, annotation_faults, is_outside, is_speck
 
 SHOWN = 3
 IGNORED = 255
@@ -51,6 +51,8 @@ class Instances:
 
     def _fault(self, image: dict, annotations: list[dict]) -> str | None:
         """The first fault in words that name the annotation."""
+        if is_outside(image['file_name']):
+            return 'its file_name leads out of the data set\'s folder'
         categories = self.dataset.coco.cats.keys()
         for annotation in annotations:
             if annotation.get('ignore'):
