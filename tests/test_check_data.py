@@ -155,6 +155,9 @@ COCO_CASES = [
     (_set('segmentation', dict(size=[192, 192])), 'run-length segmentations without size and counts'),
     (lambda c: c['annotations'][0].update(iscrowd=1, segmentation=[[1, 2, 3, 4, 5, 6]]), 'crowds (iscrowd=1)'),
     (lambda c: c.pop('categories'), 'has no categories'),
+    (lambda c: c['images'][1].pop('width'), 'images without width (1: images[1])'),
+    (lambda c: c['annotations'][2].pop('id'), 'annotations without id (1: annotations[2])'),
+    (lambda c: c['images'].append('text'), 'images without file_name, height, id, width'),
 ]
 
 

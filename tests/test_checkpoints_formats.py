@@ -38,7 +38,7 @@ def test_every_format_is_recognised_and_read(tmp_path, name):
     ('dinov2.pth', 'left out by name: mask_token$'),
     ('hf_model.safetensors', 'vit.embeddings.mask_token.*vit.pooler.dense.bias|vit.pooler.*mask_token'),
     ('deit_train.pth', 'model_ema is left out'),
-    ('timm_train.pth', 'EMA weights .state_dict_ema.*left out'),
+    ('timm_train.pth.tar', 'EMA weights .state_dict_ema.*left out'),
     ('timm.pth', None), ('official.pth', None),
 ])
 def test_what_is_left_out_is_said(tmp_path, name, note):

@@ -151,6 +151,11 @@ def test_label_pictures_of_a_segmentor(tmp_path):
     assert metric.evaluate(1) == {} and (tmp_path / 'labels/7.png').is_file()
 
 
+def test_predictions_are_a_pickle():
+    with pytest.raises(ConfigError, match='--out scores.txt: .* ends in .pkl'):
+        options.dump(Config(dict(default_scope='mmdet', test_evaluator=[])), 'scores.txt')
+
+
 def test_a_classifier_has_nothing_to_write():
     cfg = Config(dict(default_scope='mmengine', test_evaluator=dict(type='mmincubation.Accuracy')))
     with pytest.raises(ConfigError, match='--format-only: mmincubation.Accuracy writes no predictions'):

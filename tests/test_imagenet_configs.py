@@ -9,6 +9,7 @@ from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmincubation.datasets.samplers import RepeatAugSampler
+from mmincubation.engine.runtime_check import size_problems
 from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.incubation.phases import read_phases
 from mmincubation.models import Arch, VisionTransformer
@@ -168,3 +169,31 @@ class Images:
 def test_iterations_of_an_imagenet_epoch(monkeypatch, gpus, batch, iterations):
     monkeypatch.setattr('mmincubation.datasets.samplers.get_dist_info', lambda: (0, gpus))
     assert len(RepeatAugSampler(Images(), seed=0)) // batch == iterations
+
+
+def test_hours_that_the_paper_does_not_state_are_estimated_as_the_docs_say():
+    """From the hours of ViT-L, ViT-H (E2E, 300 epochs at 224) and DeiT-T-128, by FLOPs and block-forwards."""
+    flops, large, huge = dict(b=17.56, l=61.55, h=167.30), 1090, 4790
+    base = large * flops['b'] / flops['l']
+    half = {'': 1, '_50pct': 1 / 2, '_25pct': 1 / 4}
+    hours = {f'vit_b_e2e{part}': base * share for part, share in half.items()}
+    hours |= {f'vit_b_incub{part}': base * 4800 / 3600 * 890 / large * share for part, share in half.items()}
+    for size, at, more, whole, rate in (('b', 384, 55.48, 'l', large), ('l', 384, 191.07, 'l', large),
+                                        ('h', 392, 544.95, 'h', huge)):
+        hours |= {f'vit_{size}_{at}_{way}': 30 / 300 * more / flops[whole] * rate for way in ('e2e', 'incub')}
+    hours |= dict(deit_t_32_e2e=7.2 * 9600 / 38400, deit_t_32_incub=6.0 * 8800 / 28000)
+    stated = {}
+    for name in LEAVES:
+        if found := re.search(r'^Cost: about ([\d.,]+) \w+', LEAVES[name].read_text(), re.MULTILINE):
+            stated[name] = float(found[1].replace(',', ''))
+    assert stated == pytest.approx(hours, rel=0.03)
+
+
+@pytest.mark.parametrize('key', ['train_dataloader', 'val_dataloader', 'test_dataloader'])
+def test_another_size_of_images_than_the_models_is_refused(key):
+    cfg, mode = load('vit_b_384_incub'), 'test' if key.startswith('test') else 'train'
+    assert not [*size_problems(cfg, mode)]
+    [step] = [step for step in cfg[key].dataset.pipeline if step.type == 'timm.data.create_transform']
+    step.input_size = (3, 224, 224)
+    [line] = size_problems(cfg, mode)
+    assert line.startswith(f'{key}.dataset.pipeline') and 'is (3, 224, 224), model.arch.img_size is 384' in line

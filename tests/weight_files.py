@@ -106,7 +106,7 @@ FILES = {
     'timm.safetensors': ('timm', lambda s: s, True),
     'timm.pth': ('timm', lambda s: s, True),
     'timm_ddp.pth': ('timm', lambda s: _below('module.', s), True),
-    'timm_train.pth': ('timm', lambda s: dict(arch='vit', state_dict=_off(s), state_dict_ema=s), True),
+    'timm_train.pth.tar': ('timm', lambda s: dict(arch='vit', state_dict=_off(s), state_dict_ema=s), True),
     'deit.pth': ('deit', lambda s: dict(model=s), True),
     'deit_train.pth': ('deit', lambda s: dict(model=s, model_ema=_off(s), args=argparse.Namespace(lr=1)), True),
     'mae.pth': ('mae', _mae, False),

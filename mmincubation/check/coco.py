@@ -11,6 +11,7 @@ from .layouts import Given, Seen, checks
 from .sampling import files_below
 
 FIX = 'correct or drop them in the JSON'
+KEYS = dict(images={'id', 'file_name', 'width', 'height'}, annotations={'id', 'image_id'}, categories={'id', 'name'})
 
 
 @checks('CocoDataset')
@@ -23,12 +24,13 @@ def check_coco(given: Given) -> Seen:
     content = _read(given, path)
     if content is None:
         return Seen(0, f'{path}: unreadable')
-    images = _images(given, content['images'], folder)
-    _categories(given, content['categories'])
-    labelled = _annotations(given, content['annotations'], {i['id']: i for i in content['images']},
-                            {c['id'] for c in content['categories']})
+    entries = {kind: _complete(given, content[kind], kind) for kind in KEYS}
+    images = _images(given, entries['images'], folder)
+    _categories(given, entries['categories'])
+    labelled = _annotations(given, entries['annotations'], {i['id']: i for i in entries['images']},
+                            {c['id'] for c in entries['categories']})
     words = _look_at_images(given, images, folder)
-    count = _kept(given, content['images'], labelled)
+    count = _kept(given, entries['images'], labelled)
     return Seen(count, f'{path}: {len(content["images"]):,} images ({count:,} used), {len(content["annotations"]):,} '
                 f'annotations, all read; image {"files" if given.look.full else "headers"}: {words}')
 
@@ -45,6 +47,18 @@ def _read(given: Given, path: str) -> dict | None:
         given.problem(f'{path} has no {", ".join(sorted(missing))}', 'give an instances_*.json')
         return None
     return content
+
+
+def _complete(given: Given, entries: list, kind: str) -> list[dict]:
+    """Those with all keys that every reader needs."""
+    complete = []
+    for index, entry in enumerate(entries):
+        if isinstance(entry, dict) and not KEYS[kind] - entry.keys():
+            complete.append(entry)
+        else:
+            missing = ', '.join(sorted(KEYS[kind] - (entry.keys() if isinstance(entry, dict) else set())))
+            given.problem(f'{kind} without {missing}', 'complete or remove them', f'{kind}[{index}]')
+    return complete
 
 
 def _images(given: Given, images: list[dict], folder: str) -> list[dict]:

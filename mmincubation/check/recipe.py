@@ -43,9 +43,12 @@ def check_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
     _check_batch(cfg, gpus, report)
     for phase, length in zip(training_phases(cfg), lengths(cfg, images, gpus), strict=True):
         said = ', '.join(f'{n:,} {what}' for n, what in ((length.epochs, 'epochs'), (length.iters, 'iterations')) if n)
-        report.say(f'{length.phase}: {said}' + '; iterations are not known without the data' * (not length.iters))
+        updates = f', {length.iters // accumulation(cfg):,} updates' if length.iters and accumulation(cfg) > 1 else ''
+        report.say(f'{length.phase}: {said}{updates}'
+                   + '; iterations are not known without the data' * (not length.iters))
         _check_schedule(cfg, phase, length, report)
-    if images is not None and images < cfg.train_dataloader['batch_size'] * gpus:
+    endless = 'InfiniteSampler' in str((cfg.train_dataloader.get('sampler') or {}).get('type'))
+    if not endless and images is not None and images < cfg.train_dataloader['batch_size'] * gpus:
         report.problem(BATCH, f'{images} images are less than one batch on {gpus} GPU{"s" * (gpus > 1)}',
                        'give a smaller batch or more images')
 

@@ -47,7 +47,7 @@ def check(cfg, name: str, args: Namespace) -> Report:
     report = Report()
     cfg.launcher = 'pytorch' if args.gpus > 1 else 'none'
     work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
-    _section(report, 'Config', lambda: _check_settings(cfg, name, report))
+    _section(report, 'Config', lambda: _check_settings(cfg, name, args.gpus, report))
     images = _section(report, 'Data', lambda: check_data(cfg, report, Look(args.full))) or {}
     _section(report, 'Weights', lambda: check_weights(cfg, report))
     _section(report, 'Recipe', lambda: check_recipe(cfg, images.get('train'), args.gpus, report))
@@ -69,9 +69,9 @@ def _section(report: Report, title: str, run: Callable):
                        'correct what the section Config reports; without a report there, this is a bug of check.py')
 
 
-def _check_settings(cfg, name: str, report: Report) -> None:
+def _check_settings(cfg, name: str, gpus: int, report: Report) -> None:
     checks = (lambda: check_config(cfg, 'train'), lambda: check_config(cfg, 'test') if cfg.get('test_cfg') else None,
-              lambda: check_models(cfg), lambda: check_runtime(cfg, 'train'))
+              lambda: check_models(cfg), lambda: check_runtime(cfg, 'train', gpu=gpus > 1 or torch.cuda.is_available()))
     lines: dict[str, str] = {}  # what is wrong -> where first: train and test often share their data
     for run in checks:
         try:
@@ -99,7 +99,10 @@ def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:
     peak = max(peaks, key=lambda p: p.peak)
     report.say(f'peak {gib(peak.peak)} a GPU: tensors only, +-{ERROR} % measured on CPU; CUDA context and '
                'fragmentation not included (not run on a GPU)')
-    if torch.cuda.is_available():
+    here = torch.cuda.device_count()
+    if gpus > here:
+        report.say(f'this machine has {here or "no"} GPU{"s" * (here > 1)}: what is said holds where {gpus} are')
+    if here:
         has = torch.cuda.get_device_properties(0).total_memory
         report.say(f'{torch.cuda.get_device_name(0)}: {gib(has)}')
         if peak.peak > has:

@@ -21,7 +21,7 @@ from .errors import CheckpointError
 from .hub import local_file
 
 HEADER_KEY = 'mmincubation'
-TORCH_SUFFIXES = ('.pth', '.pt', '.bin')
+TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar')  # timm's train.py: .pth.tar
 
 
 def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:

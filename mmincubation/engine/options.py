@@ -20,7 +20,13 @@ def use_tta(cfg: Config, path: str) -> None:
 
 
 def dump(cfg: Config, path: str) -> None:
-    """Also write the predictions to a pickle."""
+    """Also write the predictions to a pickle.
+
+    Raises:
+        ConfigError: its name says that it is something else.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise ConfigError(f'--out {path}: predictions are written as a pickle; give a name that ends in .pkl')
     kind = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
     cfg.test_evaluator = [*_evaluators(cfg), dict(type=kind, out_file_path=path)]
 

@@ -1,21 +1,28 @@
-"""Mistakes that would stop a run only after it has begun, some after hours: batch norm, and label 0 as a class."""
+"""Mistakes that would stop a run only after it has begun, some after hours: batch norm, label 0, sizes of images."""
 import inspect
 from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config
 
+from mmincubation.models import Arch
+
 from .config_check import ConfigError, dicts_in
 from .signatures import resolve
 
 
-def check_runtime(cfg: Config, mode: str) -> None:
+def check_runtime(cfg: Config, mode: str, gpu: bool | None = None) -> None:
     """Find them before anything is built; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`.
+
+    `gpu` says whether the run has GPUs; None: whether this machine has any.
 
     Raises:
         ConfigError: one line for each mistake.
     """
-    problems = [*zero_label_problems(cfg), *(norm_problems(cfg, torch.cuda.is_available()) if mode == 'train' else ())]
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    problems = [*zero_label_problems(cfg), *size_problems(cfg, mode)]
+    if mode == 'train':
+        problems += norm_problems(cfg, gpu)
     if problems:
         raise ConfigError('\n'.join(problems))
 
@@ -39,6 +46,19 @@ def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
         if 1 in (pool_scales or ()) and (kinds.get(place) == 'BN' or alone and kinds.get(place) == 'SyncBN'):
             yield f'{place}.pool_scales: scale 1 gives BN one value per channel and image, and one is too few to ' \
                   'normalise with; set train_dataloader.batch_size=2 or more'
+
+
+def size_problems(cfg: Config, mode: str) -> Iterator[str]:
+    """timm's transforms of classifiers that make another size than the ViT takes."""
+    if not str(cfg.model.get('type')).startswith('mmincubation.') or 'arch' not in cfg.model:
+        return
+    side = Arch.parse(cfg.model.arch).img_size
+    for key in ('train_dataloader', 'val_dataloader') if mode == 'train' else ('test_dataloader', ):
+        for place, step in dicts_in(cfg.get(key), key):
+            size = step.get('input_size')
+            sides = set(size[-2:]) if isinstance(size, list | tuple) else {size}
+            if str(step.get('type')).endswith('create_transform') and sides - {side, None}:
+                yield f'{place}.input_size is {size}, model.arch.img_size is {side}: make them equal'
 
 
 def zero_label_problems(cfg: Config) -> Iterator[str]:
