@@ -135,7 +135,7 @@ class Payload:
 
 @pytest.mark.parametrize('args', [
     ['train.py', '{e2e}', '--resume', '{bad}'],
-    ['train.py', '{e2e}', '--cfg-options', 'load_from={bad}'],
+    ['train.py', '{e2e}', '--work-dir', '{out}', '--cfg-options', 'load_from={bad}'],
     ['test.py', '{e2e}', '{bad}'],
     ['assemble.py', '{bad}', '--out', '{out}']])
 def test_a_malicious_pickle_is_refused_and_not_executed(toy, args):

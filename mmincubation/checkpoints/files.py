@@ -205,7 +205,7 @@ def _reason(error: Exception) -> str:
         return (f'refused, the pickle asks for {refused[1].rstrip(".")}, which is not data; nothing was executed. '
                 'Convert the file to safetensors at its source')
     if 'failed finding central directory' in str(error):
-        return 'truncated; nothing was executed. Download it again'
+        return 'damaged: truncated; nothing was executed. Download it again'
     lines = [line for line in str(error).splitlines() if line and 'weights_only' not in line] or ['']
     return (f'damaged or not plain weights ({type(error).__name__}: {lines[0][:120]}); nothing was executed. '
             'Download it again, or convert it to safetensors at its source')
