@@ -52,7 +52,10 @@ def size_problems(cfg: Config, mode: str) -> Iterator[str]:
     """timm's transforms of classifiers that make another size than the ViT takes."""
     if not str(cfg.model.get('type')).startswith('mmincubation.') or 'arch' not in cfg.model:
         return
-    side = Arch.parse(cfg.model.arch).img_size
+    try:
+        side = Arch.parse(cfg.model.arch).img_size
+    except (ValueError, TypeError):  # another check's business
+        return
     for key in ('train_dataloader', 'val_dataloader') if mode == 'train' else ('test_dataloader', ):
         for place, step in dicts_in(cfg.get(key), key):
             size = step.get('input_size')
