@@ -110,7 +110,7 @@ class Result(_ResultValues, total=False):
     """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted.
 
     `skipped_steps`: steps that were left out because they were not finite; only in runs that allowed any.
-    `data_errors`: training samples that could not be used; only in runs with `data_errors = 'skip'`.
+    `data_errors`: training samples that could not be used; only where any were, or might have been, skipped.
     """
 
     skipped_steps: int

@@ -1,9 +1,8 @@
 """Instance annotations in COCO's JSON, and the images that they name."""
 import json
 import os
-from collections import Counter
 
-from mmincubation.datasets.annotations import annotation_faults, is_outside
+from mmincubation.datasets.annotations import annotation_faults, is_outside, twice
 from mmincubation.datasets.files import fault, header
 
 from .folders import compare_count
@@ -79,9 +78,8 @@ def _images(given: Given, images: list[dict], folder: str) -> list[dict]:
 
 
 def _duplicates(given: Given, entries: list[dict], kind: str) -> None:
-    for key, count in Counter(entry['id'] for entry in entries).items():
-        if count > 1:
-            given.problem(f'{kind} ids that occur more than once', 'give every entry its own id', f'{kind} {key}')
+    for key in twice(entries):
+        given.problem(f'{kind} ids that occur more than once', 'give every entry its own id', f'{kind} {key}')
 
 
 def _categories(given: Given, categories: list[dict]) -> None:

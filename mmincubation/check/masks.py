@@ -6,12 +6,11 @@ import numpy as np
 from PIL import Image
 
 from mmincubation.datasets.files import decode, header
+from mmincubation.datasets.rules import IGNORED
 
 from .folders import compare_count
 from .layouts import Given, Seen, checks
 from .sampling import files_below
-
-IGNORED = 255
 
 
 @checks('ADE20KDataset', 'BaseSegDataset')

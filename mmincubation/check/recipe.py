@@ -1,6 +1,8 @@
 """Batch, learning rate and schedules against the recipe that the config states."""
 from dataclasses import dataclass
 
+from mmincubation.engine.scaling import accumulation, images_per_step
+
 from .memory import training_phases
 from .report import Report
 
@@ -13,17 +15,6 @@ class Length:
     phase: str
     epochs: int | None
     iters: int | None
-
-
-def accumulation(cfg, phase=None) -> int:
-    """Iterations of which the gradients are added before a step."""
-    optim = cfg.get('optim_wrapper') or {}
-    return (phase.optim_cfg(optim) if phase else optim).get('accumulative_counts', 1)
-
-
-def images_per_step(cfg, gpus: int) -> int:
-    """Images between two steps of the optimiser, over all devices."""
-    return cfg.train_dataloader['batch_size'] * gpus * accumulation(cfg)
 
 
 def lengths(cfg, images: int | None, gpus: int) -> list[Length]:

@@ -1,10 +1,16 @@
 """What can be wrong with an annotation in COCO's format: the rules of training and of tools/check.py."""
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 BOX_BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
 BORDER = 2.  # of polygons
+
+
+def twice(entries: list[dict]) -> list[int]:
+    """Ids that occur more than once."""
+    return [key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1]
 
 
 def is_outside(name: str) -> bool:

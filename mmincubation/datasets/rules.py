@@ -1,7 +1,6 @@
 """What a sample must be for mmdet's and mmseg's models, looked at while it is read and before it is transformed."""
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +9,7 @@ from mmengine.logging import print_log
 
 from mmincubation.engine.config_check import ConfigError
 
-from .annotations import BOX_BORDER, annotation_faults, is_outside, is_speck
+from .annotations import BOX_BORDER, annotation_faults, is_outside, is_speck, twice
 
 SHOWN = 3
 IGNORED = 255
@@ -74,15 +73,15 @@ class Instances:
         known = {category['name'] for category in content['categories']}
         if lost := [c for c in self.dataset.metainfo['classes'] if c not in known]:
             raise ConfigError(f'{name} has no category {", ".join(lost[:SHOWN])}: set metainfo.classes to its names')
-        if double := _twice(content['categories']):
+        if double := twice(content['categories']):
             raise ConfigError(f'{name}: category ids that occur twice: {_first(double)}; give each its own')
         annotations = content.get('annotations', [])
         if orphans := [a['id'] for a in annotations if a['image_id'] not in coco.imgs]:
             raise ConfigError(f'{name}: {len(orphans)} annotations of an image that is not in it: {_first(orphans)}')
-        double = _twice(annotations)
+        double = {*twice(annotations)}
         if double:
             self.dataset.ANN_ID_UNIQUE = False  # mmdet asserts it, without saying which
-        return {a['image_id'] for a in annotations if a['id'] in double} | _twice(content['images'])
+        return {a['image_id'] for a in annotations if a['id'] in double}.union(twice(content['images']))
 
     def log_specks(self) -> None:
         """Say what mmdet leaves out."""
@@ -93,10 +92,6 @@ class Instances:
     def summary(self) -> str:
         """All faults in one line."""
         return f'{self.dataset.ann_file}: {len(self.found)} images cannot be used: {_first(self.found, "; ")}'
-
-
-def _twice(entries: list[dict]) -> set[int]:
-    return {key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1}
 
 
 def _first(items, separator: str = ', ') -> str:

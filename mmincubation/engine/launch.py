@@ -82,9 +82,6 @@ def train(args: Namespace, request: Request) -> int:
     if args.phase is not None:
         _run_alone(cfg, args.phase)
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
-    if not cfg.resume and (earlier := checkpoints_of(cfg.work_dir)):
-        raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
-                          'anew in another --work-dir, or delete it')
     if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
     check_models(cfg)
@@ -164,7 +161,8 @@ def parse_options(words: list[str] | None) -> dict:
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     """Settle what the run continues, None or PATH being what `--resume` says: `load_from` is then that file, whole.
 
-    Returns warnings about newer files that are damaged. Where there is nothing yet, the run starts from scratch.
+    Returns warnings about newer files that are damaged. Where there is nothing yet, the run starts from scratch; an
+    earlier run is never written over.
     """
     given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
     cfg.resume, warnings = bool(given), []
@@ -175,6 +173,9 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
         cfg.load_from = str(local_file(given))
         if problem := damage(cfg.load_from):
             raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
+    elif earlier := checkpoints_of(cfg.work_dir):
+        raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
+                          'anew in another --work-dir, or delete it')
     return warnings
 
 

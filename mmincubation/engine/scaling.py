@@ -5,6 +5,16 @@ from .config_check import ConfigError
 from .config_types import optim_wrappers
 
 
+def accumulation(cfg: Config) -> int:
+    """Iterations of which the gradients are added before a step."""
+    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+
+
+def images_per_step(cfg: Config, ranks: int) -> int:
+    """Images between two steps of the optimiser, over all ranks."""
+    return (cfg.train_dataloader.get('batch_size') or 1) * ranks * accumulation(cfg)
+
+
 def check_scaling(cfg: Config) -> None:
     """mmengine scales the learning rate to the batch of one iteration, however many of them an update accumulates.
 
@@ -22,8 +32,7 @@ def check_scaling(cfg: Config) -> None:
 def batch_warnings(cfg: Config, ranks: int) -> list[str]:
     """A line if an update sees another number of images than the learning rate is for, and nothing scales it."""
     scale = cfg.get('auto_scale_lr') or {}
-    _, wrapper = next(iter(optim_wrappers(cfg)))
-    batch = cfg.train_dataloader.get('batch_size', 1) * ranks * wrapper.get('accumulative_counts', 1)
+    batch = images_per_step(cfg, ranks)
     base = scale.get('base_batch_size', batch)
     return [] if scale.get('enable') or batch == base else [
         f'the learning rate is for batches of {base} images, this run makes batches of {batch}: --auto-scale-lr scales '

@@ -17,6 +17,7 @@ from mmincubation.checkpoints import read_tensors, sha256_of
 from . import provenance
 from .config_check import ConfigError
 from .config_types import runner_keys
+from .scaling import accumulation, images_per_step
 
 KEY = 'settings'  # in a checkpoint
 ALLOW = '--allow-changed'
@@ -170,9 +171,9 @@ def _leaves(node, place: str):
 
 
 def _batch(cfg: Config, world_size: int) -> dict[str, str]:
-    batch = cfg.train_dataloader.get('batch_size') or 1
-    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    return {'global batch size': f'{batch * world_size * counts} = {batch} x {world_size} ranks x {counts} accumulated'}
+    batch, counts = cfg.train_dataloader.get('batch_size') or 1, accumulation(cfg)
+    return {'global batch size': f'{images_per_step(cfg, world_size)} = {batch} x {world_size} ranks x {counts} '
+                                 'accumulated'}
 
 
 @cache  # what runs is what was imported, whatever the files become
