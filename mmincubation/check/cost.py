@@ -38,14 +38,19 @@ def _rate(length, batch: int, speed: float) -> str:
 
 
 def _block_forwards(cfg, phase) -> int:
-    """Blocks that an image passes in a phase; where there are no phases their number does not matter."""
+    """Blocks that an image passes in a phase, on all ranks; where there are no phases their number does not matter."""
     if training_phases(cfg) == [None]:
         return 1
     from mmincubation.models import Arch, Division
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
+    others = len(division) - 1
     if phase is None or phase.name == 'finetune':
         return division.depth
-    return len(division) if phase.module is None else division.depths[phase.module] + len(division) - 1
+    if phase.name == 'meta':
+        return len(division)
+    if phase.parts and cfg.train_cfg.mode == 'joint':  # what is upstream runs once for all
+        return others + sum(division.depths[part.module] + others - part.module for part in phase.parts)
+    return sum(division.depths[part.module] + others for part in phase.parts or [phase])
 
 
 def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:

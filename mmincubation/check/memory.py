@@ -1,6 +1,6 @@
 """Peak memory of a training step: the real model, loss and optimiser run on shapes, and live bytes are counted."""
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from mmengine.config import Config
@@ -61,43 +61,65 @@ def training_phases(cfg: Config) -> list:
         return [None]
     from mmincubation.models import Arch, Division
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-    return select_phases(read_phases(loop.phases, len(division)), loop.get('phase'))
+    phases = read_phases(loop.phases, len(division), loop.get('mode', 'sequential'))
+    return select_phases(phases, loop.get('phase'))
 
 
 def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:
-    optim = cfg.get('optim_wrapper') or {}
+    if phase is not None and phase.parts and cfg.train_cfg.mode == 'parallel':  # a rank trains one of them
+        peaks = [_phase_peak(cfg, part, size, count, gpus) for part in phase.parts]
+        return replace(max(peaks, key=lambda peak: peak.peak), phase=phase.name)
+    optims = {'train': cfg.get('optim_wrapper') or {}}
     model = build_on_meta(cfg)
     if phase is not None:
         recipe = cfg.train_cfg.get('recipe', 'clean')
-        optim = optim_wrapper_cfg(recipe, phase.optim_cfg(optim), phase.module)
-        model.set_phase(phase.name, phase.drop_path_rate, recipe)
+        optims = {part.name: optim_wrapper_cfg(recipe, part.optim_cfg(optims['train']), part.module)
+                  for part in phase.parts or [phase]}
     with shapes_only() as counter:
         model.to_empty(device='cpu').train()
-        return _steps(model, optim, cfg, phase.name if phase else 'train', (size, count, gpus), counter)
+        if phase is not None:
+            model.set_phase(phase.name, [p.drop_path_rate for p in phase.parts] or phase.drop_path_rate, recipe)
+        return _steps(model, optims, cfg, phase.name if phase else 'train', (size, count, gpus), counter)
 
 
-def _steps(model: nn.Module, optim: dict, cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
+def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
     size, count, gpus = batch
-    parameters = counter.live
-    wrapper = make_wrapper(optim, model)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    gradients = _bytes(trained)
-    _first_step(wrapper, trained)
+    elsewhere = _elsewhere(model)
+    parameters, wrappers, gradients = counter.live, {}, []
+    for part, optim in optims.items():
+        if len(optims) > 1:
+            model.train_only(part)
+        wrappers[part] = make_wrapper(optim, model)
+        trained = [p for p in model.parameters() if p.requires_grad]
+        gradients.append(_bytes(trained))
+        _first_step(wrappers[part], trained)
     state = counter.live - parameters
     counter.restart()
-    kept = 0
-    for last in [False] * (optim.get('accumulative_counts', 1) > 1) + [True]:
+    kept, adds = 0, max(optim.get('accumulative_counts', 1) for optim in optims.values()) > 1
+    for last in [False] * adds + [True]:
         data = make_batch(cfg.get('default_scope'), size, count)
-        before = counter.live
-        with wrapper.optim_context(model):
-            loss = total_loss(model, data)
-        kept = max(kept, counter.live - before)
-        loss.backward()
-        del loss, data
-        if last:
-            wrapper.step()
-    buckets = gradients if gpus > 1 and not _views(cfg) else 0
-    return Peak(name, parameters, state, gradients, kept, buckets, counter.peak + buckets)
+        for part, wrapper in wrappers.items():
+            if len(optims) > 1:
+                model.train_only(part)
+                model.show(int(part.removeprefix('module_')))
+            before = counter.live
+            with wrapper.optim_context(model):
+                loss = total_loss(model, data)
+            kept = max(kept, counter.live - before)
+            loss.backward()
+            del loss
+            if last:
+                wrapper.step()
+                wrapper.zero_grad()
+        del data
+    buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
+    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, counter.peak - elsewhere + buckets)
+
+
+def _elsewhere(model: nn.Module) -> int:
+    """Bytes of parameters that wait on the CPU while a phase trains others."""
+    resident = getattr(model, 'resident', lambda name: True)
+    return _bytes(p for name, p in model.named_parameters() if not resident(name))
 
 
 def make_wrapper(optim: dict, model: nn.Module):

@@ -71,7 +71,8 @@ def _section(report: Report, title: str, run: Callable):
 
 def _check_settings(cfg, name: str, gpus: int, report: Report) -> None:
     checks = (lambda: check_config(cfg, 'train'), lambda: check_config(cfg, 'test') if cfg.get('test_cfg') else None,
-              lambda: check_models(cfg), lambda: check_runtime(cfg, 'train', gpu=gpus > 1 or torch.cuda.is_available()))
+              lambda: check_models(cfg, gpus),
+              lambda: check_runtime(cfg, 'train', gpu=gpus > 1 or torch.cuda.is_available()))
     lines: dict[str, str] = {}  # what is wrong -> where first: train and test often share their data
     for run in checks:
         try:

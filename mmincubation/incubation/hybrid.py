@@ -11,7 +11,7 @@ from mmincubation.models.spec import Arch, Division, layer_of
 from mmincubation.models.vit import VisionTransformer, drop_path_ramp, set_drop_path
 from mmincubation.registry import MODELS
 
-from .part import META, Part, place_parameters, run_block
+from .part import META, Part, run_block
 from .recipe import module_drop_path
 
 
@@ -97,16 +97,21 @@ class IncubationModel(BaseClassifier):
             set_drop_path(self.meta.blocks, meta_rates)
             set_drop_path([self.target.blocks[i] for i in self.division.span(module)], target_rates)
 
+    def resident(self, name: str) -> bool:
+        """Whether a parameter is of what runs."""
+        vit, _, key = name.partition('.')
+        modules = {*self.modules_trained, self.incubating} - {None}
+        if vit == 'target':
+            return self.phase == 'finetune' or self.division.module_of(key) in modules
+        return self.phase == 'meta' or bool(modules - {layer_of(key, len(self.division)) - 1})
+
     def _place(self) -> None:
         """Keep on the device what runs; the rest waits on the CPU."""
         device = self.data_preprocessor.mean.device
-        modules = {*self.modules_trained, self.incubating} - {None}
-        if device.type == 'cpu':
+        if device.type in ('cpu', 'meta'):
             return
-        place_parameters(self.target, device, lambda name: (
-            self.phase == 'finetune' or self.division.module_of(name) in modules))
-        place_parameters(self.meta, device, lambda name: (
-            self.phase == 'meta' or bool(modules - {layer_of(name, len(self.division)) - 1})))
+        for name, parameter in self.named_parameters():
+            parameter.data = parameter.data.to(device if self.resident(name) else 'cpu')
 
     @property
     def block_forwards(self) -> int:

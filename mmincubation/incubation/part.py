@@ -1,5 +1,4 @@
 """A target module as a network of its own, for what needs one: DistributedDataParallel."""
-import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
@@ -40,9 +39,3 @@ class Part(nn.Module):
         for i in self.span:
             tokens = run_block(target.blocks[i], tokens, seed, TARGET, i)
         return target.classify(tokens) if self.last else tokens
-
-
-def place_parameters(model: nn.Module, device: torch.device, needed) -> None:
-    """Move the parameters whose names are `needed` (a function) to a device, and the others to the CPU."""
-    for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(device if needed(name) else 'cpu')
