@@ -19,6 +19,7 @@ from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
+from mmincubation.models.sharding import shard_options
 from mmincubation.result import check_experiment
 
 from . import options
@@ -35,6 +36,7 @@ from .runner import ToolRunner
 from .runtime_check import check_runtime
 from .scaling import batch_warnings, check_scaling
 from .settings import SettingsHook, check_settings
+from .sharding import ShardingHook, check_sharding
 from .stops import Stop, end_workers, leave, naming_lost_processes
 from .workdir import hold
 
@@ -86,6 +88,7 @@ def train(args: Namespace, request: Request) -> int:
         _check_file(cfg.load_from)
     check_models(cfg)
     check_policy(cfg)
+    check_sharding(cfg)
     exact_loop(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     rank, ranks = rank_and_ranks(args.launcher)
@@ -100,7 +103,7 @@ def train(args: Namespace, request: Request) -> int:
         for line in warnings:
             runner.logger.warning(line)
         for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
-                     PreemptionHook(request, timeout), DataErrorsHook()):
+                     PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
             runner.register_hook(hook)
         runner.train()
     close_process_group()
@@ -196,6 +199,8 @@ def _prepare(args: Namespace, mode: str) -> Config:
     cfg.launcher = args.launcher
     check_runtime(cfg, mode)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    if mode == 'test' and shard_options(cfg.get('model_wrapper_cfg')) is not None:
+        del cfg.model_wrapper_cfg  # ranks may have different numbers of batches
     if args.launcher != 'none':
         # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
         cfg.setdefault('model_wrapper_cfg', dict(

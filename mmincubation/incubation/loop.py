@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 
 from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
 from mmincubation.exact import EpochLoop
+from mmincubation.models.sharding import shard, shard_options
 from mmincubation.registry import LOOPS
 
 from .assemble import assemble
@@ -107,7 +108,7 @@ class IncubationLoop(EpochLoop):
         phase, runner = self.phase, self.runner
         self.model.set_phase(phase.name, phase.drop_path_rate, self.recipe)
         if is_distributed():  # DDP must see what trains now
-            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), self.model)
+            self._distribute()
         runner.param_schedulers = None
         cfg = optim_wrapper_cfg(self.recipe, phase.optim_cfg(self._optim_cfg), phase.module)
         runner.optim_wrapper = runner.build_optim_wrapper(cfg)
@@ -119,6 +120,17 @@ class IncubationLoop(EpochLoop):
         runner.message_hub.log_scalars.clear()  # else the last phase's losses leak into this one's averages
         runner.logger.info(f'phase {phase.name}: {phase.epochs} epochs, {self.model.block_forwards} block-forwards an '
                            f'image, {sum(p.numel() for p in self.model.parameters() if p.requires_grad):,} parameters')
+
+    def _distribute(self) -> None:
+        """Copies of the model on all ranks, or, if that is asked for, the assembled target spread over them."""
+        runner, cfg = self.runner, self.runner.cfg.get('model_wrapper_cfg')
+        options = shard_options(cfg)
+        if options is not None and self.phase.name == 'finetune':
+            runner.model = self.model
+            shard(self.model.target, **options)
+        else:
+            copies = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+            runner.model = runner.wrap_model(cfg if options is None else copies, self.model)
 
     def _schedule(self, phase: Phase) -> list[dict]:
         """Configs of a phase's schedulers; checked here, before the first phase trains for days."""
