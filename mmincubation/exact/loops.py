@@ -55,13 +55,17 @@ class _Exact:
 
         DDP changes its buckets after its first step, and from three ranks on the order of a sum with them.
         """
+        saved = self.runner.message_hub.get_info('last_ckpt')  # CheckpointHook notes it on every rank
+        if saved != self._checkpoint:
+            self._renew_ddp()
+        self._checkpoint = saved
+        seed_process(self.runner.seed, epoch, iteration, get_rank())
+
+    def _renew_ddp(self) -> None:
         runner = self.runner
-        saved = runner.message_hub.get_info('last_ckpt')  # CheckpointHook notes it on every rank
-        if saved != self._checkpoint and type(runner.model) is MMDistributedDataParallel:
+        if type(runner.model) is MMDistributedDataParallel:
             runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), runner.model.module)
             runner._maybe_compile('train_step')
-        self._checkpoint = saved
-        seed_process(runner.seed, epoch, iteration, get_rank())
 
 
 @LOOPS.register_module()

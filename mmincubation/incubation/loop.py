@@ -107,8 +107,7 @@ class IncubationLoop(EpochLoop):
         """Freeze, wrap, and build optimiser and schedules for the current phase."""
         phase, runner = self.phase, self.runner
         self.model.set_phase(phase.name, phase.drop_path_rate, self.recipe)
-        if is_distributed():  # DDP must see what trains now
-            self._distribute()
+        self._renew_ddp()
         runner.param_schedulers = None
         cfg = optim_wrapper_cfg(self.recipe, phase.optim_cfg(self._optim_cfg), phase.module)
         runner.optim_wrapper = runner.build_optim_wrapper(cfg)
@@ -121,8 +120,10 @@ class IncubationLoop(EpochLoop):
         runner.logger.info(f'phase {phase.name}: {phase.epochs} epochs, {self.model.block_forwards} block-forwards an '
                            f'image, {sum(p.numel() for p in self.model.parameters() if p.requires_grad):,} parameters')
 
-    def _distribute(self) -> None:
+    def _renew_ddp(self) -> None:
         """Copies of the model on all ranks, or, if that is asked for, the assembled target spread over them."""
+        if not is_distributed():
+            return
         runner, cfg = self.runner, self.runner.cfg.get('model_wrapper_cfg')
         options = shard_options(cfg)
         if options is not None and self.phase.name == 'finetune':
@@ -131,6 +132,7 @@ class IncubationLoop(EpochLoop):
         else:
             copies = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
             runner.model = runner.wrap_model(cfg if options is None else copies, self.model)
+            runner._maybe_compile('train_step')
 
     def _schedule(self, phase: Phase) -> list[dict]:
         """Configs of a phase's schedulers; checked here, before the first phase trains for days."""
