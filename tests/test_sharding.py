@@ -9,7 +9,9 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
 
-from mmincubation.models.sharding import own
+from mmincubation.engine.config_check import ConfigError, check_config
+from mmincubation.engine.sharding import check_sharding
+from mmincubation.models.sharding import own, shard
 from tests.forked import trained
 from tests.resumed import assert_same_run
 from tests.toy import e2e_config, incubation_config, write_images
