@@ -14,7 +14,7 @@ from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embe
 from mmincubation.registry import MODELS
 
 from .precision import bfloat16
-from .windows import forward_block
+from .windows import WindowBlock
 
 
 def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -93,7 +93,7 @@ class ViTBackbone(BaseModule):
         if self.prefix:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + arch.grid**2, arch.dim))
-        self.blocks = nn.ModuleList(build_block(arch) for _ in range(arch.depth))
+        self.blocks = nn.ModuleList(build_block(arch, WindowBlock) for _ in range(arch.depth))
         self.tap_norms = nn.ModuleList(
             nn.LayerNorm(arch.dim, eps=arch.norm_eps) if tap_norm else nn.Identity() for _ in self.out_indices)
         set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
@@ -158,5 +158,5 @@ class ViTBackbone(BaseModule):
     def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
         """A block, with checkpointing where it saves something."""
         if self.with_cp and self.training and torch.is_grad_enabled():
-            return checkpoint(forward_block, block, tokens, grid, window, use_reentrant=False)
-        return forward_block(block, tokens, grid, window)
+            return checkpoint(block, tokens, grid, window, use_reentrant=False)
+        return block(tokens, grid, window)

@@ -18,6 +18,14 @@ def attend_in_windows(attention: Callable[[Tensor], Tensor], tokens: Tensor, gri
     return window_unpartition(windows, size, grid, padded).flatten(1, 2)
 
 
+class WindowBlock(Block):
+    """A timm block whose call is `forward_block`: what hangs on a module's call must see blocks with windows too."""
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
+        """As `forward_block`."""
+        return forward_block(self, tokens, grid, window)
+
+
 def forward_block(block: Block, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
     """A block over tokens (B, rows * columns, C), its attention within windows (`window=0`: global).
 
@@ -25,7 +33,7 @@ def forward_block(block: Block, tokens: Tensor, grid: tuple[int, int], window: i
     are joined. Global attention also takes prefix tokens.
     """
     if not window:
-        return block(tokens)
+        return Block.forward(block, tokens)
     attended = attend_in_windows(block.attn, block.norm1(tokens), grid, window)
     tokens = tokens + block.drop_path1(block.ls1(attended))
     return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))

@@ -10,6 +10,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from mmincubation.models.sharding import own
+
 from .checkpointing import checkpoints_of
 from .cost import phase_name, unwrap
 from .stops import DivergenceError
@@ -101,10 +103,10 @@ class FiniteGuard(Hook):
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         """Between backward and step; queues work on the device and waits for nothing, if the optimiser is fused."""
-        grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        grads = [own(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if not grads:
             return
-        largest = get_total_norm(grads, float('inf'))
+        largest = get_total_norm([grad for grad in grads if grad.numel()], float('inf'))
         values = torch.stack([largest.float(), *(loss.to(largest.device) for loss in self._losses)])
         flag = (~values.isfinite()).any().float()
         if get_world_size() > 1:
@@ -160,10 +162,13 @@ class Flag:
 
 
 def check_weights(runner, state: dict[str, Tensor]) -> None:
-    """Raises DivergenceError if a tensor of the state is not finite."""
-    tensors = {name: value for name, value in state.items() if value.is_floating_point() and value.numel()}
-    if tensors and not get_total_norm(tensors.values(), float('inf')).isfinite():
-        wrong = [name for name, value in tensors.items() if not value.isfinite().all()]
+    """Raises DivergenceError if a tensor of the state is not finite; of spread ones every rank looks at its part."""
+    tensors = {name: own(value) for name, value in state.items() if value.is_floating_point() and own(value).numel()}
+    flag = (~get_total_norm(tensors.values(), float('inf')).isfinite()).float() if tensors else torch.zeros(())
+    if any(own(value) is not value for value in state.values()):
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    if flag:
+        wrong = [name for name, value in tensors.items() if not value.isfinite().all()] or ['of another rank']
         raise DivergenceError(f'{len(wrong)} weights, {wrong[0]} the first, are not finite after iteration '
                               f'{runner.iter} (phase {phase_name(runner)}); {advice(runner)}')
 

@@ -1,10 +1,11 @@
 """Small hooks: what a checkpoint may do, and where trained weights go."""
 from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mmincubation.checkpoints import check_fit, write_tensors
+from mmincubation.models.sharding import gathered
 from mmincubation.registry import HOOKS
 
 from .cost import unwrap
@@ -64,9 +65,10 @@ class WeightsHook(Hook):
         if runner._resume:
             self.best = dict(checkpoint.get('weights_hook', {}))
 
-    @master_only
     def _write(self, runner, which: str) -> None:
         folder = getattr(runner.train_loop, 'weights_dir', Path(runner.work_dir) / 'weights')
         with averaged(runner):
             name, tensors, header = unwrap(runner.model).export()
-            write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)
+            tensors = gathered(tensors)  # on every rank
+            if is_main_process():
+                write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

@@ -19,6 +19,7 @@ from mmincubation.incubation.phases import check_mode, read_phases, select_phase
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
+from mmincubation.models.sharding import shard_options
 from mmincubation.result import check_experiment
 
 from . import options
@@ -35,6 +36,7 @@ from .runner import ToolRunner
 from .runtime_check import check_runtime
 from .scaling import batch_warnings, check_scaling
 from .settings import SettingsHook, check_settings
+from .sharding import ShardingHook, check_sharding
 from .stops import Stop, end_workers, leave, naming_lost_processes
 from .workdir import hold
 
@@ -88,6 +90,7 @@ def train(args: Namespace, request: Request) -> int:
     rank, ranks = rank_and_ranks(args.launcher)
     check_models(cfg, ranks)
     check_policy(cfg)
+    check_sharding(cfg)
     exact_loop(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
@@ -101,7 +104,7 @@ def train(args: Namespace, request: Request) -> int:
         for line in warnings:
             runner.logger.warning(line)
         for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
-                     PreemptionHook(request, timeout), DataErrorsHook()):
+                     PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
             runner.register_hook(hook)
         runner.train()
     close_process_group()
@@ -197,6 +200,8 @@ def _prepare(args: Namespace, mode: str) -> Config:
     cfg.launcher = args.launcher
     check_runtime(cfg, mode)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    if mode == 'test' and shard_options(cfg.get('model_wrapper_cfg')) is not None:
+        del cfg.model_wrapper_cfg  # ranks may have different numbers of batches
     if args.launcher != 'none':
         # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
         cfg.setdefault('model_wrapper_cfg', dict(

@@ -11,15 +11,18 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
+from mmincubation.models.sharding import gathered, shard_options, sharded_parts
 
 from .checkpoint_hook import CheckpointHook
 from .checkpointing import write_checkpoint
 from .config_check import ConfigError
 from .cost import unwrap
 from .preemption import SIGNALS
+from .sharding import FullyShard, take_parts
 
 PLAIN = ('CheckpointHook', 'mmengine.CheckpointHook', hooks.CheckpointHook)
 
@@ -50,6 +53,29 @@ class ToolRunner(Runner):
             hook = dict(hook, type=CheckpointHook)
         super().register_hook(hook, priority)
 
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine's, and `FullyShard`, which is no wrapper around the model: it changes it in place."""
+        options = shard_options(model_wrapper_cfg)
+        if options is None or not self.distributed:
+            return super().wrap_model(model_wrapper_cfg, model)
+        return FullyShard(**options)(model, self.cfg.get('sync_bn'))
+
+    def _init_model_weights(self) -> None:
+        if not self.spread:  # those have their first weights, else there would have been nothing to spread
+            super()._init_model_weights()
+
+    @property
+    def spread(self) -> bool:
+        """Whether the model, or a part of it, is spread over the ranks now."""
+        return any(True for _ in sharded_parts(self.model))
+
+    def load_checkpoint(self, filename: str, map_location='cpu', *args, **kwargs) -> dict:
+        """As mmengine's; to a model that is spread over the ranks every rank takes its parts, by way of the CPU."""
+        checkpoint = super().load_checkpoint(filename, 'cpu' if self.spread else map_location, *args, **kwargs)
+        if self.spread and 'optimizer' in checkpoint and self._resume:
+            checkpoint['optimizer'] = take_parts(checkpoint['optimizer'], self.optim_wrapper)
+        return checkpoint
+
     def load_or_resume(self) -> None:
         """As mmengine's, if all ranks have found the same file."""
         found = set(all_gather_object((self._resume, str(self._load_from))))
@@ -63,7 +89,8 @@ class ToolRunner(Runner):
                         by_epoch: bool = True, backend_args: dict | None = None) -> None:
         """Write what mmengine's `save_checkpoint` does, by `write_checkpoint`: no tensor is copied first.
 
-        Every rank has to call it: `gather_checkpoint` of the hooks may bring what rank 0 does not have.
+        Every rank must call it: rank 0 writes what is `gathered`, and what hooks add in `gather_checkpoint(runner,
+        checkpoint)`, which is called on all ranks, before `before_save_checkpoint`, which is not.
 
         Raises:
             CheckpointError: the disk is full or refuses, or is none (`file_client_args`, `backend_args`).
@@ -71,10 +98,10 @@ class ToolRunner(Runner):
         path = Path(out_dir, filename)
         if file_client_args or backend_args:
             raise CheckpointError(f'{path}: checkpoints are written to a mounted file system only')
-        checkpoint = dict(meta=self._meta(meta or {}, by_epoch), state_dict=unwrap(self.model).state_dict(),
+        checkpoint = dict(meta=self._meta(meta or {}, by_epoch), state_dict=gathered(unwrap(self.model).state_dict()),
                           message_hub=self.message_hub.state_dict())
         if save_optimizer:
-            checkpoint['optimizer'] = self.optim_wrapper.state_dict()
+            checkpoint['optimizer'] = gathered(self.optim_wrapper.state_dict())
         schedulers = self.param_schedulers if save_param_scheduler else None
         if isinstance(schedulers, dict):
             checkpoint['param_schedulers'] = {name: [s.state_dict() for s in own] for name, own in schedulers.items()}

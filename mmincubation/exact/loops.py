@@ -5,6 +5,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
+from mmincubation.models.sharding import part_like
 from mmincubation.registry import LOOPS
 
 from .batches import positioned
@@ -43,7 +44,8 @@ class PositionHook(Hook):
             runner.train_loop.restore(checkpoint)
             waiting = checkpoint.get('gradients', {})
             for name, parameter in runner.model.named_parameters():
-                parameter.grad = waiting[name].to(parameter) if name in waiting else None
+                grad = waiting.get(name)
+                parameter.grad = grad if grad is None else part_like(grad.to(parameter.device), parameter)
 
 
 class _Exact:

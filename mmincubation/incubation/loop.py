@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.exact import EpochLoop
 from mmincubation.exact.draws import seed_process
+from mmincubation.models.sharding import shard, shard_options
 from mmincubation.registry import LOOPS
 
 from .groups import ModuleGroups, losses_of_all, states_of
@@ -197,11 +198,17 @@ class IncubationLoop(EpochLoop):
             runner.optim_wrapper = OptimWrapperDict(**wrappers)
 
     def _renew_ddp(self) -> None:
-        """Around each part that trains; DDP must see what trains now, and be as new as after a resumption."""
-        if is_distributed() and (self.data_group is None or size_of(self.data_group) > 1):
-            options = dict(self.runner.cfg.get('model_wrapper_cfg') or {}, process_group=self.data_group)
-            options.pop('type', None)
-            self.model.distribute(partial(DistributedDataParallel, **options))
+        """Distribute each part that trains: DDP must see what trains now, and be as new as after a resumption."""
+        if not is_distributed():
+            return
+        cfg = self.runner.cfg.get('model_wrapper_cfg') or {}
+        options = shard_options(cfg)
+        if options is not None and self.phase.name == 'finetune':
+            shard(self.model.target, **options)
+        elif self.data_group is None or size_of(self.data_group) > 1:
+            ddp = dict(cfg) if options is None else dict(broadcast_buffers=False)
+            ddp.pop('type', None)
+            self.model.distribute(partial(DistributedDataParallel, process_group=self.data_group, **ddp))
 
     def _schedule(self, phase: Phase) -> list[dict]:
         """Configs of a phase's schedulers; checked here, before the first phase trains for days."""

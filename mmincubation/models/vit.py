@@ -22,9 +22,9 @@ def set_drop_path(blocks, rates) -> None:
             block.drop_path2 = DropPath(rate) if rate > 0 else nn.Identity()
 
 
-def build_block(arch: Arch) -> Block:
+def build_block(arch: Arch, kind: type[Block] = Block) -> Block:
     """A pre-norm transformer block of timm in the shape of `arch`."""
-    return Block(
+    return kind(
         arch.dim, arch.heads, mlp_ratio=arch.mlp_ratio, qkv_bias=arch.qkv_bias, init_values=arch.init_values,
         norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps))
 
