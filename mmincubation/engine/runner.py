@@ -8,9 +8,11 @@ from pathlib import Path
 import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, master_only
+from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
@@ -20,8 +22,10 @@ from .checkpointing import write_checkpoint
 from .config_check import ConfigError
 from .cost import unwrap
 from .preemption import SIGNALS
+from .runtime_info import RuntimeInfoHook
 
-PLAIN = ('CheckpointHook', 'mmengine.CheckpointHook', hooks.CheckpointHook)
+OURS = {name: ours for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
+        for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
 
 
 class ToolRunner(Runner):
@@ -37,6 +41,15 @@ class ToolRunner(Runner):
             let_fail(name, backend, self.logger)
         return built
 
+    def build_model(self, model) -> nn.Module:
+        """As in mmengine; the host goes on while pinned batches are copied, which mmseg's preprocessor takes no
+        argument for."""
+        built = super().build_model(model)
+        for module in built.modules():
+            if isinstance(module, BaseDataPreprocessor):
+                module._non_blocking = True
+        return built
+
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """As in mmengine; see `start_worker`."""
@@ -45,9 +58,9 @@ class ToolRunner(Runner):
         return loader
 
     def register_hook(self, hook, priority=None) -> None:
-        """As mmengine's; a plain CheckpointHook becomes ours, which takes the same settings."""
-        if isinstance(hook, dict) and hook.get('type') in PLAIN:
-            hook = dict(hook, type=CheckpointHook)
+        """As mmengine's; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
+        if isinstance(hook, dict) and hook.get('type') in OURS:
+            hook = dict(hook, type=OURS[hook['type']])
         super().register_hook(hook, priority)
 
     def load_or_resume(self) -> None:
@@ -58,8 +71,13 @@ class ToolRunner(Runner):
             raise CheckpointError(f'the ranks would begin from different checkpoints: {names}; is the disk shared?')
         super().load_or_resume()
 
+    def save_checkpoint(self, *args, **kwargs) -> None:
+        """As mmengine's, see `_write`; first, on every rank, hooks `settle` what they have left on the device."""
+        self.call_hook('settle')
+        self._write(*args, **kwargs)
+
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,
+    def _write(self, out_dir: str, filename: str, file_client_args: dict | None = None,
                         save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict | None = None,
                         by_epoch: bool = True, backend_args: dict | None = None) -> None:
         """Write what mmengine's `save_checkpoint` does, by `write_checkpoint`: no tensor is copied first.
