@@ -1,9 +1,10 @@
 """Window attention of ViTDet, as functions over a plain timm block."""
 from collections.abc import Callable
 
-from timm.models.vision_transformer import Block
 from timm.models.vision_transformer_sam import window_partition, window_unpartition
 from torch import Tensor
+
+from mmincubation.models.vit import Block
 
 
 def attend_in_windows(attention: Callable[[Tensor], Tensor], tokens: Tensor, grid: tuple[int, int],
@@ -26,6 +27,12 @@ def forward_block(block: Block, tokens: Tensor, grid: tuple[int, int], window: i
     """
     if not window:
         return block(tokens)
+    block.draw(tokens)
+    return getattr(block, 'compiled_in_windows', in_windows)(block, tokens, grid, window)
+
+
+def in_windows(block: Block, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
+    """What `forward_block` does with windows, after the draws."""
     attended = attend_in_windows(block.attn, block.norm1(tokens), grid, window)
     tokens = tokens + block.drop_path1(block.ls1(attended))
     return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))

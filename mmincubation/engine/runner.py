@@ -19,6 +19,7 @@ from mmincubation.checkpoints import CheckpointError
 
 from .checkpoint_hook import CheckpointHook
 from .checkpointing import write_checkpoint
+from .compiling import compile_model
 from .config_check import ConfigError
 from .cost import unwrap
 from .preemption import SIGNALS
@@ -33,6 +34,7 @@ class ToolRunner(Runner):
 
     Its loggers may fail, and its workers leave SIGTERM and SIGUSR1 to their rank.
     """
+    _compiled = False
 
     def build_visualizer(self, visualizer=None) -> Visualizer:
         """As in mmengine; backends that fail are named once and never stop the run."""
@@ -62,6 +64,12 @@ class ToolRunner(Runner):
         if isinstance(hook, dict) and hook.get('type') in OURS:
             hook = dict(hook, type=OURS[hook['type']])
         super().register_hook(hook, priority)
+
+    def _maybe_compile(self, target: str) -> None:
+        """The blocks, once, and not the `target`, which mmengine would compile anew for each phase."""
+        if not self._compiled:
+            compile_model(self)
+            self._compiled = True
 
     def load_or_resume(self) -> None:
         """As mmengine's, if all ranks have found the same file."""
