@@ -5,7 +5,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmincubation.downstream import SimpleFeaturePyramid, ViTBackbone, backbone
+from mmincubation.downstream import SimpleFeaturePyramid, ViTBackbone
+from mmincubation.models import vit
 
 from .test_backbone import randomise, weighted_sum
 from .test_backbone_in_mm import assert_trains, mask_rcnn
@@ -126,7 +127,7 @@ def test_checkpointing_keeps_less():
 
 def test_checkpointing_only_where_there_is_a_backward_pass(monkeypatch):
     calls = []
-    monkeypatch.setattr(backbone, 'checkpoint', lambda function, *args, **_: calls.append(1) or function(*args))
+    monkeypatch.setattr(vit, 'checkpoint', lambda function, *args, **_: calls.append(1) or function(*args))
     model = build(out_indices=(3, ), with_cp=True)
     model.eval()(images())
     with torch.no_grad():

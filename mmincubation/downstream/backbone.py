@@ -5,12 +5,11 @@ from mmengine.model import BaseModule
 from timm.layers import PatchEmbed
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmincubation.checkpoints import load_fitted
 from mmincubation.models.init_cfg import check_init_cfg
 from mmincubation.models.spec import Arch, layer_of
-from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, set_drop_path
+from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, run_block, set_drop_path
 from mmincubation.registry import MODELS
 
 from .precision import bfloat16
@@ -98,6 +97,11 @@ class ViTBackbone(BaseModule):
             nn.LayerNorm(arch.dim, eps=arch.norm_eps) if tap_norm else nn.Identity() for _ in self.out_indices)
         set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
 
+    def compile_blocks(self, **options) -> None:
+        """Compile each block, in place, with `torch.compile`'s options; for images of one size."""
+        for block in self.blocks:
+            block.compile(**options)
+
     def _draw(self) -> None:
         """Random weights, as timm draws them."""
         nn.init.trunc_normal_(self.pos_embed, std=.02)
@@ -149,14 +153,8 @@ class ViTBackbone(BaseModule):
             tokens, grid = self.stem(images)
             taps = []
             for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
-                tokens = self._run(block, tokens, grid, window)
+                tokens = run_block(block, tokens, grid, window, with_cp=self.with_cp and self.training)
                 if i in self.out_indices:
                     tap = self.tap_norms[len(taps)](tokens[:, self.prefix:]).float()
                     taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())
         return tuple(taps)
-
-    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
-        """A block, with checkpointing where it saves something."""
-        if self.with_cp and self.training and torch.is_grad_enabled():
-            return checkpoint(block, tokens, grid, window, use_reentrant=False)
-        return block(tokens, grid, window)

@@ -1,39 +1,82 @@
-"""Window attention of ViTDet, as functions over a plain timm block."""
-from collections.abc import Callable
-
-from timm.models.vision_transformer import Block
-from timm.models.vision_transformer_sam import window_partition, window_unpartition
+"""Window attention of ViTDet in a plain block."""
+import torch.nn.functional as F
+from timm.layers import Attention
 from torch import Tensor
+from torch.autograd import Function
+
+from mmincubation.models.vit import Block
 
 
-def attend_in_windows(attention: Callable[[Tensor], Tensor], tokens: Tensor, grid: tuple[int, int],
-                      size: int) -> Tensor:
+def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
     """Attention among the tokens (B, rows * columns, C) of each `size` x `size` window of the grid.
 
     Windows start top left; the grid is padded with zero tokens at the right and the bottom to whole windows. The
-    padding takes part in the attention and is cut off afterwards, as in ViTDet.
+    padding takes part in the attention and is cut off afterwards, as in ViTDet. `attention` is one of `build_block`:
+    without norms, gate or dropout.
     """
-    windows, padded = window_partition(tokens.unflatten(1, grid), size)
-    windows = attention(windows.flatten(1, 2)).unflatten(1, (size, size))
-    return window_unpartition(windows, size, grid, padded).flatten(1, 2)
+    padded = tuple(side + -side % size for side in grid)
+    if padded == grid:
+        return _join(attention(_split(tokens, grid, size)), grid, size)
+    # The two linear layers see real tokens alone: of zeros they would make their bias, and what is cut off needs none.
+    qkv, bias = attention.qkv(tokens).unflatten(1, grid), attention.qkv.bias
+    border = qkv.new_zeros(qkv.shape[-1]) if bias is None else bias.to(qkv.dtype)
+    windows = _attend(_split(_Pad.apply(qkv, border, padded).flatten(1, 2), padded, size), attention.num_heads)
+    rows, columns = grid
+    inside = _join(windows, padded, size).unflatten(1, padded)[:, :rows, :columns]
+    return attention.proj(inside.flatten(1, 2))
+
+
+def _split(tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """(B, rows * columns, C) to windows (B * windows, size * size, C), row by row."""
+    rows, columns = (side // size for side in grid)
+    return tokens.unflatten(1, (rows, size, columns, size)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
+
+
+def _join(windows: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """The inverse of `_split`."""
+    rows, columns = (side // size for side in grid)
+    return windows.unflatten(0, (-1, rows, columns)).unflatten(3, (size, size)).transpose(2, 3).flatten(1, 4)
+
+
+class _Pad(Function):
+    """Maps (B, rows, columns, C) on a larger grid (rows, columns), with `border` (C,) at the right and the bottom.
+
+    Torch's own gradient of such an assignment copies the whole map.
+    """
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, border: Tensor, padded: tuple[int, int]) -> Tensor:
+        ctx.inside = rows, columns = maps.shape[1:3]
+        whole = maps.new_empty(len(maps), *padded, maps.shape[-1])
+        whole[:, :rows, :columns] = maps
+        whole[:, :rows, columns:] = border
+        whole[:, rows:] = border
+        return whole
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, columns = ctx.inside
+        border = gradient[:, :rows, columns:].sum((0, 1, 2)) + gradient[:, rows:].sum((0, 1, 2))
+        return gradient[:, :rows, :columns], border, None
+
+
+def _attend(qkv: Tensor, heads: int) -> Tensor:
+    """(windows, tokens, 3C) to (windows, tokens, C)."""
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class WindowBlock(Block):
-    """A timm block whose call is `forward_block`: what hangs on a module's call must see blocks with windows too."""
-
-    def forward(self, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
-        """As `forward_block`."""
-        return forward_block(self, tokens, grid, window)
-
-
-def forward_block(block: Block, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
     """A block over tokens (B, rows * columns, C), its attention within windows (`window=0`: global).
 
     Stochastic depth drops the residual branch of a whole image, never of single windows; so it comes after the windows
     are joined. Global attention also takes prefix tokens.
     """
-    if not window:
-        return Block.forward(block, tokens)
-    attended = attend_in_windows(block.attn, block.norm1(tokens), grid, window)
-    tokens = tokens + block.drop_path1(block.ls1(attended))
-    return tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
+        """`grid` is (rows, columns), `window` the side in tokens."""
+        if not window:
+            return super().forward(tokens)
+        attended = attend_in_windows(self.attn, self.norm1(tokens), grid, window)
+        tokens = tokens + self.drop_path1(self.ls1(attended))
+        return tokens + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens))))

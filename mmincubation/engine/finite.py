@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
@@ -14,6 +15,7 @@ from mmincubation.models.sharding import own
 
 from .checkpointing import checkpoints_of
 from .cost import phase_name, unwrap
+from .runtime_info import read_next, wrappers_of
 from .stops import DivergenceError
 
 SHOWN = 4  # files of a batch that the error names; the log has all
@@ -24,29 +26,33 @@ class FiniteGuard(Hook):
     `skip`, only after that many steps left out. The tools add it to every run.
 
     The check runs on the device, between backward and step: a flag, joined over the ranks, which fused optimisers obey
-    on the device (`found_inf`). It is read where mmengine has just waited for the losses in order to log them, so no
-    step waits for the guard. Optimisers that are not fused cannot obey: for them the flag is read before the step.
-    An AmpOptimWrapper's loss scaler looks for itself, and is left alone.
+    on the device (`found_inf`). The host reads the flags of all steps since where it waits anyway: before a log line,
+    the end of an epoch, a validation, a checkpoint. Until then a GPU goes on training, without the steps left out.
+    After each step it is read where that is free (CPU), where steps may be left out (`skip`: they are counted, and
+    buffers put back), and where an EMAHook must know. Optimisers that are not fused cannot obey: for them it is read
+    before the step. An AmpOptimWrapper's loss scaler looks for itself, and is left alone.
 
     A step left out changes neither weights, optimiser, EMA nor buffers (batch statistics), but counts as an iteration:
     schedules go on. Weights are checked before each validation and in each checkpoint.
     """
-    priority = 'HIGH'  # after RuntimeInfoHook, which reads the losses; before EMA, counters and checkpoints
+    priority = 'HIGH'  # after RuntimeInfoHook, which waits for the losses; before EMA, counters and checkpoints
 
     def __init__(self, skip: int = 0) -> None:
         self.allowed, self.skipped, self.left_out = skip, 0, False
         self._wrapper: OptimWrapper | OptimWrapperDict | None = None
         self._losses: list[Tensor] = []
         self._buffers: list[tuple[Tensor, Tensor]] = []
-        self._since_update: list[tuple[dict, dict]] = []
+        self._since_update: list[tuple[dict, list[str]]] = []
         self._flag: Flag | None = None
-        self._group = None
+        self._unread: list[Update] = []
+        self._averages, self._group = False, None
 
     def before_train(self, runner) -> None:
         """Look at the losses from now on, and keep the EMA from averaging after a step left out."""
         unwrap(runner.model).register_forward_hook(self._see_losses, with_kwargs=True)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
+                self._averages = True
                 hook.after_train_iter = self._unless_left_out(hook.after_train_iter)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -54,8 +60,7 @@ class FiniteGuard(Hook):
         self._group = getattr(runner.train_loop, 'data_group', None)  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper, self._losses = runner.optim_wrapper, []
-            parts = self._wrapper.values() if isinstance(self._wrapper, OptimWrapperDict) else [self._wrapper]
-            for part in parts:
+            for part in wrappers_of(self._wrapper):
                 if not hasattr(part, 'loss_scaler'):
                     part.optimizer.register_step_pre_hook(self._before_step)
         if self.allowed and not self._buffers:
@@ -63,25 +68,36 @@ class FiniteGuard(Hook):
         self._flag = None
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Read the flag, and stop or count."""
-        self._since_update.append((outputs or {}, data_batch))
-        self.left_out = self._flag is not None and self._flag.read()
-        if self._flag is None:
-            return
-        if self.left_out:
-            self.skipped += 1
-            text = self._report(runner)
-            if self.skipped > self.allowed:
-                raise DivergenceError(f'{text}; {advice(runner)}')
-            runner.logger.warning(f'{text}; the step is left out ({self.skipped} of {self.allowed} allowed)')
-        self._losses, self._buffers, self._since_update = [], [], []
+        """Note what a report would say, without the images; read the flag, if it is time to."""
+        losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
+        self._since_update.append((losses, batch_files(data_batch, runner.train_dataloader.dataset)))
+        self.left_out, at_once = False, bool(self.allowed) or self._averages
+        if self._flag is not None:
+            self._unread.append(Update(runner.iter + 1, self._flag, self._since_update))
+            self._losses, self._buffers, self._since_update = [], [], []
+            at_once |= self._flag.free
+        if at_once or read_next(runner, batch_idx):
+            self.settle(runner)
+
+    def settle(self, runner) -> None:
+        """Read the flags of the steps since the last time, on every rank, and stop or count."""
+        updates, self._unread = self._unread, []
+        for update in updates:
+            if update.flag.read():
+                self.left_out, self.skipped = True, self.skipped + 1
+                text = self._report(runner, update)
+                if self.skipped > self.allowed:
+                    raise DivergenceError(f'{text}; {advice(runner)}')
+                runner.logger.warning(f'{text}; the step is left out ({self.skipped} of {self.allowed} allowed)')
 
     def before_val_epoch(self, runner) -> None:
-        """No metric of weights that are not finite."""
+        """No metric of weights that are not finite, nor after a step that should have ended the run."""
+        self.settle(runner)
         check_weights(runner, unwrap(runner.model).state_dict())
 
     def after_train_epoch(self, runner) -> None:
         """On every rank, where the checkpoint of an epoch is about to be written."""
+        self.settle(runner)
         check_weights(runner, unwrap(runner.model).state_dict())
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -127,10 +143,10 @@ class FiniteGuard(Hook):
 
         return call
 
-    def _report(self, runner) -> str:
+    def _report(self, runner, update: Update) -> str:
         """What was not finite, on which rank, with which files; the log has every file."""
-        here = [(get_rank(), {name: torch.as_tensor(value).item() for name, value in outputs.items() if 'loss' in name},
-                 batch_files(batch, runner.train_dataloader.dataset)) for outputs, batch in self._since_update]
+        here = [(get_rank(), {name: value.item() for name, value in losses.items()}, files)
+                for losses, files in update.batches]
         seen = [batch for rank in all_gather_object(here, self._group) for batch in rank]
         guilty = [batch for batch in seen if not all(map(math.isfinite, batch[1].values()))]
         what, texts = 'loss' if guilty else 'gradient', []
@@ -139,7 +155,7 @@ class FiniteGuard(Hook):
             values = ', '.join(f'{name}={value:.4g}' for name, value in losses.items())
             more = f' and {len(files) - SHOWN} more, see the log' if len(files) > SHOWN else ''
             texts.append(f'rank {rank}: {values} on {", ".join(files[:SHOWN])}{more}')
-        return f'the {what} is not finite at iteration {runner.iter + 1} (phase {phase_name(runner)}); ' + \
+        return f'the {what} is not finite at iteration {update.iteration} (phase {phase_name(runner)}); ' + \
             '; '.join(texts)
 
 
@@ -154,11 +170,24 @@ class Flag:
             self.arrived = torch.cuda.Event()
             self.arrived.record()
 
+    @property
+    def free(self) -> bool:
+        """Whether reading waits for nothing."""
+        return not self.on_device.is_cuda
+
     def read(self) -> bool:
         """Whether it is not zero; waits for the device to have come this far."""
         if self.on_device.is_cuda:
             self.arrived.synchronize()
         return bool(self.on_host)
+
+
+@dataclass
+class Update:
+    """A step of the optimiser whose flag is to be read, and the batches in it: their losses and files."""
+    iteration: int
+    flag: Flag
+    batches: list[tuple[dict[str, Tensor], list[str]]]
 
 
 def check_weights(runner, state: dict[str, Tensor]) -> None:

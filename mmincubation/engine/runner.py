@@ -8,6 +8,7 @@ from pathlib import Path
 import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, is_main_process
+from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
@@ -19,12 +20,15 @@ from mmincubation.models.sharding import gathered, shard_options, sharded_parts
 
 from .checkpoint_hook import CheckpointHook
 from .checkpointing import write_checkpoint
+from .compiling import compile_model
 from .config_check import ConfigError
 from .cost import unwrap
 from .preemption import SIGNALS
+from .runtime_info import RuntimeInfoHook
 from .sharding import FullyShard, take_parts
 
-PLAIN = ('CheckpointHook', 'mmengine.CheckpointHook', hooks.CheckpointHook)
+OURS = {name: ours for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
+        for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
 
 
 class ToolRunner(Runner):
@@ -32,12 +36,22 @@ class ToolRunner(Runner):
 
     Its loggers may fail, and its workers leave SIGTERM and SIGUSR1 to their rank.
     """
+    _compiled = False
 
     def build_visualizer(self, visualizer=None) -> Visualizer:
         """As in mmengine; backends that fail are named once and never stop the run."""
         built = super().build_visualizer(visualizer)
         for name, backend in built._vis_backends.items():
             let_fail(name, backend, self.logger)
+        return built
+
+    def build_model(self, model) -> nn.Module:
+        """As in mmengine; the host goes on while pinned batches are copied, which mmseg's preprocessor takes no
+        argument for."""
+        built = super().build_model(model)
+        for module in built.modules():
+            if isinstance(module, BaseDataPreprocessor):
+                module._non_blocking = True
         return built
 
     @staticmethod
@@ -48,9 +62,9 @@ class ToolRunner(Runner):
         return loader
 
     def register_hook(self, hook, priority=None) -> None:
-        """As mmengine's; a plain CheckpointHook becomes ours, which takes the same settings."""
-        if isinstance(hook, dict) and hook.get('type') in PLAIN:
-            hook = dict(hook, type=CheckpointHook)
+        """As mmengine's; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
+        if isinstance(hook, dict) and hook.get('type') in OURS:
+            hook = dict(hook, type=OURS[hook['type']])
         super().register_hook(hook, priority)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -76,6 +90,12 @@ class ToolRunner(Runner):
             checkpoint['optimizer'] = take_parts(checkpoint['optimizer'], self.optim_wrapper)
         return checkpoint
 
+    def _maybe_compile(self, target: str) -> None:
+        """The blocks, once, and not the `target`, which mmengine would compile anew for each phase."""
+        if not self._compiled:
+            compile_model(self)
+            self._compiled = True
+
     def load_or_resume(self) -> None:
         """As mmengine's, if all ranks have found the same file."""
         found = set(all_gather_object((self._resume, str(self._load_from))))
@@ -95,6 +115,7 @@ class ToolRunner(Runner):
         Raises:
             CheckpointError: the disk is full or refuses, or is none (`file_client_args`, `backend_args`).
         """
+        self.call_hook('settle')  # what hooks have left on the device
         path = Path(out_dir, filename)
         if file_client_args or backend_args:
             raise CheckpointError(f'{path}: checkpoints are written to a mounted file system only')

@@ -1,4 +1,4 @@
-"""Mistakes that would stop a run only after it has begun, some after hours: batch norm, label 0, sizes of images."""
+"""Mistakes that would stop a run only after it has begun, some after hours: batch norm, label 0, sizes, `compile`."""
 import inspect
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmincubation.models import Arch
 
+from .compiling import compile_problems
 from .config_check import ConfigError, dicts_in
 from .signatures import resolve
 
@@ -22,7 +23,7 @@ def check_runtime(cfg: Config, mode: str, gpu: bool | None = None) -> None:
     gpu = torch.cuda.is_available() if gpu is None else gpu
     problems = [*zero_label_problems(cfg), *size_problems(cfg, mode)]
     if mode == 'train':
-        problems += norm_problems(cfg, gpu)
+        problems += [*norm_problems(cfg, gpu), *compile_problems(cfg)]
     if problems:
         raise ConfigError('\n'.join(problems))
 

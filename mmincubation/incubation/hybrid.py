@@ -11,7 +11,7 @@ from mmincubation.models.spec import Arch, Division, layer_of
 from mmincubation.models.vit import VisionTransformer, drop_path_ramp, set_drop_path
 from mmincubation.registry import MODELS
 
-from .part import META, Part, run_block
+from .part import META, Part, run_drawn
 from .recipe import module_drop_path
 
 
@@ -21,14 +21,16 @@ class IncubationModel(BaseClassifier):
 
     `modules` is the number K of equal modules, or their depths. After construction the target is what trains and
     predicts; `set_phase` changes that. The target is drawn first, so that it begins as an E2E model of one seed.
+    `with_cp`: see `models.vit.run_block`.
     """
 
-    def __init__(self, arch: str | dict, modules: int | list[int] = 4, data_preprocessor: dict | None = None):
+    def __init__(self, arch: str | dict, modules: int | list[int] = 4, data_preprocessor: dict | None = None,
+                 with_cp: bool = False):
         super().__init__(data_preprocessor)
         arch = Arch.parse(arch)
         self.division = Division.of(arch.depth, modules)
-        self.target = VisionTransformer(arch)
-        self.meta = VisionTransformer(arch.with_depth(len(self.division)))
+        self.target = VisionTransformer(arch, with_cp=with_cp)
+        self.meta = VisionTransformer(arch.with_depth(len(self.division)), with_cp=with_cp)
         self._seed, self._upstream = None, None
         self.set_phase('finetune')
 
@@ -157,7 +159,7 @@ class IncubationModel(BaseClassifier):
         part = self.network(name) if self.training else Part(self.target, self.division, module)
         tokens = part(images if module == 0 else self._before(images), self._seed)
         for j in range(module + 1, len(self.division)):
-            tokens = run_block(self.meta.blocks[j], tokens, self._seed, META, j)
+            tokens = run_drawn(self.meta.blocks[j], tokens, self._seed, META, j, with_cp=self.meta.with_cp)
         return tokens if module == len(self.division) - 1 else self.meta.classify(tokens)
 
     @torch.no_grad()
@@ -165,7 +167,7 @@ class IncubationModel(BaseClassifier):
         """What enters the target module; within a training step it is kept for the next one."""
         start, tokens = self._upstream or (0, self.meta.stem(images))
         for j in range(start, self.incubating):
-            tokens = run_block(self.meta.blocks[j], tokens, self._seed, META, j)
+            tokens = run_drawn(self.meta.blocks[j], tokens, self._seed, META, j, with_cp=self.meta.with_cp)
         if self._seed is not None:
             self._upstream = self.incubating, tokens
         return tokens

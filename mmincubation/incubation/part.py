@@ -4,19 +4,20 @@ from torch import Tensor, nn
 
 from mmincubation.exact.draws import seed_torch
 from mmincubation.models.spec import Division
-from mmincubation.models.vit import VisionTransformer
+from mmincubation.models.vit import VisionTransformer, run_block
 
 META, TARGET = 0, 1  # whose block it is, in the key of its draws
 
 
-def run_block(block: nn.Module, tokens: Tensor, seed: int | None, *place: int) -> Tensor:
+def run_drawn(block: nn.Module, tokens: Tensor, seed: int | None, *place: int, with_cp: bool = False) -> Tensor:
     """A block whose stochastic depth is drawn from (seed, *place), whatever was drawn before it.
 
     So a hybrid draws the same, whether it trains alone or is one of several. Without a seed it draws as usual.
+    `with_cp`: see `run_block`.
     """
     if seed is not None and isinstance(block.drop_path1, DropPath):
         seed_torch(seed, *place)
-    return block(tokens)
+    return run_block(block, tokens, with_cp=with_cp and block.training)
 
 
 class Part(nn.Module):
@@ -33,9 +34,9 @@ class Part(nn.Module):
         self.trained = nn.ParameterList(division.part(dict(target.named_parameters()), module).values())
 
     def forward(self, inputs: Tensor, seed: int | None = None) -> Tensor:
-        """`seed` is described in `run_block`."""
+        """`seed` is described in `run_drawn`."""
         target, = self.whole
         tokens = target.stem(inputs) if self.first else inputs
         for i in self.span:
-            tokens = run_block(target.blocks[i], tokens, seed, TARGET, i)
+            tokens = run_drawn(target.blocks[i], tokens, seed, TARGET, i, with_cp=target.with_cp)
         return target.classify(tokens) if self.last else tokens

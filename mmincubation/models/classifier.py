@@ -80,14 +80,15 @@ class ViTClassifier(BaseClassifier):
     `init_cfg=dict(type='Pretrained', checkpoint=PATH, fresh=('head', ))` names a ViT's file to start from, strictly;
     position embedding and patch kernel are resized to `arch`, the optional `fresh` names what keeps its random start.
     `init_weights` loads it and keeps what arrived in `load_report`; a file that does not fit is a CheckpointError.
+    `with_cp` keeps less for the backward pass and computes more, see `run_block`.
     """
 
     def __init__(self, arch: str | dict, drop_path_rate: float = 0., data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None):
+                 init_cfg: dict | None = None, with_cp: bool = False):
         super().__init__(data_preprocessor)
         self.init_cfg = check_init_cfg(init_cfg, 'ViTClassifier', ('fresh', ))
         self.load_report: dict | None = None
-        self.vit = VisionTransformer(arch, drop_path_rate)
+        self.vit = VisionTransformer(arch, drop_path_rate, with_cp)
 
     def init_weights(self) -> None:
         """Load the file that `init_cfg` names; a second call changes nothing."""

@@ -1,10 +1,14 @@
 """ONE plain Vision Transformer, built from timm's layers; its state dict is timm's."""
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
-from timm.layers import DropPath, PatchEmbed, resample_abs_pos_embed
-from timm.models.vision_transformer import Block, init_weights_vit_timm
+from timm import layers
+from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.models import vision_transformer
+from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .spec import Arch, layer_of
 
@@ -14,7 +18,36 @@ def drop_path_ramp(rate: float, depth: int) -> list[float]:
     return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 
-def set_drop_path(blocks, rates) -> None:
+class DropPath(layers.DropPath):
+    """timm's stochastic depth, with the same draws, made before the block runs.
+
+    A compiled block then knows nothing of the rate, which is another in each block and phase: as a constant it would
+    be one more thing to compile for, and torch gives up after eight.
+    """
+
+    def draw(self, tokens: Tensor) -> None:
+        """Choose the images of tokens (B, N, C) that keep the branch, for the next `forward`."""
+        keep = 1 - self.drop_prob
+        self.kept = tokens.new_empty(len(tokens), 1, 1).bernoulli_(keep)
+        if keep > 0:
+            self.kept.div_(keep)
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """The branch (B, N, C) of the images that keep it."""
+        return branch * self.kept.to(branch.dtype) if self.training else branch
+
+
+class Block(vision_transformer.Block):
+    """timm's pre-norm transformer block, tokens (B, N, C) to the same; its draws are not compiled with it."""
+
+    def __call__(self, tokens: Tensor, *more) -> Tensor:
+        """Draw, then what `compile` has made of the block, or the block."""
+        for part in (self.drop_path1, self.drop_path2):
+            if self.training and isinstance(part, DropPath):
+                part.draw(tokens)
+
+
+def set_drop_path(blocks: Iterable[Block], rates: Iterable[float]) -> None:
     """Give each block its stochastic-depth rate; no parameter changes, and where the rate is the same, nothing."""
     for block, rate in zip(blocks, rates, strict=True):
         if getattr(block.drop_path1, 'drop_prob', 0.) != rate:
@@ -23,10 +56,28 @@ def set_drop_path(blocks, rates) -> None:
 
 
 def build_block(arch: Arch, kind: type[Block] = Block) -> Block:
-    """A pre-norm transformer block of timm in the shape of `arch`."""
+    """A block in the shape of `arch`."""
     return kind(
         arch.dim, arch.heads, mlp_ratio=arch.mlp_ratio, qkv_bias=arch.qkv_bias, init_values=arch.init_values,
         norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps))
+
+
+def run_block(block: Callable[..., Tensor], tokens: Tensor, *more, with_cp: bool = False) -> Tensor:
+    """What `block(tokens, *more)` returns.
+
+    `with_cp` keeps only its inputs for the backward pass, which runs it again, with the same random draws and so for
+    the same gradients; without a backward pass it saves nothing and is left off.
+    """
+    if with_cp and torch.is_grad_enabled():
+        return checkpoint(block, tokens, *more, use_reentrant=False)
+    return block(tokens, *more)
+
+
+def run_blocks(blocks: Iterable[Block], tokens: Tensor, with_cp: bool = False) -> Tensor:
+    """Tokens (B, N, C) through all blocks; `with_cp` as in `run_block`, in training."""
+    for block in blocks:
+        tokens = run_block(block, tokens, with_cp=with_cp and block.training)
+    return tokens
 
 
 def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int) -> Tensor:
@@ -40,11 +91,12 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], prefix: int) -> T
 class VisionTransformer(nn.Module):
     """A plain ViT with a class token; (B, 3, H, W) images in, (B, num_classes) logits out.
 
-    `stem`, `blocks` and `classify` are the three pieces that hybrids are composed of.
+    `stem`, `blocks` and `classify` are the three pieces that hybrids are composed of. `with_cp`: see `run_block`.
     """
 
-    def __init__(self, arch: 'str | dict | Arch', drop_path_rate: float = 0.):
+    def __init__(self, arch: 'str | dict | Arch', drop_path_rate: float = 0., with_cp: bool = False):
         super().__init__()
+        self.with_cp = with_cp
         self.arch = arch = Arch.parse(arch)
         self.patch_embed = PatchEmbed(arch.img_size, arch.patch_size, 3, arch.dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim))
@@ -63,6 +115,11 @@ class VisionTransformer(nn.Module):
     def layer_of(self, name: str) -> int:
         """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then norm and head."""
         return layer_of(name, self.arch.depth)
+
+    def compile_blocks(self, **options) -> None:
+        """Compile each block, in place, with `torch.compile`'s options."""
+        for block in self.blocks:
+            block.compile(**options)
 
     def reset(self) -> None:
         """Draw all weights anew, as timm does."""
@@ -84,7 +141,4 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to logits (B, num_classes)."""
-        tokens = self.stem(images)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return self.classify(tokens)
+        return self.classify(run_blocks(self.blocks, self.stem(images), self.with_cp))

@@ -1,0 +1,56 @@
+"""`compile` in a config: each transformer block is compiled, not the step around them."""
+import inspect
+from collections.abc import Iterator
+
+import torch
+from mmengine.hooks import Hook
+
+from .config_check import ConfigError
+from .cost import unwrap
+
+
+def compile_problems(cfg: dict) -> Iterator[str]:
+    """What is wrong with the key `compile`: True, False or a dict of `torch.compile`'s options."""
+    given = cfg.get('compile')
+    if not isinstance(given, dict | bool | None):
+        yield f'compile={given!r}: give True, False or a dict of options of torch.compile'
+    valid = sorted(set(inspect.signature(torch.compile).parameters) - {'model'})
+    for key in given if isinstance(given, dict) else ():
+        if key not in valid:
+            yield f'compile.{key}: torch.compile has no such option; it takes {", ".join(valid)}'
+
+
+def compile_model(runner) -> None:
+    """Compile the blocks of all ViTs in the runner's model, in place, if its config says so.
+
+    Each kind of block (trained or frozen, with gradients or without) is compiled at its first step. State dict, phases
+    and draws are those of the blocks that are not compiled. Validation runs without: its last batch is smaller.
+
+    Raises:
+        ConfigError: torch refuses the options, or there is no block.
+    """
+    given = runner.cfg.get('compile')
+    if given is None or given is False:
+        return
+    owners = [module for module in unwrap(runner.model).modules() if hasattr(module, 'compile_blocks')]
+    if not owners:
+        raise ConfigError(f'compile: no part of this {type(unwrap(runner.model)).__name__} is a ViT of mmincubation')
+    try:
+        for owner in owners:
+            owner.compile_blocks(**({} if given is True else given))
+    except Exception as error:  # each backend has its own
+        raise ConfigError(f'compile: {str(error).strip().splitlines()[0]}') from error
+    runner.register_hook(PlainValidation())
+    runner.logger.info('The blocks are compiled at their first steps, which takes minutes')
+
+
+class PlainValidation(Hook):
+    """Nothing compiled in validation."""
+
+    def before_val(self, runner) -> None:
+        """Off."""
+        torch.compiler.set_stance('force_eager')
+
+    def after_val(self, runner) -> None:
+        """On."""
+        torch.compiler.set_stance('default')
