@@ -8,7 +8,6 @@ On synthetic images in COCO's and ADE20K's formats, through the config's own pip
 """
 import argparse
 import logging
-import statistics
 import tempfile
 import warnings
 from copy import deepcopy

@@ -1,13 +1,14 @@
 """Masks of COCO as bitmaps (`LoadAnnotations(poly2mask=True)`, mmdet's default) against polygons: time in the data
-worker, time and memory in the step, and how far the targets agree.
+worker, bytes that a sample sends from there, time and memory in the step, and how exact the targets are.
 
-python -m tests.measure_masks [--schedule 1x|3x] [--images 24] [--runs 3]
+python -m tests.measure_masks [--schedule 1x|3x] [--images 24]
 
 On synthetic annotations of COCO's statistics, through the schedule's own pipeline; 128 boxes near true ones on each
-image, which is as many positive ones as the sampler takes at most.
+image, as many positive ones as the sampler takes at most. Processor time, in turn.
 """
 import argparse
 import logging
+import pickle
 import statistics
 import tempfile
 import time
@@ -17,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config, ConfigDict
+import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
+from torch import Tensor
 
 from mmincubation.check.tracking import LiveBytes
 from mmincubation.engine.config_check import load_config
@@ -26,7 +29,7 @@ from mmincubation.exact.draws import seeded
 
 from .synthetic_coco import write_coco
 
-BOXES = 128
+BOXES, SIDE, FINER = 128, 28, 16
 
 
 def datasets(schedule: str, root: Path) -> dict[str, object]:
@@ -42,7 +45,7 @@ def datasets(schedule: str, root: Path) -> dict[str, object]:
     return built
 
 
-def boxes_near(truth, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def boxes_near(truth, seed: int) -> tuple[Tensor, Tensor]:
     """Boxes that overlap true ones by about 50 to 100 %, and which."""
     rng = np.random.default_rng(seed)
     which = rng.integers(0, len(truth), BOXES)
@@ -51,46 +54,57 @@ def boxes_near(truth, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(boxes + rng.normal(0, .08, boxes.shape) * sides, dtype=torch.float32), torch.tensor(which)
 
 
-def targets(truth, seed: int) -> tuple[torch.Tensor, float, int]:
-    """The 28 x 28 targets of an image, the processor's seconds they took, and torch's bytes at the peak."""
+def targets(truth, boxes: Tensor, which: Tensor, side: int = SIDE) -> Tensor:
+    """mmdet's targets of the boxes, (boxes, side, side)."""
     from mmdet.structures.mask.mask_target import mask_target_single
-    boxes, which = boxes_near(truth, seed)
+    return mask_target_single(boxes.clone(), which, truth.masks, Config(dict(mask_size=side)))
+
+
+def exact_targets(truth, boxes: Tensor, which: Tensor) -> Tensor:
+    """Pixels of which the polygons cover at least half, counted on a grid 16 times as fine."""
+    return (F.avg_pool2d(targets(truth, boxes, which, SIDE * FINER)[:, None], FINER)[:, 0] >= .5).float()
+
+
+def look(dataset, index: int) -> tuple[dict, object, Tensor]:
+    """What one image costs in this form, its truth and its targets."""
     start = time.process_time()
-    made = mask_target_single(boxes, which, truth.masks, Config(dict(mask_size=28)))
-    seconds = time.process_time() - start
+    with seeded(0, index):
+        sample = dataset[index % len(dataset)]
+    loaded = time.process_time()
+    truth = sample['data_samples'].gt_instances
+    boxes = boxes_near(truth, index)
+    begin = time.process_time()
+    made = targets(truth, *boxes)
+    end = time.process_time()
     with LiveBytes() as counter:
-        mask_target_single(boxes, which, truth.masks, ConfigDict(mask_size=28))
-    return made, seconds, counter.peak
+        targets(truth, *boxes)
+    return dict(load=loaded - start, step=end - begin, peak=counter.peak,
+                sent=len(pickle.dumps(truth.masks))), truth, made
 
 
 def measure(built: dict, images: int) -> dict[str, dict[str, list]]:
-    """Of each form and image: seconds of loading and of the targets, bytes, and the targets."""
-    found = {form: dict(load=[], step=[], peak=[], made=[]) for form in built}
+    """Of each form and image: seconds of loading and of the targets, bytes, and the part of wrong pixels."""
+    found = {form: dict(load=[], step=[], peak=[], sent=[], wrong=[]) for form in built}
     for i in range(images):
-        for form, dataset in built.items():
-            start = time.process_time()
-            with seeded(0, i):
-                sample = dataset[i % len(dataset)]
-            row = found[form]
-            row['load'].append(time.process_time() - start)
-            made, seconds, peak = targets(sample['data_samples'].gt_instances, i)
-            for key, value in dict(step=seconds, peak=peak, made=made).items():
-                row[key].append(value)
+        seen = {form: look(dataset, i) for form, dataset in built.items()}
+        exact = exact_targets(seen['polygons'][1], *boxes_near(seen['polygons'][1], i))
+        for form, (costs, _, made) in seen.items():
+            for key, value in dict(costs, wrong=(made != exact).float().mean().item()).items():
+                found[form][key].append(value)
     return found
 
 
 def report(found: dict) -> str:
-    ratio = {key: statistics.median(a / b for a, b in zip(found['bitmaps'][key], found['polygons'][key], strict=True))
-             for key in ('load', 'step')}
-    other = torch.cat(found['bitmaps']['made']) != torch.cat(found['polygons']['made'])
-    peaks = {form: max(rows['peak']) / 2**20 for form, rows in found.items()}
-    return (f'bitmaps / polygons, median over images: loading {ratio["load"]:.2f}, targets {ratio["step"]:.2f}; '
-            f'peak of the targets {peaks["bitmaps"]:.0f} and {peaks["polygons"]:.1f} MiB; '
-            f'ms of loading {1e3 * statistics.median(found["bitmaps"]["load"]):.0f} and '
-            f'{1e3 * statistics.median(found["polygons"]["load"]):.0f}, of targets '
-            f'{1e3 * statistics.median(found["bitmaps"]["step"]):.1f} and '
-            f'{1e3 * statistics.median(found["polygons"]["step"]):.1f}; '
-            f'{100 * other.float().mean():.2f} % of the pixels of the targets differ')
+    lines = ['| | bitmaps | polygons | ratio |', '|---|---|---|---|']
+    for key, (what, scale) in dict(load=('loading, ms', 1e3), step=('targets in the step, ms', 1e3),
+                                   peak=('torch\'s peak in the targets, MiB', 2**-20),
+                                   sent=('masks sent to the step, MiB', 2**-20),
+                                   wrong=('pixels of the targets that are wrong, %', 100)).items():
+        a, b = (found[form][key] for form in ('bitmaps', 'polygons'))
+        ratio = statistics.median(x / y for x, y in zip(a, b, strict=True) if y)
+        lines.append(f'| {what} | {scale * statistics.median(a):.3g} | {scale * statistics.median(b):.3g} | '
+                     f'{ratio:.3g} |')
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':
@@ -99,11 +113,8 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--schedule', choices=['1x', '3x'], default='1x')
     parser.add_argument('--images', type=int, default=24)
-    parser.add_argument('--runs', type=int, default=3)
     args = parser.parse_args()
     init_default_scope('mmdet')
     with tempfile.TemporaryDirectory() as folder:
         write_coco(Path(folder) / 'coco', args.images, size=(400, 641), per_image=7, crowds=1 / 30)
-        built = datasets(args.schedule, Path(folder) / 'coco')
-        for _ in range(args.runs):
-            print(report(measure(built, args.images)), flush=True)
+        print(report(measure(datasets(args.schedule, Path(folder) / 'coco'), args.images)))

@@ -97,8 +97,7 @@ class Clock:
 
 @contextmanager
 def _watched(model: nn.Module, part: str, path: str, clock: Clock) -> Iterator[None]:
-    """Inside, the method is timed; gradients that reach the maps of backbone and neck end the backward of what is above.
-    """
+    """Inside, the method is timed. The backward pass of what is above ends when the maps have their gradients."""
     *owners, name = path.split('.')
     owner = reduce(lambda module, child: getattr(module, child, None), owners, model)
     if owner is None:

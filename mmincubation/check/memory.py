@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
 
-from .batches import input_size, make_batch
+from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
 
 ERROR = 5  # percent; docs/check.md has the measurements, tests/test_check_memory.py holds it
@@ -87,7 +87,7 @@ def _steps(model: nn.Module, optim: dict, cfg: Config, name: str, batch: tuple, 
     counter.restart()
     kept = 0
     for last in [False] * (optim.get('accumulative_counts', 1) > 1) + [True]:
-        data = make_batch(cfg.get('default_scope'), size, count)
+        data = make_batch(cfg.get('default_scope'), size, count, loads_polygons(cfg.train_dataloader))
         before = counter.live
         with wrapper.optim_context(model):
             loss = total_loss(model, data)
