@@ -113,11 +113,12 @@ def _watched(model: nn.Module, part: str, path: str, clock: Clock) -> Iterator[N
             register_multi_grad_hook([t for t in tree_leaves(result) if _learns(t)], lambda _: clock.mark(above))
         return result
 
+    before = vars(owner).get(name)
     setattr(owner, name, timed)
     try:
         yield
     finally:
-        delattr(owner, name)
+        delattr(owner, name) if before is None else setattr(owner, name, before)
 
 
 def _learns(value) -> bool:

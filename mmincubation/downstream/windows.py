@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor
+from torch.autograd import Function
 
 
 def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
@@ -15,9 +16,10 @@ def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int
     padded = tuple(side + -side % size for side in grid)
     if padded == grid:
         return _join(attention(_split(tokens, grid, size)), grid, size)
-    # The two linear layers see real tokens alone: those of zeros are their bias, and what is cut off needs none.
-    qkv = _pad(attention.qkv(tokens), attention.qkv.bias, grid, padded)
-    windows = _attend(_split(qkv, padded, size), attention.num_heads)
+    # The two linear layers see real tokens alone: of zeros they would make their bias, and what is cut off needs none.
+    qkv, bias = attention.qkv(tokens).unflatten(1, grid), attention.qkv.bias
+    border = qkv.new_zeros(qkv.shape[-1]) if bias is None else bias.to(qkv.dtype)
+    windows = _attend(_split(_Pad.apply(qkv, border, padded).flatten(1, 2), padded, size), attention.num_heads)
     rows, columns = grid
     inside = _join(windows, padded, size).unflatten(1, padded)[:, :rows, :columns]
     return attention.proj(inside.flatten(1, 2))
@@ -35,12 +37,26 @@ def _join(windows: Tensor, grid: tuple[int, int], size: int) -> Tensor:
     return windows.unflatten(0, (-1, rows, columns)).unflatten(3, (size, size)).transpose(2, 3).flatten(1, 4)
 
 
-def _pad(qkv: Tensor, bias: Tensor | None, grid: tuple[int, int], padded: tuple[int, int]) -> Tensor:
-    """(B, rows * columns, 3C) on the larger grid: what the linear layer makes of zeros is its bias."""
-    empty = qkv.new_zeros(1) if bias is None else bias.to(qkv.dtype)
-    whole = empty.expand(len(qkv), *padded, qkv.shape[-1]).clone()
-    whole[:, :grid[0], :grid[1]] = qkv.unflatten(1, grid)
-    return whole.flatten(1, 2)
+class _Pad(Function):
+    """Maps (B, rows, columns, C) on a larger grid (rows, columns), with `border` (C,) at the right and the bottom.
+
+    Torch's own gradient of such an assignment copies the whole map.
+    """
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, border: Tensor, padded: tuple[int, int]) -> Tensor:
+        ctx.inside = rows, columns = maps.shape[1:3]
+        whole = maps.new_empty(len(maps), *padded, maps.shape[-1])
+        whole[:, :rows, :columns] = maps
+        whole[:, :rows, columns:] = border
+        whole[:, rows:] = border
+        return whole
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, columns = ctx.inside
+        border = gradient[:, :rows, columns:].sum((0, 1, 2)) + gradient[:, rows:].sum((0, 1, 2))
+        return gradient[:, :rows, :columns], border, None
 
 
 def _attend(qkv: Tensor, heads: int) -> Tensor:
