@@ -15,7 +15,8 @@ from mmincubation.downstream import windows
 from mmincubation.models import Arch
 from mmincubation.models.vit import build_block
 
-CASES = [((32, 32), 14, 2), ((40, 60), 14, 1), ((50, 67), 14, 1), ((50, 84), 14, 1), ((64, 64), 14, 1), ((28, 28), 14, 2)]
+CASES = [((32, 32), 14, 2), ((40, 60), 14, 1), ((50, 67), 14, 1), ((50, 84), 14, 1), ((64, 64), 14, 1),
+         ((28, 28), 14, 2)]  # (grid, window, images)
 
 
 def cut_before(attention, tokens, grid, size):
