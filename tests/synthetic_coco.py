@@ -85,14 +85,14 @@ def predictions(found: dict, seed: int = 1, keys: tuple[str, ...] = ('bbox', 'se
     return results
 
 
-def write_coco(root: Path, images: int = 6) -> None:
+def write_coco(root: Path, images: int = 6, **changes) -> None:
     """COCO's layout under `root`: noisy pictures of 64 to 160 pixels, `images` for training, validation and test-dev.
 
     The first picture of each has no object; those of test-dev have no annotations.
     """
     (root / 'annotations').mkdir(parents=True)
     for seed, split in enumerate(('train2017', 'val2017', 'test2017')):
-        found = truth(images, seed, size=(64, 161), per_image=4, crowds=0.2)
+        found = truth(images, seed, **dict(size=(64, 161), per_image=4, crowds=0.2) | changes)
         (root / split).mkdir()
         if split == 'test2017':
             del found['annotations']

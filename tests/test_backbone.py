@@ -10,9 +10,11 @@ from torch import nn
 
 from mmincubation.checkpoints import CheckpointError, write_tensors
 from mmincubation.downstream import ViTBackbone, backbone
-from mmincubation.downstream.windows import forward_block
+from mmincubation.downstream.windows import WindowBlock, attend_in_windows
 from mmincubation.models import Arch, VisionTransformer
 from mmincubation.models.vit import build_block, set_drop_path
+
+from .measure_windows import cut_before, run
 
 TINY = dict(dim=16, depth=4, heads=2, patch_size=4, img_size=24, num_classes=3)
 
@@ -31,48 +33,61 @@ def weighted_sum(outputs):
 
 # --- windows
 
-@pytest.mark.parametrize('init_values', [None, .1])
+@pytest.mark.parametrize('options', [{}, dict(init_values=.1), dict(qkv_bias=False)])
 @pytest.mark.parametrize('grid, window', [((8, 8), 4), ((5, 7), 4), ((3, 2), 4), ((9, 4), 4), ((5, 7), 0)])
-def test_windows_equal_timms_sam_block(grid, window, init_values):
+def test_windows_equal_timms_sam_block(grid, window, options):
     torch.manual_seed(0)
-    arch = Arch(**TINY, init_values=init_values)
-    ours = randomise(build_block(arch)).double()
-    theirs = SamBlock(16, 2, init_values=init_values, window_size=window, norm_layer=partial(nn.LayerNorm, eps=1e-6))
+    ours = randomise(build_block(Arch(**TINY, **options), WindowBlock)).double()
+    theirs = SamBlock(16, 2, **dict(qkv_bias=True) | options, window_size=window,
+                      norm_layer=partial(nn.LayerNorm, eps=1e-6))
     theirs.double().load_state_dict(ours.state_dict())
     tokens = torch.randn(2, *grid, 16, dtype=torch.float64)
-    result = forward_block(ours, tokens.flatten(1, 2), grid, window)
+    result = ours(tokens.flatten(1, 2), grid, window)
     torch.testing.assert_close(result, theirs(tokens).flatten(1, 2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize('bf16', [False, True])
+@pytest.mark.parametrize('grid, options', [((8, 12), {}), ((5, 7), {}), ((9, 4), dict(qkv_bias=False))])
+def test_windows_and_gradients_equal_those_cut_before_the_linear_layers(grid, options, bf16):
+    """To the bit where nothing is padded; elsewhere the sums have other summands, zeros or none."""
+    torch.manual_seed(0)
+    block = randomise(build_block(Arch(**TINY | dict(dim=64), **options)))
+    case = block, torch.randn(2, grid[0] * grid[1], 64), grid, 4, bf16
+    padded = any(side % 4 for side in grid)
+    for found, expected in zip(run(attend_in_windows, *case), run(cut_before, *case), strict=True):
+        assert padded or found.equal(expected)
+        assert (found - expected).norm() <= (1e-2 if bf16 else 1e-5) * expected.norm()
 
 
 def test_a_window_sees_itself_alone():
     torch.manual_seed(0)
-    block = randomise(build_block(Arch(**TINY)))
+    block = randomise(build_block(Arch(**TINY), WindowBlock))
     tokens = torch.randn(1, 6, 9, 16)
-    result = forward_block(block, tokens.flatten(1, 2), (6, 9), 3).unflatten(1, (6, 9))
+    result = block(tokens.flatten(1, 2), (6, 9), 3).unflatten(1, (6, 9))
     for row in (0, 3):
         for column in (0, 3, 6):
             crop = tokens[:, row:row + 3, column:column + 3].flatten(1, 2)
-            expected = block(crop).unflatten(1, (3, 3))
+            expected = block(crop, (3, 3), 0).unflatten(1, (3, 3))
             torch.testing.assert_close(result[:, row:row + 3, column:column + 3], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_gradient_through_padded_windows():
     torch.manual_seed(0)
-    block = randomise(build_block(Arch(dim=4, depth=1, heads=2))).double()
+    block = randomise(build_block(Arch(dim=4, depth=1, heads=2), WindowBlock)).double()
     tokens = torch.randn(1, 6, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: forward_block(block, x, (3, 2), 2), tokens)
+    assert torch.autograd.gradcheck(lambda x: block(x, (3, 2), 2), tokens)
 
 
 @pytest.mark.parametrize('silent', ['mlp.fc2', 'attn.proj'])
 def test_stochastic_depth_drops_whole_images_not_windows(silent):
     torch.manual_seed(0)
-    block = randomise(build_block(Arch(**TINY)))
+    block = randomise(build_block(Arch(**TINY), WindowBlock))
     for parameter in block.get_submodule(silent).parameters():
         nn.init.zeros_(parameter)
     tokens = torch.randn(32, 16, 16)
-    branch = forward_block(block, tokens, (4, 4), 2) - tokens
+    branch = block(tokens, (4, 4), 2) - tokens
     set_drop_path([block], [.5])
-    dropped = forward_block(block.train(), tokens, (4, 4), 2) - tokens
+    dropped = block.train()(tokens, (4, 4), 2) - tokens
     kept = dropped.flatten(1).any(1)
     assert 0 < kept.sum() < 32
     torch.testing.assert_close(dropped, 2 * branch * kept[:, None, None], atol=1e-5, rtol=1e-5)

@@ -79,24 +79,32 @@ def _larger(size: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, 
     return other if size is None else tuple(map(max, size, other))
 
 
-def make_batch(task: str, size: tuple[int, int], count: int) -> dict:
+def loads_polygons(loader: dict) -> bool:
+    """Whether masks of objects stay the polygons of the file."""
+    return any(step.get('poly2mask') is False for step in transforms(loader))
+
+
+def make_batch(task: str, size: tuple[int, int], count: int, polygons: bool = False) -> dict:
     """`count` images of one size with labels, as a model's `forward(**batch, mode='loss')` takes them.
 
-    `task` is the config's default scope: `mmdet`, `mmseg`, or another for classification.
+    `task` is the config's default scope: `mmdet`, `mmseg`, or another for classification. `polygons` is the form of
+    the masks of objects; without, they are bitmaps.
     """
     images = torch.empty(count, 3, *size)
     if task not in ('mmdet', 'mmseg'):
         return dict(inputs=images, labels=torch.zeros(count, dtype=torch.long))
-    sample = _detection_sample if task == 'mmdet' else _segmentation_sample
-    return dict(inputs=images, data_samples=[sample(size) for _ in range(count)])
+    samples = [_detection_sample(size, polygons) if task == 'mmdet' else _segmentation_sample(size)
+               for _ in range(count)]
+    return dict(inputs=images, data_samples=samples)
 
 
-def _detection_sample(size: tuple[int, int]):
+def _detection_sample(size: tuple[int, int], polygons: bool):
     from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
+    from mmdet.structures.mask import BitmapMasks, PolygonMasks
     from mmengine.structures import InstanceData
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1., 1.))
-    masks = BitmapMasks(np.zeros((BOXES, *size), np.uint8), *size)
+    masks = PolygonMasks([[np.zeros(6)]] * BOXES, *size) if polygons else \
+        BitmapMasks(np.zeros((BOXES, *size), np.uint8), *size)
     boxes = dict(masks=masks, bboxes=torch.zeros(BOXES, 4), labels=torch.zeros(BOXES, dtype=torch.long))
     ignored = dict(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     sample = DetDataSample(metainfo=meta)

@@ -2,9 +2,10 @@
 import json
 import os
 
-from mmincubation.datasets.annotations import annotation_faults, is_outside, twice
+from mmincubation.datasets.annotations import annotation_faults, is_lost_as_polygons, is_outside, twice
 from mmincubation.datasets.files import fault, header
 
+from .batches import loads_polygons
 from .folders import compare_count
 from .layouts import Given, Seen, checks
 from .sampling import files_below
@@ -98,10 +99,15 @@ def _categories(given: Given, categories: list[dict]) -> None:
 def _annotations(given: Given, annotations: list[dict], images: dict, categories: set) -> set:
     """Report what is wrong; returns the ids of images with an annotation."""
     _duplicates(given, annotations, 'annotation')
+    polygons = loads_polygons(dict(dataset=given.dataset))
     for annotation in annotations:
         image = images.get(annotation.get('image_id'))
+        name = f'annotation {annotation.get("id")} of image {annotation.get("image_id")}'
         for what in annotation_faults(annotation, image, categories):
-            given.problem(what, FIX, f'annotation {annotation.get("id")} of image {annotation.get("image_id")}')
+            given.problem(what, FIX, name)
+        if polygons and is_lost_as_polygons(annotation):
+            given.problem('objects as run lengths, which poly2mask=False leaves out',
+                          'set poly2mask=True in LoadAnnotations', name)
     return {annotation.get('image_id') for annotation in annotations}
 
 

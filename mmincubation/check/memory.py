@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
 
-from .batches import input_size, make_batch
+from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
 
 ERROR = 5  # percent; docs/check.md has the measurements, tests/test_check_memory.py holds it
@@ -97,7 +97,7 @@ def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, ba
     counter.restart()
     kept, adds = 0, max(optim.get('accumulative_counts', 1) for optim in optims.values()) > 1
     for last in [False] * adds + [True]:
-        data = make_batch(cfg.get('default_scope'), size, count)
+        data = make_batch(cfg.get('default_scope'), size, count, loads_polygons(cfg.train_dataloader))
         for part, wrapper in wrappers.items():
             if len(optims) > 1:
                 model.train_only(part)

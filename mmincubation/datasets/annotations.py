@@ -28,6 +28,11 @@ def is_speck(annotation: dict) -> bool:
     return area == 0 or thin < 1 and (thin > 0 or area < 1)
 
 
+def is_lost_as_polygons(annotation: dict) -> bool:
+    """Run lengths of a single object: `LoadAnnotations(poly2mask=False)` leaves it out without a word."""
+    return isinstance(annotation.get('segmentation'), dict) and not annotation.get('iscrowd')
+
+
 def annotation_faults(annotation: dict, image: dict | None, categories: set, masks: bool = True) -> Iterator[str]:
     """In words; `image` is its entry in the JSON, `categories` all ids there, `masks` whether segmentations are used.
 

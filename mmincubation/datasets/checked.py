@@ -45,8 +45,9 @@ class CheckedDataset(Dataset):
         self.folder, self.rank, self.recorded, self.num_classes = records, get_rank(), {}, num_classes
         self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _is_mm(dataset) else dataset)
         if isinstance(self.dataset, BaseDataset):
-            masks = any(node.get('with_mask') for _, node in dicts_in(dataset.get('pipeline'), 'pipeline'))
-            self._read_annotations(self.dataset, masks)
+            steps = [node for _, node in dicts_in(dataset.get('pipeline'), 'pipeline')]
+            masks = any(step.get('with_mask') for step in steps)
+            self._read_annotations(self.dataset, masks, any(step.get('poly2mask') is False for step in steps))
             self.pipeline = self.dataset.pipeline
         self._compare(self.dataset, num_classes)
 
@@ -61,11 +62,11 @@ class CheckedDataset(Dataset):
             pipeline = SampleRules(self.dataset, self.num_classes, pipeline.transforms)
         self.dataset.pipeline = pipeline
 
-    def _read_annotations(self, dataset: BaseDataset, masks: bool) -> None:
+    def _read_annotations(self, dataset: BaseDataset, masks: bool, polygons: bool) -> None:
         """`full_init`, with COCO's annotations looked at before mmdet drops what it does not like."""
         rules = None
         if _reads_coco(type(dataset)):
-            rules = dataset.parse_data_info = Instances(dataset, masks)
+            rules = dataset.parse_data_info = Instances(dataset, masks, polygons)
             dataset.filter_data = rules.filter
         try:
             dataset.full_init()

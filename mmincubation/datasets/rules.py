@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from mmincubation.engine.config_check import ConfigError
 
-from .annotations import BOX_BORDER, annotation_faults, is_outside, is_speck, twice
+from .annotations import BOX_BORDER, annotation_faults, is_lost_as_polygons, is_outside, is_speck, twice
 
 SHOWN = 3
 IGNORED = 255
@@ -25,8 +25,8 @@ class Instances:
         ConfigError: at the first image, if the whole file is not consistent in what no single sample is to blame for.
     """
 
-    def __init__(self, dataset: BaseDataset, masks: bool):
-        self.dataset, self.masks = dataset, masks
+    def __init__(self, dataset: BaseDataset, masks: bool, polygons: bool):
+        self.dataset, self.masks, self.polygons = dataset, masks, polygons
         self.parse, self.filter_data = dataset.parse_data_info, dataset.filter_data
         self.found: list[str] = []
         self.specks: list[int] = []
@@ -61,6 +61,8 @@ class Instances:
                 self.specks.append(annotation['id'])
             elif wrong is None and self.masks and 'segmentation' not in annotation:
                 wrong = 'no segmentation'
+            elif wrong is None and self.polygons and is_lost_as_polygons(annotation):
+                wrong = 'no polygons but run lengths: set poly2mask=True in LoadAnnotations'
             elif wrong is None and 'area' not in annotation:
                 wrong = 'no area'
             if wrong:

@@ -45,6 +45,7 @@ class Block(vision_transformer.Block):
         for part in (self.drop_path1, self.drop_path2):
             if self.training and isinstance(part, DropPath):
                 part.draw(tokens)
+        return super().__call__(tokens, *more)
 
 
 def set_drop_path(blocks: Iterable[Block], rates: Iterable[float]) -> None:

@@ -1,0 +1,75 @@
+"""Where a training step reads from the device: the host then waits for all that it has given the device to do."""
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+READS = {  # what a GPU cannot give without telling the host a number, or a number of results
+    aten._local_scalar_dense.default: 'number',
+    aten.nonzero.default: 'nonzero',
+    aten._unique2.default: 'unique',
+    aten.masked_select.default: 'mask',
+}
+MASKED = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default)
+COPIES = {Tensor.cpu: 'copy', Tensor.tolist: 'copy'}
+PACKAGES = ('mmincubation', 'mmdet', 'mmseg', 'mmcv', 'mmengine')
+
+
+class _Operators(TorchDispatchMode):
+    def __init__(self, found: Counter):
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kind = READS.get(func) or (func in MASKED and _by_mask(args[1]) and 'mask')
+        if kind or func.name() == 'torchvision::nms':
+            self.found[_place(), kind or 'nms'] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Copies(TorchFunctionMode):
+    def __init__(self, found: Counter):
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in COPIES:
+            self.found[_place(), COPIES[func]] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _by_mask(indices: list) -> bool:
+    return any(i.dtype in (torch.bool, torch.uint8) for i in tree_leaves(indices) if isinstance(i, Tensor))
+
+
+def _place() -> str:
+    """File, line and function of the innermost caller in a package of this stack."""
+    frame = sys._getframe(2)
+    while frame:
+        name = frame.f_globals.get('__name__', '')
+        if name.split('.')[0] in PACKAGES and name != __name__:
+            return f'{name}:{frame.f_lineno} {frame.f_code.co_name}'
+        frame = frame.f_back
+    return 'elsewhere'
+
+
+def host_reads(step: Callable[[], object]) -> Counter:
+    """How often a call reads, by (place, kind). It counts on any device what would read on a GPU: numbers (`item`,
+    a tensor in an `if`), results of unknown size (`nonzero`, masks as indices, `unique`, nms), and copies to the host.
+    """
+    found = Counter()
+    with _Copies(found), _Operators(found):
+        step()
+    return found
+
+
+def table(found: Counter) -> str:
+    """The counts as a markdown table, most frequent first."""
+    rows = [f'| {place} | {kind} | {number} |' for (place, kind), number in found.most_common()]
+    return '\n'.join(['| where | what | times |', '|---|---|---|', *rows, f'| all | | {found.total()} |'])
