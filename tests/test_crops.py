@@ -42,7 +42,6 @@ JPEGS = {
     'cmyk': encoded(PHOTOS[0].convert('CMYK'))}
 
 
-
 @pytest.fixture
 def decoded(monkeypatch) -> list[int]:
     """Grows with every picture that torchvision has decoded."""
@@ -50,13 +49,11 @@ def decoded(monkeypatch) -> list[int]:
     monkeypatch.setattr(classification, 'decode_jpeg', lambda data: sizes.append(len(data)) or decode(data))
     return sizes
 
-
 @pytest.mark.parametrize('how', JPEGS)
 def test_pixels_are_pillows(how, decoded):
     seen = read_rgb(io.BytesIO(JPEGS[how]))
     assert seen.dtype == torch.uint8 and np.array_equal(seen.permute(1, 2, 0).numpy(), pillows(JPEGS[how]))
     assert bool(decoded) == (how != 'cmyk')
-
 
 def damaged(draw: np.random.Generator) -> bytes:
     """A JPEG that was cut, zeroed, shortened, or has a bit or a byte flipped, somewhere."""
@@ -77,7 +74,6 @@ def damaged(draw: np.random.Generator) -> bytes:
             content[at:at + some] = draw.bytes(some)
     return bytes(content)
 
-
 @pytest.mark.filterwarnings('ignore')  # Pillow's, about EXIF
 def test_damaged_pictures_are_refused_where_pillow_refuses_them_and_else_the_same(decoded):
     draw, refused, same = np.random.default_rng(3), 0, 0
@@ -94,7 +90,6 @@ def test_damaged_pictures_are_refused_where_pillow_refuses_them_and_else_the_sam
             same += 1
     assert refused > 50 and same > 50 and len(decoded) > 200
 
-
 def test_a_picture_too_large_to_be_one_is_refused_before_it_is_decoded(tmp_path, monkeypatch, decoded):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'a/x.jpg').write_bytes(JPEGS['4:4:4'])
@@ -105,7 +100,6 @@ def test_a_picture_too_large_to_be_one_is_refused_before_it_is_decoded(tmp_path,
     with pytest.raises(ConfigError, match='x.jpg cannot be read as an image: .*decompression bomb'):
         data[0]
     assert not decoded
-
 
 def both(picture: Image.Image, settings: dict, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Ours and timm's sample (H, W, 3) of one draw; then their generators must stand at the same place."""
@@ -118,7 +112,6 @@ def both(picture: Image.Image, settings: dict, seed: int) -> tuple[np.ndarray, n
     assert after[0] == after[1]
     return tuple(samples)
 
-
 @pytest.mark.parametrize('settings', [
     PLAIN, dict(PLAIN, input_size=224), dict(PLAIN, interpolation='bilinear'), dict(PLAIN, interpolation='random')])
 def test_crops_are_timms_within_rounding(settings):
@@ -126,18 +119,15 @@ def test_crops_are_timms_within_rounding(settings):
     assert max(a.max() for a in apart) <= 3
     assert np.mean([np.mean(a) for a in apart]) < 0.01
 
-
 def test_the_whole_augmentation_draws_as_timms():
     """RandAugment may make more of a rounding (equalize, posterize, solarize), but seldom."""
     apart = [np.abs(np.subtract(*both(p, DEIT, seed))) for p in PHOTOS for seed in range(15)]
     assert np.median([a.mean() for a in apart]) < 0.02 and np.mean([a.mean() for a in apart]) < 0.2
 
-
 def test_a_crop_of_the_right_size_is_not_resized():
     whole = dict(PLAIN, input_size=(187, 251), scale=(1., 1.), ratio=(251 / 187, 251 / 187), hflip=0.)
     ours, theirs = both(NOISE, whole, 0)
     assert np.array_equal(ours, theirs) and np.array_equal(ours, np.asarray(NOISE))
-
 
 def test_only_the_training_crop_is_replaced():
     steps = TRANSFORMS.build(dict(type='mmincubation.create_transform', **DEIT)).transforms
@@ -147,7 +137,6 @@ def test_only_the_training_crop_is_replaced():
         ours, theirs = create_transform(**settings), timms(**settings)
         assert [type(step) for step in ours.transforms] == [type(step) for step in theirs.transforms]
         assert not ours.takes_pixels
-
 
 def test_a_sample_is_the_same_from_a_folder_and_through_timm(tmp_path):
     (tmp_path / 'a').mkdir()
