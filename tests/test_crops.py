@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data import create_transform as timms
 
 from mmincubation.datasets import classification
-from mmincubation.datasets.classification import read_rgb
+from mmincubation.datasets.classification import planes, read_rgb
 from mmincubation.datasets.crops import ResizedCrop, create_transform
 from mmincubation.datasets.sources import photos
 from mmincubation.engine.config_check import ConfigError
@@ -138,6 +138,15 @@ def test_only_the_training_crop_is_replaced():
         assert [type(step) for step in ours.transforms] == [type(step) for step in theirs.transforms]
         assert not ours.takes_pixels
 
+@pytest.mark.parametrize('shape', [(5, 7), (1, 1), (1, 9), (64, 64)])
+def test_planes_are_the_same_values_in_one_piece(shape):
+    pixels = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    views = [pixels.permute(2, 0, 1), pixels.permute(2, 0, 1).contiguous(), pixels.permute(2, 0, 1).flip(2),
+             pixels[..., 0].expand(3, -1, -1), pixels.permute(2, 0, 1).float()]
+    for view in views:
+        assert planes(view).is_contiguous() and torch.equal(planes(view), view) and planes(view).dtype == view.dtype
+
+
 def test_a_sample_is_the_same_from_a_folder_and_through_timm(tmp_path):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'a/x.jpg').write_bytes(JPEGS['4:2:0'])
@@ -145,6 +154,7 @@ def test_a_sample_is_the_same_from_a_folder_and_through_timm(tmp_path):
     for kind in ('mmincubation', 'timm.data'):
         pipeline = [dict(type=f'{kind}.create_transform', **PLAIN)]
         data = DATASETS.build(dict(type='mmincubation.ImageFolder', root=str(tmp_path), pipeline=pipeline))
+        assert data[0]['inputs'].dtype == torch.uint8 and data[0]['inputs'].is_contiguous()
         random.seed(1), torch.manual_seed(1)
         samples.append(data[0]['inputs'].int())
     assert samples[0].shape == (3, 64, 64) and 0 < (samples[0] - samples[1]).abs().max() <= 3
