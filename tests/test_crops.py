@@ -147,9 +147,10 @@ def test_planes_are_the_same_values_in_one_piece(shape):
         assert planes(view).is_contiguous() and torch.equal(planes(view), view) and planes(view).dtype == view.dtype
 
 
-def test_a_sample_is_the_same_from_a_folder_and_through_timm(tmp_path):
+@pytest.mark.parametrize('how', ['4:2:0', 'grey', 'cmyk'])
+def test_a_sample_of_a_folder_is_timms_within_rounding(tmp_path, how):
     (tmp_path / 'a').mkdir()
-    (tmp_path / 'a/x.jpg').write_bytes(JPEGS['4:2:0'])
+    (tmp_path / 'a/x.jpg').write_bytes(JPEGS[how])
     samples = []
     for kind in ('mmincubation', 'timm.data'):
         pipeline = [dict(type=f'{kind}.create_transform', **PLAIN)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -156,3 +157,19 @@ def test_workers_live_over_epochs_and_phases(images, tmp_path, persistent):
     assert all(0 < p['data_seconds'] < p['seconds'] for p in phases if p['name'] != 'assembled')
     if persistent:
         runner.train_dataloader._iterator._shutdown_workers()  # the garbage collector would wait five seconds for it
+
+
+CONFIGS = [path for path in sorted(Path(__file__).parents[1].glob('configs/*/*.py')) if path.parent.name != '_base_']
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_workers_of_the_configs_live_on_and_batches_of_classifiers_are_pinned(path):
+    """Detection and segmentation hand over lists of images, which their preprocessors copy one by one, as shipped."""
+    cfg = Config.fromfile(path)
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg[key]
+        if path.parent.name == 'demo':  # loads faster than it could send
+            assert loader.num_workers == 0
+            continue
+        assert loader.num_workers > 0 and loader.persistent_workers
+        assert loader.get('pin_memory', False) == (cfg.experiment.task == 'classification')
