@@ -171,17 +171,21 @@ def shares(files: list[Path], rounds: int) -> None:
             inside = time.perf_counter()
             image = timed('crop', crop, timed('read and decode', read_rgb, path))
             image = timed('PIL to tensor', to_tensor, timed('RandAugment', augment, timed('flip', flip, image)))
+            views.append(image)
             batch.append(timed('planes', planes, image))
             inside = time.perf_counter() - inside
         seconds['seeding'] = seconds.get('seeding', 0.) + time.perf_counter() - began - inside
 
     for _ in range(rounds):
-        batch = []
+        batch, views = [], []
         for index, path in enumerate(files):
             sample(index, path)
         timed('collate', torch.stack, batch)
+        timed('unplaned', torch.stack, views)
+    unplaned = seconds.pop('unplaned')
     whole = sum(seconds.values())
-    print('a sample: ' + ', '.join(f'{name} {share / whole:.1%}' for name, share in seconds.items()))
+    print('a sample: ' + ', '.join(f'{name} {share / whole:.1%}' for name, share in seconds.items())
+          + f'; collate without planes would be {unplaned / whole:.1%}')
 
 
 def pixels(image) -> np.ndarray:

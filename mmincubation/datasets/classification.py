@@ -94,11 +94,14 @@ class ClsDataset(Dataset):
 
 
 def planes(image: torch.Tensor) -> torch.Tensor:
-    """The same (3, H, W), one whole colour after the other in memory: a batch of such is stacked 20 times as fast."""
+    """The same (3, H, W), one whole colour after the other in memory, as a batch of them is: stacking copies blocks."""
     pixels = image.permute(1, 2, 0)
     if image.is_contiguous() or not pixels.is_contiguous():
         return image.contiguous()
-    return torch.from_numpy(np.stack(cv2.split(pixels.numpy())))  # torch and NumPy copy it value by value
+    pixels = pixels.numpy()
+    found = np.empty(image.shape, pixels.dtype)
+    cv2.split(pixels, list(found))  # into its three parts; torch and NumPy would copy value by value
+    return torch.from_numpy(found)
 
 
 def read_rgb(file) -> torch.Tensor:
