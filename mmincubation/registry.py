@@ -13,6 +13,7 @@ MODELS = _child('MODELS', 'models', 'incubation', 'downstream')
 # Not all of datasets/: the writers of the demo's data work without torch.
 DATASETS = _child('DATASETS', 'datasets.classification', 'datasets.checked')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets.samplers')
+TRANSFORMS = _child('TRANSFORMS', 'datasets.crops')
 METRICS = _child('METRICS', 'engine', 'downstream')
 HOOKS = _child('HOOKS', 'engine')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')

@@ -57,15 +57,23 @@ class Data(TypedDict):
     val_size: int | None
 
 
-class Phase(TypedDict):
-    """One phase: passes over the data, images, block-forwards x images, device-seconds, its last validation."""
-
+class _PhaseValues(TypedDict):
     name: str
     epochs: float
     images: int
     block_forwards: int | None
     seconds: float
     metrics: dict[str, float]
+
+
+class Phase(_PhaseValues, total=False):
+    """One phase: passes over the data, images, block-forwards x images, device-seconds, its last validation.
+
+    `data_seconds`: the part of the device-seconds that was waiting for batches; not in results of before it was
+    counted, nor where a phase only validates.
+    """
+
+    data_seconds: float
 
 
 class SkippedSample(TypedDict):

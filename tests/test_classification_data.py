@@ -187,6 +187,15 @@ def test_repeated_augmentation_is_timms(monkeypatch, size, world):
         assert len(samplers[0]) == size // 256 * 256 // world
 
 
+@pytest.mark.parametrize('size, world', [(1000, 1), (1000, 3), (777, 4), (1281, 8), (256, 2)])
+def test_repeated_augmentation_is_deits(monkeypatch, size, world):
+    """Sample i of a rank is place rank + i x ranks of a row in which each image of a permutation stands 3 times."""
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(7 + 4)).tolist()
+    for rank, sampler in enumerate(ranks(monkeypatch, size, world)):
+        assert len(sampler) == size // 256 * 256 // world
+        assert list(sampler) == [order[(rank + i * world) % (3 * size) // 3] for i in range(len(sampler))]
+
+
 def test_repeats_of_an_image_go_to_different_ranks(monkeypatch):
     indices = [list(s) for s in ranks(monkeypatch, 1000, 3)]
     assert indices[0] == indices[1] == indices[2]

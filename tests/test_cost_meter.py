@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from mmincubation.engine import cost
 from mmincubation.engine.cost import CostMeter
 from mmincubation.engine.result_hook import ResultHook
+from mmincubation.exact import timed
 from mmincubation.result import read_result, write_result
 
 
@@ -27,7 +28,8 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch):
-    monkeypatch.setattr(cost, 'perf_counter', lambda: Clock.now)
+    for module in (cost, timed):
+        monkeypatch.setattr(module, 'perf_counter', lambda: Clock.now)
 
 
 @DATASETS.register_module(name='CostNumbers')

@@ -34,6 +34,7 @@ def test_optional_values_may_be_absent(tmp_path, result):
     result.update(weights=None, block_forwards=None, git_commit='d' * 40)
     result['data'].update(val=None, val_size=None)
     result['experiment']['note'] = 'chance is 10'
+    result['phases'][0]['data_seconds'] = 0.5
     write_result(tmp_path / 'result.json', result)
     assert read_result(tmp_path / 'result.json') == result
 
@@ -55,6 +56,7 @@ BROKEN = [
     ('images_seen', 10**30, 'images_seen'), ('images_seen', 1.5, 'images_seen'),
     ('experiment|task', 'poetry', 'experiment.task'), ('experiment|nodes', 'x', 'experiment.nodes'),
     ('phases|0|seconds', None, 'phases[0].seconds'), ('phases|0', 'meta', 'phases[0]'),
+    ('phases|0|data_seconds', None, 'phases[0].data_seconds'),
     ('weights|sha256', 'b' * 63, 'weights.sha256'), ('outputs|0|sha256', '../', 'outputs[0].sha256'),
     ('config_sha256', 'x', 'config_sha256'), ('git_commit', 'HEAD', 'git_commit'),
     ('finished_at', 'now', 'finished_at'),

@@ -5,11 +5,14 @@ import json
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
+import torch
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
+from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
 from mmincubation.engine.config_check import ConfigError
@@ -45,19 +48,22 @@ class ClsDataset(Dataset):
     `index`, which `name` takes.
 
     `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
-    their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; `fraction` is described in
-    `balanced_subset`.
+    their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; one that says `takes_pixels` gets
+    what was read, without the detour. `fraction` is described in `balanced_subset`.
 
-    Subclasses give `read(i)`, image i in RGB, and `name(i)`, to call it in an error.
+    Subclasses give `read(i)`, image i in RGB, (3, H, W) uint8, and `name(i)`, to call it in an error.
     """
 
     def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float):
         self.labels, self.classes = labels, classes
         self.kept = balanced_subset(labels, fraction)
-        self.transform = v2.Compose([*(TRANSFORMS.build(t) for t in pipeline), v2.PILToTensor()])
+        steps = [TRANSFORMS.build(t) for t in pipeline]
+        if steps and not getattr(steps[0], 'takes_pixels', False):
+            steps.insert(0, v2.ToPILImage())
+        self.transform = v2.Compose([*steps, v2.PILToTensor()])
 
-    def read(self, index: int) -> Image.Image:
-        """The image in RGB."""
+    def read(self, index: int) -> torch.Tensor:
+        """The image in RGB, (3, H, W) uint8."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
@@ -84,23 +90,46 @@ class ClsDataset(Dataset):
             raise
         except Exception as error:  # damaged files raise anything
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        return dict(inputs=self.transform(image), labels=int(self.labels[index]), index=index)
+        return dict(inputs=planes(self.transform(image)), labels=int(self.labels[index]), index=index)
 
 
-def read_rgb(file) -> Image.Image:
-    """A path or binary file to an RGB image. Orientation tags are ignored, as torchvision's ImageFolder does.
+def planes(image: torch.Tensor) -> torch.Tensor:
+    """The same (3, H, W), one whole colour after the other in memory, as a batch of them is: stacking copies blocks."""
+    pixels = image.permute(1, 2, 0)
+    if image.is_contiguous() or not pixels.is_contiguous():
+        return image.contiguous()
+    pixels = pixels.numpy()
+    found = np.empty(image.shape, pixels.dtype)
+    cv2.split(pixels, list(found))  # into its three parts; torch and NumPy would copy value by value
+    return torch.from_numpy(found)
 
-    Of 16 bits the upper 8 are kept, as OpenCV does; Pillow would make white of all values above 255.
+
+def read_rgb(file) -> torch.Tensor:
+    """A path or binary file to an RGB image (3, H, W) uint8, colours last in memory.
+
+    Orientation tags are ignored, as torchvision's ImageFolder does. Of 16 bits the upper 8 are kept, as OpenCV does;
+    Pillow would make white of all values above 255. JPEG is decoded by torchvision, which gives Pillow's pixels, but
+    without its four bytes a pixel; what that refuses, Pillow reads or says why it cannot.
 
     Raises:
         OSError: no image, or one of 32 bits, of whose values none is known to be white.
     """
-    with Image.open(file) as image:
+    with Image.open(file) as image:  # the header alone
+        if image.format == 'JPEG' and image.mode in ('L', 'RGB'):
+            try:
+                return _decode_jpeg(image)
+            except RuntimeError:
+                pass
         if image.mode.startswith('I;16'):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode in ('I', 'F'):
             raise OSError(f'pixels of 32 bits (mode {image.mode}) have no known range')
-        return image.convert('RGB')
+        return torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1)
+
+
+def _decode_jpeg(image: Image.Image) -> torch.Tensor:
+    image.fp.seek(0)
+    return decode_jpeg(torch.frombuffer(bytearray(image.fp.read()), dtype=torch.uint8)).expand(3, -1, -1)
 
 
 @DATASETS.register_module()
@@ -122,8 +151,8 @@ class ImageFolder(ClsDataset):
         self.files = np.array([os.fsencode(path) for path, _ in found.samples])
         super().__init__(np.array(found.targets), tuple(found.classes), pipeline, fraction)
 
-    def read(self, index: int) -> Image.Image:
-        """The image in RGB."""
+    def read(self, index: int) -> torch.Tensor:
+        """The image in RGB, (3, H, W) uint8."""
         return read_rgb(self.name(index))
 
     def name(self, index: int) -> str:
@@ -152,8 +181,8 @@ class HFImages(ClsDataset):
         self.rows = rows.with_format('arrow', columns=[image])
         super().__init__(labels, classes, pipeline, fraction)
 
-    def read(self, index: int) -> Image.Image:
-        """The image in RGB."""
+    def read(self, index: int) -> torch.Tensor:
+        """The image in RGB, (3, H, W) uint8."""
         content = self.rows[index][self.column][0].as_py()
         if content['bytes'] is None:  # save_to_disk stores them all; a name could be that of any file here
             raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '

@@ -120,7 +120,7 @@ def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
         # An iteration loop's sampler is endless, its loader has no length to divide by.
         by_images = isinstance(runner.train_loop, IterBasedTrainLoop)
         epochs = cost['images'] / len(loader.dataset) if by_images else cost['iters'] / len(loader)
-        counts = {key: cost[key] for key in ('images', 'block_forwards', 'seconds')}
+        counts = {key: cost[key] for key in ('images', 'block_forwards', 'seconds', 'data_seconds') if key in cost}
         phases.append(Phase(name=name, epochs=round(epochs, 3), **counts, metrics=values))
     return phases
 

@@ -7,6 +7,7 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from .draws import seeded
+from .timed import TimedLoader
 
 
 class SeededDataset(Dataset):
@@ -106,6 +107,6 @@ def positioned(loader: DataLoader, seed: int, endless: bool = False) -> DataLoad
         raise ValueError('train_dataloader has no batch sampler with a sampler: such data cannot be resumed exactly')
     same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
             'generator', 'prefetch_factor', 'persistent_workers', 'pin_memory_device', 'in_order')
-    return DataLoader(
+    return TimedLoader(
         SeededDataset(loader.dataset, seed), batch_sampler=PositionedBatches(loader.batch_sampler, endless),
         **{name: getattr(loader, name) for name in same})

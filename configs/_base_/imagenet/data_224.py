@@ -1,7 +1,7 @@
 """ImageNet-1K at 224 with DeiT's augmentation; every value is explained in docs/imagenet.md.
 
-timm's `create_transform` gives crop, flip and RandAugment (which switches its colour jitter off); erasing and mixup
-work on normalised batches, on the GPU. Repeated augmentation: an epoch is a third of the images, three times each.
+timm's `create_transform` gives crop (in training resized by torch, docs/datapath.md), flip and RandAugment (which
+switches its colour jitter off); erasing and mixup work on normalised batches, on the GPU. Repeated augmentation: an epoch is a third of the images, three times each.
 """
 data_preprocessor = dict(
     type='mmincubation.ClsDataPreprocessor',
@@ -22,7 +22,7 @@ train_dataloader = dict(
         root='data/imagenet/train',
         pipeline=[
             dict(
-                type='timm.data.create_transform', input_size=224, is_training=True, interpolation='bicubic',
+                type='mmincubation.create_transform', input_size=224, is_training=True, interpolation='bicubic',
                 auto_augment='rand-m9-mstd0.5-inc1', color_jitter=0.4, normalize=False)
         ]))
 val_dataloader = dict(

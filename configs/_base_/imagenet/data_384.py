@@ -5,7 +5,7 @@ train_dataloader = dict(
     dataset=dict(
         pipeline=[
             dict(
-                type='timm.data.create_transform', input_size=384, is_training=True, interpolation='bicubic',
+                type='mmincubation.create_transform', input_size=384, is_training=True, interpolation='bicubic',
                 auto_augment='rand-m9-mstd0.5-inc1', color_jitter=0.4, normalize=False)
         ]))
 val_dataloader = dict(

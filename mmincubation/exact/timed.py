@@ -1,0 +1,26 @@
+"""A dataloader that knows how long it was waited for."""
+from collections.abc import Iterator
+from time import perf_counter
+
+from torch.utils.data import DataLoader
+
+
+class TimedLoader(DataLoader):
+    """torch's DataLoader; `waited` are the seconds that this process has spent in it, not doing anything else.
+
+    With workers that is the wait for a batch and for the start of the workers, without them the loading itself.
+    """
+    waited = 0.
+
+    def __iter__(self) -> Iterator:
+        began = perf_counter()
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waited += perf_counter() - began
+            yield batch
+            began = perf_counter()
