@@ -6,7 +6,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmincubation'
 ROOMS = ['registry', 'atomic', 'result', 'compat', 'models', 'checkpoints', 'exact', 'incubation', 'engine', 'datasets',
-         'downstream', 'check', 'leaderboard', 'pipeline']
+         'downstream', 'check', 'benchmark', 'leaderboard', 'pipeline']
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 

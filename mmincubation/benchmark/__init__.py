@@ -1,0 +1,1 @@
+"""How fast and how large training steps are, measured."""
