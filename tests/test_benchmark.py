@@ -1,4 +1,4 @@
-"""tools/benchmark.py: steps are those of training, the reference is the same function, the table says what was timed."""
+"""tools/benchmark.py: steps are those of training, the reference is the same function, tables say what was timed."""
 import json
 import logging
 import os
@@ -17,8 +17,8 @@ from mmincubation.benchmark.batches import synthetic
 from mmincubation.benchmark.flops import count_flops, matrix_rate, spread
 from mmincubation.benchmark.measure import Options, measure, ratios
 from mmincubation.benchmark.reference import PublicStep, network
-from mmincubation.benchmark.steps import Phases, build, plain, unfuse
 from mmincubation.benchmark.run import main
+from mmincubation.benchmark.steps import Phases, build, plain, unfuse
 from mmincubation.benchmark.table import check, render
 from mmincubation.engine.config_check import load_config
 from tests.test_benchmark_units import ARCH, CPU, DEPTHS
@@ -128,7 +128,8 @@ def test_an_unknown_phase_is_named_before_anything_is_measured(toy, capsys):
     args = Namespace(device='cpu', configs=['configs/demo/vit_demo_e2e.py', str(toy)], phases=['module_9'], data=False,
                      batch_size=2, baseline=False, repeats=1, out=None)
     assert main(args) == 2
-    assert capsys.readouterr().err == f'error: --phases module_9: {toy} has {", ".join(Phases(load_config(toy)).names)}\n'
+    names = ', '.join(Phases(load_config(toy)).names)
+    assert capsys.readouterr().err == f'error: --phases module_9: {toy} has {names}\n'
 
 
 def test_the_wait_for_real_jpegs(toy, tmp_path, monkeypatch):
@@ -193,8 +194,8 @@ def test_flops_and_rates():
 
 def test_the_tool_writes_what_it_prints(toy, tmp_path):
     out = tmp_path / 'b.json'
-    done = tool('benchmark.py', toy, '--phases', 'meta', 'finetune', '--batch-size', '2', '--repeats', '2', '--baseline',
-                '--device', 'cpu', '--out', out)
+    done = tool('benchmark.py', toy, '--phases', 'meta', 'finetune', '--batch-size', '2', '--repeats', '2',
+                '--baseline', '--device', 'cpu', '--out', out)
     assert done.returncode == 0, done.stderr
     result = check(json.loads(out.read_text()))
     assert render(result) in done.stdout and len(result['rows']) == 4 and len(result['ratios']) == 2

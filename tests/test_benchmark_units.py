@@ -2,12 +2,12 @@
 import pytest
 import torch
 
+from mmincubation.benchmark import units
 from mmincubation.benchmark.batches import synthetic
 from mmincubation.benchmark.flops import count_flops
 from mmincubation.benchmark.plan import e2e_units
 from mmincubation.benchmark.steps import Phases, build
-from mmincubation.benchmark.units import (
-    BlockFlops, Units, joint, module, of_phase, parameters, recipe, total, trained_parameters, whole)
+from mmincubation.benchmark.units import BlockFlops, Units, joint, module, of_phase, recipe, total, whole
 from mmincubation.models import ARCHS, Arch, Division, VisionTransformer
 from tests.toy import incubation_config
 
@@ -43,10 +43,10 @@ def test_parameters_are_the_models(name):
         vit = VisionTransformer(name)
     arch, division = ARCHS[name], Division.of(ARCHS[name].depth, 4)
     size = sum(p.numel() for p in vit.parameters())
-    assert parameters(arch, arch.depth) == size == trained_parameters(arch, division, 'finetune')
+    assert units.parameters(arch, arch.depth) == size == units.trained_parameters(arch, division, 'finetune')
     own = [sum(p.numel() for p in division.part(dict(vit.named_parameters()), i).values()) for i in range(4)]
-    assert own == [trained_parameters(arch, division, f'module_{i}') for i in range(4)] and sum(own) == size
-    assert trained_parameters(arch, division, 'meta') == parameters(arch, 4)
+    assert own == [units.trained_parameters(arch, division, f'module_{i}') for i in range(4)] and sum(own) == size
+    assert units.trained_parameters(arch, division, 'meta') == units.parameters(arch, 4)
 
 
 def test_units_of_the_phases():

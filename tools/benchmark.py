@@ -1,5 +1,6 @@
 """Time, memory and FLOP/s of training steps, ours beside a plain reference: python tools/benchmark.py --baseline."""
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--phases', nargs='+', metavar='NAME',
                         help='of incubations: meta, module_0, ..., modules (all jointly), finetune (default: all)')
     parser.add_argument('--batch-size', type=positive, metavar='N',
-                        help="images a step and rank (default: the config's; on a CPU 8, of dense tasks 2 of half size)")
+                        help="images a step and rank (default: the config's; on a CPU 8, or 2 of half size if dense)")
     parser.add_argument('--baseline', action='store_true', help="the public code's plain step too, timed in turn")
     parser.add_argument('--repeats', type=positive, default=5, metavar='N', help='turns (default: %(default)s)')
     parser.add_argument('--data', action='store_true', help='measure the wait for the real loader, on generated JPEGs')
@@ -33,5 +34,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 if __name__ == '__main__':
     args = parse_args()
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler, which measures memory, reports its every start
     from mmincubation.benchmark.run import main  # after parsing: --help must not wait for torch
     sys.exit(main(args))

@@ -21,8 +21,9 @@ def write_jpegs(root: Path) -> None:
     """Smooth noise, as large as ImageNet's images in pixels and about in bytes: `root`/<class>/<i>.jpg."""
     for i in range(IMAGES):
         rng = np.random.default_rng(i)
-        image = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
-        grain = np.asarray(image, np.int16) + rng.integers(-12, 13, (*SIZE[::-1], 1))
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize(SIZE, Image.Resampling.BICUBIC), np.int16)
+        grain = smooth + rng.integers(-12, 13, (*SIZE[::-1], 1))
         path = root / f'n{i % CLASSES:08}' / f'{i}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(path, quality=90)

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,8 @@ E2E_HOURS = dict(L=1090, H=4790)
 
 def blocks() -> dict[str, str]:
     """The content of the page's marked blocks, by name."""
-    return dict(measured=measured(), units=units(), recipe=recipes(), modules=modules(), resolution=resolution(),
-                plan=plans(), sent=sent())
+    return dict(measured=measured(), units=units(), recipe=recipes(), quoted=quoted(), modules=modules(),
+                resolution=resolution(), sent=sent(), plan=plans())
 
 
 def measured() -> str:
@@ -64,6 +63,23 @@ def recipes() -> str:
                      f'{quoted / E2E_HOURS[size]:.2f}* ({quoted:,} / {E2E_HOURS[size]:,})' if quoted else '-'])
     return markdown(['recipe', 'meta', 'modules', 'fine-tune', 'sum', 'joint', 'public code', 'E2E', 'incub / E2E',
                      'public code / E2E', 'A100 hours*'], rows)
+
+
+def quoted() -> str:
+    """The quoted hours a unit. They are linear in the epochs: what 0 epochs would leave is the meta model's."""
+    rows = []
+    for size, whole_run in E2E_HOURS.items():
+        depth = ARCHS[SIZES[size]].depth
+        cost = recipe(depth, each=1, finetune=1, mode='public')
+        slope = (HOURS[size, 100] - HOURS[size, 25]) / 75
+        meta = HOURS[size, 25] - 25 * slope
+        rate = whole_run / e2e_units(depth)
+        middle = meta + 50 * slope
+        each = (meta / cost['meta'], slope / (cost['modules'] + cost['finetune']),
+                (slope - rate * cost['finetune']) / cost['modules'], rate)
+        rows.append([f'ViT-{size}', f'{middle:,.0f} ({HOURS[size, 50]:,}*)', *(f'{1000 * value:.0f}' for value in each)])
+    return markdown(['model', '50 + 50 by the line', 'meta', 'modules and fine-tuning',
+                     'modules, if fine-tuning costs what E2E does', 'E2E'], rows)
 
 
 def modules() -> str:
@@ -129,10 +145,10 @@ def sent() -> str:
 def rewritten(text: str, contents: dict[str, str]) -> str:
     """The page with its blocks replaced; KeyError names one that it does not have."""
     for name, content in contents.items():
-        block = re.compile(f'(?<=<!-- {name} -->\n).*?(?=\n<!-- /{name} -->)', re.DOTALL)
-        if not block.search(text):
+        begin, end = f'<!-- {name} -->\n', f'<!-- /{name} -->'
+        if begin not in text or end not in text:
             raise KeyError(f'{PAGE.name} has no block {name}')
-        text = block.sub(lambda _, content=content: content, text)
+        text = text[:text.index(begin)] + begin + content + '\n' + text[text.index(end):]
     return text
 
 

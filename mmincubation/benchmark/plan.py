@@ -14,10 +14,10 @@ GRADIENT = 4  # bytes: weights, and so gradients, are float32
 @dataclass(frozen=True)
 class Cluster:
     """GPUs in nodes. Not measured: `rate` is 40 % of an H100's dense bfloat16 peak (989 TFLOP/s); links are the
-    vendors' figures, in bytes a second and direction: `inside` a node NVLink, `between` nodes 8 cards of 400 Gb/s, which
-    as many rings share; `latency` is of one message.
+    vendors' figures, in bytes a second and direction: `inside` a node NVLink, `between` nodes 8 cards of 400 Gb/s, used
+    by as many rings; `latency` is of one message.
 
-    `least` images a GPU are needed to keep `rate`; so a step of 2048 images is of use to no more than 2048 / least GPUs.
+    `least` images a GPU are needed to keep `rate`, so a step of 2048 images occupies at most 2048 / least GPUs.
     """
     gpus: int
     rate: float = 0.4 * 989e12

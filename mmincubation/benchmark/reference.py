@@ -3,8 +3,8 @@
 What LeapLabTHU/Deep-Incubation does, on its vendored timm of 2020, and the published commands ask for: float32;
 attention as two matrix products around a softmax; of a hybrid, the modules upstream are frozen (so they run forward
 alone), those downstream compute gradients of their weights, which add up and are never used; stochastic depth over the
-whole hybrid; AdamW as it comes, in two groups (with decay, without); every step reads the loss and waits for the device.
-Data arrive normalised and erased (its loader's workers do that), mixup is on the device.
+whole hybrid; AdamW as it comes, in two groups (with decay, without); every step reads its loss and waits for the
+device. Data arrive normalised and erased (its loader's workers do that), mixup is on the device.
 """
 import math
 from collections.abc import Callable

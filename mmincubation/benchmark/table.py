@@ -33,8 +33,8 @@ def render(result: dict) -> str:
     told = ', '.join(f'{NAMES[key]} {rate["median"] / 1e9:,.0f} GFLOP/s ({rate["side"]} x {rate["side"]})'
                      for key, rate in rates.items())
     lines = [f'{place["device"]}, {place["cores"]} cores, {place["threads"]} threads, {place["ranks"]} ranks, torch '
-             f'{place["versions"]["torch"]}, commit {(place["commit"] or "none")[:8]}, {place["date"]}; matrix products: '
-             f'{told}. `{place["command"]}`', '']
+             f'{place["versions"]["torch"]}, commit {(place["commit"] or "none")[:8]}, {place["date"]}; matrix '
+             f'products: {told}. `{place["command"]}`', '']
     lines.append(markdown(TITLES, [_cells(row, result) for row in result['rows']]))
     if result['ratios']:
         lines += ['', markdown(['config', 'phase', 'ours / reference, img/s', 'min .. max', 'turns'], [
