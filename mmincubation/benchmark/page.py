@@ -77,7 +77,8 @@ def quoted() -> str:
         middle = meta + 50 * slope
         each = (meta / cost['meta'], slope / (cost['modules'] + cost['finetune']),
                 (slope - rate * cost['finetune']) / cost['modules'], rate)
-        rows.append([f'ViT-{size}', f'{middle:,.0f} ({HOURS[size, 50]:,}*)', *(f'{1000 * value:.0f}' for value in each)])
+        rows.append([f'ViT-{size}', f'{middle:,.0f} ({HOURS[size, 50]:,}*)',
+                     *(f'{1000 * value:.0f}' for value in each)])
     return markdown(['model', '50 + 50 by the line', 'meta', 'modules and fine-tuning',
                      'modules, if fine-tuning costs what E2E does', 'E2E'], rows)
 
