@@ -1,9 +1,9 @@
 """tools/benchmark.py: steps are those of training, the reference is the same function, tables say what was timed."""
+import contextlib
+import importlib.util
 import json
 import logging
 import os
-import subprocess
-import sys
 from argparse import Namespace
 from copy import deepcopy
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mmincubation.benchmark import loading, memory, page
+from mmincubation.benchmark import flops, loading, memory, page
 from mmincubation.benchmark.batches import synthetic
 from mmincubation.benchmark.flops import count_flops, matrix_rate, spread
 from mmincubation.benchmark.measure import Options, measure, ratios
@@ -21,8 +21,8 @@ from mmincubation.benchmark.run import main
 from mmincubation.benchmark.steps import Phases, build, plain, unfuse
 from mmincubation.benchmark.table import check, render
 from mmincubation.engine.config_check import load_config
+from tests.forked import CONTEXT, LIMIT, free_port
 from tests.test_benchmark_units import ARCH, CPU, DEPTHS
-from tests.test_tools import tool
 from tests.toy import incubation_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -192,28 +192,43 @@ def test_flops_and_rates():
     assert spread([3., 1., 2.]) == dict(n=3, median=2., min=1., max=3.)
 
 
-def test_the_tool_writes_what_it_prints(toy, tmp_path):
-    out = tmp_path / 'b.json'
-    done = tool('benchmark.py', toy, '--phases', 'meta', 'finetune', '--batch-size', '2', '--repeats', '2',
-                '--baseline', '--device', 'cpu', '--out', out)
-    assert done.returncode == 0, done.stderr
-    result = check(json.loads(out.read_text()))
-    assert render(result) in done.stdout and len(result['rows']) == 4 and len(result['ratios']) == 2
+def arguments(*words) -> Namespace:
+    spec = importlib.util.spec_from_file_location('benchmark', ROOT / 'tools/benchmark.py')
+    spec.loader.exec_module(tool := importlib.util.module_from_spec(spec))
+    return tool.parse_args([*map(str, words), '--device', 'cpu', '--batch-size', '2', '--baseline'])
+
+
+def test_the_tool_writes_what_it_prints(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(flops.SIDE, 'cpu', 128)
+    assert main(arguments(toy, '--phases', 'meta', 'finetune', '--repeats', '2', '--out', tmp_path / 'b.json')) == 0
+    result = check(json.loads((tmp_path / 'b.json').read_text()))
+    assert render(result) in capsys.readouterr().out and len(result['rows']) == 4 and len(result['ratios']) == 2
     result['rows'][0].pop('flops'), result['environment'].pop('commit')
     with pytest.raises(ValueError, match=r'environment.commit is missing; rows\[0\].flops is no int'):
         check(result)
 
 
+def one_rank(rank: int, port: int, toy: Path, folder: Path) -> None:
+    """As torchrun starts it."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1',
+                      MASTER_PORT=str(port))
+    flops.SIDE['cpu'] = 128
+    with contextlib.redirect_stdout(open(folder / f'{rank}.txt', 'w', buffering=1)):
+        code = main(arguments(toy, '--phases', 'module_1', 'finetune', '--repeats', '1', '--out', folder / 'b.json'))
+    os._exit(code)  # gloo's threads may abort an interpreter that shuts down
+
+
 def test_two_ranks_measure_together(toy, tmp_path):
-    out = tmp_path / 'b.json'
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2',
-               'tools/benchmark.py', str(toy), '--phases', 'module_1', '--batch-size', '2', '--repeats', '1',
-               '--baseline', '--device', 'cpu', '--out', str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS='1'))
-    assert done.returncode == 0, done.stderr
-    result = json.loads(out.read_text())
-    assert result['environment']['ranks'] == 2 and [row['images'] for row in result['rows']] == [4, 4]
-    assert done.stdout.count('| meta |') + done.stdout.count('written to') == 1
+    port = free_port()
+    ranks = [CONTEXT.Process(target=one_rank, args=(rank, port, toy, tmp_path)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(LIMIT)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    result = check(json.loads((tmp_path / 'b.json').read_text()))
+    assert result['environment']['ranks'] == 2 and [row['images'] for row in result['rows']] == [4] * 4
+    assert (tmp_path / '0.txt').read_text().startswith(render(result)) and not (tmp_path / '1.txt').read_text()
 
 
 def test_the_page_is_what_was_measured_and_computed():
