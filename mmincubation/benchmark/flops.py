@@ -54,10 +54,10 @@ def spread(values: list[float]) -> dict:
     return dict(n=len(values), median=statistics.median(values), min=min(values), max=max(values))
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, repeats: int = 7, side: int | None = None) -> dict:
+def matrix_rates(device: torch.device, dtype: torch.dtype, repeats: int = 5, side: int | None = None) -> list[float]:
     """FLOP/s of products of two square matrices: what a step could reach at most; two warm-up products are left out."""
     side = side or SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
     times = [seconds(lambda: torch.mm(a, b, out=out), device, CALLS[device.type]) for _ in range(repeats + 2)]
-    return dict(side=side, **spread([2 * side**3 / time for time in times[2:]]))
+    return [2 * side**3 / time for time in times[2:]]

@@ -150,7 +150,7 @@ def _of_modules(config: str, taken: dict) -> Iterator[dict]:
         return
     reference, ours = ([sum(turn) for turn in zip(*(taken[config, name, variant] for name in names), strict=True)]
                        for variant in ('reference', 'ours'))
-    yield _ratio(config, f'{names[0]} .. {names[-1]}', reference, ours)
+    yield _ratio(config, ' + '.join(names), reference, ours)
     if (config, 'modules', 'ours') in taken:
         yield _ratio(config, 'modules', reference, taken[config, 'modules', 'ours'])
 

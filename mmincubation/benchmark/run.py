@@ -19,7 +19,7 @@ from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.provenance import git_commit, hardware, versions
 from mmincubation.engine.ranks import close_process_group
 
-from .flops import matrix_rate
+from .flops import SIDE, matrix_rates, spread
 from .loading import write_jpegs
 from .measure import Options, measure, prepare, ratios
 from .table import check, render
@@ -61,10 +61,11 @@ def _measure(args: Namespace, device: torch.device) -> dict:
         configs = args.configs or STANDARD
         for config in configs:  # all mistakes before the first minute
             prepare(config, options)
-        rates = {str(dtype).removeprefix('torch.'): matrix_rate(device, dtype)
-                 for dtype in (torch.float32, torch.bfloat16)}
+        rates = {dtype: matrix_rates(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
         rows = [row for config in configs for row in measure(config, options, say)]
-    return dict(environment=environment(device), matrix_rate=rates, rows=rows, ratios=ratios(rows))
+    found = {str(dtype).removeprefix('torch.'): dict(  # before and after: a device may grow warm, or busy
+        side=SIDE[device.type], **spread(before + matrix_rates(device, dtype))) for dtype, before in rates.items()}
+    return dict(environment=environment(device), matrix_rate=found, rows=rows, ratios=ratios(rows))
 
 
 def _device(name: str) -> torch.device:
