@@ -49,8 +49,8 @@ def test_three_kills_at_chosen_iterations(incubation, tmp_path):
 def test_kills_in_validation_and_between_phases(incubation, tmp_path):
     config, whole = incubation
     kills = [dict(kill_at='mmincubation.engine.accuracy.Accuracy.compute_metrics:1'),
-             dict(kill_at='mmincubation.incubation.loop.begin_module:1'),
-             dict(kill_at='mmincubation.incubation.loop.write_tensors:1:after')]
+             dict(kill_at='mmincubation.incubation.weights.begin_module:1'),
+             dict(kill_at='mmincubation.incubation.weights.write_tensors:1:after')]
     killed_and_resumed(config, tmp_path / 'killed', kills)
     assert_same_run(tmp_path / 'killed', whole)
 

@@ -38,6 +38,7 @@ class FiniteGuard(Hook):
         self._buffers: list[tuple[Tensor, Tensor]] = []
         self._since_update: list[tuple[dict, dict]] = []
         self._flag: Flag | None = None
+        self._group = None
 
     def before_train(self, runner) -> None:
         """Look at the losses from now on, and keep the EMA from averaging after a step left out."""
@@ -48,6 +49,7 @@ class FiniteGuard(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Look at the gradients of the current optimiser; phases have their own."""
+        self._group = getattr(runner.train_loop, 'data_group', None)  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper, self._losses = runner.optim_wrapper, []
             parts = self._wrapper.values() if isinstance(self._wrapper, OptimWrapperDict) else [self._wrapper]
@@ -106,7 +108,7 @@ class FiniteGuard(Hook):
         values = torch.stack([largest.float(), *(loss.to(largest.device) for loss in self._losses)])
         flag = (~values.isfinite()).any().float()
         if get_world_size() > 1:
-            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, self._group)
         for buffer, before in self._buffers:
             buffer.copy_(torch.where(flag > 0, before, buffer))
         self._flag = Flag(flag if self._flag is None else torch.maximum(self._flag.on_device, flag))
@@ -127,7 +129,7 @@ class FiniteGuard(Hook):
         """What was not finite, on which rank, with which files; the log has every file."""
         here = [(get_rank(), {name: torch.as_tensor(value).item() for name, value in outputs.items() if 'loss' in name},
                  batch_files(batch, runner.train_dataloader.dataset)) for outputs, batch in self._since_update]
-        seen = [batch for rank in all_gather_object(here) for batch in rank]
+        seen = [batch for rank in all_gather_object(here, self._group) for batch in rank]
         guilty = [batch for batch in seen if not all(map(math.isfinite, batch[1].values()))]
         what, texts = 'loss' if guilty else 'gradient', []
         for rank, losses, files in guilty or seen:

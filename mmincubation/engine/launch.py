@@ -15,7 +15,7 @@ from mmengine.model import BaseTTAModel
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
 from mmincubation.exact import exact_loop
-from mmincubation.incubation.phases import read_phases, select_phases
+from mmincubation.incubation.phases import check_mode, read_phases, select_phases
 from mmincubation.incubation.recipe import check_recipe
 from mmincubation.incubation.start import check_start
 from mmincubation.models import Arch, Division
@@ -30,7 +30,7 @@ from .data_only import read_data_only
 from .finite import FiniteGuard
 from .hooks import CheckpointGuard
 from .preemption import PreemptionHook, Request, listening
-from .ranks import close_process_group, init_process_group, rank_and_ranks, restarted
+from .ranks import check_launcher, close_process_group, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
 from .runtime_check import check_runtime
 from .scaling import batch_warnings, check_scaling
@@ -84,11 +84,12 @@ def train(args: Namespace, request: Request) -> int:
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
         _check_file(cfg.load_from)
-    check_models(cfg)
+    check_launcher(args.launcher)
+    rank, ranks = rank_and_ranks(args.launcher)
+    check_models(cfg, ranks)
     check_policy(cfg)
     exact_loop(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
-    rank, ranks = rank_and_ranks(args.launcher)
     warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
@@ -213,8 +214,10 @@ def _run_alone(cfg: Config, phase: str) -> None:
     cfg.work_dir = str(Path(cfg.work_dir) / phase)
 
 
-def check_models(cfg: Config) -> None:
+def check_models(cfg: Config, ranks: int | None = None) -> None:
     """Read architecture, phases and experiment once, so that their errors come before anything is built.
+
+    `ranks` is the number of processes, None if that is not known.
 
     Raises:
         ConfigError: one of them is wrong.
@@ -233,7 +236,8 @@ def check_models(cfg: Config) -> None:
             check_recipe(loop.get('recipe', 'clean'))
             check_start(loop.get('start', 'random'))
             division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-            select_phases(read_phases(loop.phases, len(division)), loop.get('phase'))
+            mode = check_mode(loop.get('mode', 'sequential'), len(division), ranks or len(division))
+            select_phases(read_phases(loop.phases, len(division), mode), loop.get('phase'))
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
 

@@ -9,6 +9,7 @@ from time import monotonic
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 from torch import distributed
 
@@ -111,7 +112,8 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Stop here, or, if the epoch is over or gradients are being accumulated, a little later."""
-        self.stopping |= self.agreement.tick(self.request.at is not None)
+        if (runner.iter + 1) % getattr(runner.train_loop, 'agreement_period', 1) == 0:
+            self.stopping |= self.agreement.tick(self.request.at is not None)
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
             if not by_epoch or hasattr(runner.train_loop, 'epoch_iters_done'):
@@ -159,6 +161,8 @@ class PreemptionHook(Hook):
 def at_rest(runner) -> bool:
     """Whether no gradients wait for an update."""
     wrapper = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapperDict):  # they are at rest together
+        wrapper = next(iter(wrapper.values()))
     count, of = getattr(wrapper, '_inner_count', 0), getattr(wrapper, '_accumulative_counts', 1)
     return count % of == 0 or count == wrapper._max_counts
 

@@ -18,6 +18,13 @@ def rank_and_ranks(launcher: str) -> tuple[int, int]:
     return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
 
 
+def check_launcher(launcher: str) -> None:
+    """Raise ConfigError if this process was not started by the launcher that it was told of."""
+    if launcher != 'none' and LAUNCHER_VARIABLES[launcher] not in os.environ:
+        raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
+                          '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
+
+
 def restarted() -> bool:
     """Whether torchrun (`--max-restarts`) or Slurm (`scontrol requeue`) has begun this command anew by itself."""
     return any(int(os.environ.get(name, 0)) for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT'))
@@ -31,9 +38,7 @@ def init_process_group(launcher: str, cfg: Config) -> float:
     timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
     if launcher == 'none':
         return timeout
-    if LAUNCHER_VARIABLES[launcher] not in os.environ:
-        raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
-                          '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
+    check_launcher(launcher)
     if not torch.cuda.is_available():
         if launcher != 'pytorch':
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')

@@ -146,8 +146,8 @@ def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
     if not getattr(loop, 'only_phase', None):
         return phases
     merged = {phase['name']: phase for phase in [*earlier_phases(runner, path), *phases]}
-    *names, last = phase_names(len(loop.model.division))
-    return [merged[name] for name in [*names, ASSEMBLED, last] if name in merged]
+    meta, *modules, last = phase_names(len(loop.model.division))
+    return [merged[name] for name in [meta, 'modules', *modules, ASSEMBLED, last] if name in merged]
 
 
 def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:

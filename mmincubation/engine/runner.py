@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mmengine
 from mmengine import hooks
-from mmengine.dist import all_gather_object, master_only
+from mmengine.dist import all_gather_object, is_main_process
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
@@ -58,11 +58,12 @@ class ToolRunner(Runner):
             raise CheckpointError(f'the ranks would begin from different checkpoints: {names}; is the disk shared?')
         super().load_or_resume()
 
-    @master_only
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,
                         save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict | None = None,
                         by_epoch: bool = True, backend_args: dict | None = None) -> None:
         """Write what mmengine's `save_checkpoint` does, by `write_checkpoint`: no tensor is copied first.
+
+        Every rank has to call it: `gather_checkpoint` of the hooks may bring what rank 0 does not have.
 
         Raises:
             CheckpointError: the disk is full or refuses, or is none (`file_client_args`, `backend_args`).
@@ -79,8 +80,10 @@ class ToolRunner(Runner):
             checkpoint['param_schedulers'] = {name: [s.state_dict() for s in own] for name, own in schedulers.items()}
         elif schedulers is not None:
             checkpoint['param_schedulers'] = [s.state_dict() for s in schedulers]
-        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        write_checkpoint(path, checkpoint)
+        self.call_hook('gather_checkpoint', checkpoint=checkpoint)
+        if is_main_process():
+            self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+            write_checkpoint(path, checkpoint)
 
     def _meta(self, given: dict, by_epoch: bool) -> dict:
         """What a checkpoint says of itself. Hooks save inside the step that they count, hence the + 1."""

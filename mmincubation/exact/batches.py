@@ -1,6 +1,7 @@
 """A dataloader that can start at any batch, and whose samples draw the same in any worker."""
 from collections.abc import Iterator
-from itertools import count
+from copy import copy
+from itertools import chain, count
 
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
@@ -47,11 +48,13 @@ class PositionedBatches(Sampler):
 
     The place counts the samples of an epoch over all ranks, so that an image which is sampled twice is augmented
     twice. What lies before the position is sampled, as its order is needed, and never loaded. `endless` batches go on
-    with the next epoch, for loops that count iterations.
+    with the next epoch, for loops that count iterations. A batch holds those of all ranks that this process `plays`,
+    one after another: its own, unless something else is set.
     """
 
     def __init__(self, batches: BatchSampler, endless: bool = False):
         self.batches, self.endless, self.epoch, self.begin = batches, endless, 0, 0
+        self.plays = [get_dist_info()[0]]
 
     @property
     def sampler(self) -> Sampler:
@@ -67,20 +70,30 @@ class PositionedBatches(Sampler):
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[tuple]]:
-        rank, ranks = get_dist_info()
         skip = self.begin
         for epoch in count(self.epoch) if self.endless else [self.epoch]:
-            if hasattr(self.sampler, 'set_epoch'):
-                self.sampler.set_epoch(epoch)
-            place = rank
-            for batch in self.batches:
+            empty = True
+            for batches in zip(*(self._of_rank(rank, epoch) for rank in self.plays), strict=True):
+                empty = False
                 if skip:
                     skip -= 1
                 else:
-                    yield [(index, epoch, place + i * ranks) for i, index in enumerate(batch)]
-                place += len(batch) * ranks
-            if place == rank and self.endless:
+                    yield list(chain.from_iterable(batches))
+            if empty and self.endless:
                 raise ValueError('the training set has not one batch: give a smaller train_dataloader.batch_size')
+
+    def _of_rank(self, rank: int, epoch: int) -> Iterator[list[tuple]]:
+        own, ranks = get_dist_info()
+        place, batches = rank, self.batches
+        if self.plays != [own]:
+            batches = copy(batches)
+            batches.sampler = copy(self.sampler)
+            batches.sampler.rank = rank
+        if hasattr(batches.sampler, 'set_epoch'):
+            batches.sampler.set_epoch(epoch)
+        for batch in batches:
+            yield [(index, epoch, place + i * ranks) for i, index in enumerate(batch)]
+            place += len(batch) * ranks
 
 
 def positioned(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:

@@ -19,6 +19,11 @@ def seed_process(*key: int) -> None:
     torch.manual_seed(seeds[2])
 
 
+def seed_torch(*key: int) -> None:
+    """Let torch alone (CPU and GPU) draw from `key` from now on."""
+    torch.manual_seed(_seeds(key)[2])
+
+
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Draw from `key` inside, on Python's, NumPy's and torch's CPU generators, and as if nothing had happened after.

@@ -31,6 +31,12 @@ class PositionHook(Hook):
             waiting = {name: p.grad for name, p in runner.model.named_parameters() if p.grad is not None}
             checkpoint['gradients'] = {name: grad.cpu() for name, grad in waiting.items()}
 
+    def gather_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Called on every rank before rank 0 saves: for what it does not have."""
+        gather = getattr(runner.train_loop, 'gather', None)
+        if gather:
+            gather(checkpoint)
+
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Before the Runner restores counters and optimiser: the loop may have to build the latter first."""
         if runner._resume:
@@ -53,13 +59,17 @@ class _Exact:
 
         DDP changes its buckets after its first step, and from three ranks on the order of a sum with them.
         """
+        saved = self.runner.message_hub.get_info('last_ckpt')  # CheckpointHook notes it on every rank
+        if saved != self._checkpoint:
+            self._renew_ddp()
+        self._checkpoint = saved
+        seed_process(self.runner.seed, epoch, iteration, get_rank())
+
+    def _renew_ddp(self) -> None:
         runner = self.runner
-        saved = runner.message_hub.get_info('last_ckpt')  # CheckpointHook notes it on every rank
-        if saved != self._checkpoint and type(runner.model) is MMDistributedDataParallel:
+        if type(runner.model) is MMDistributedDataParallel:
             runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), runner.model.module)
             runner._maybe_compile('train_step')
-        self._checkpoint = saved
-        seed_process(runner.seed, epoch, iteration, get_rank())
 
 
 @LOOPS.register_module()

@@ -1,18 +1,24 @@
 """IncubationLoop: meta model, the K modules, assembly and fine-tuning as one mmengine training loop."""
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
-from mmengine.dist import barrier, is_distributed, is_main_process
+from mmengine.dist import get_rank, get_world_size, is_distributed
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from torch.distributed import get_world_size as size_of
+from torch.nn.parallel import DistributedDataParallel
 
-from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
+from mmincubation.checkpoints import CheckpointError
 from mmincubation.exact import EpochLoop
+from mmincubation.exact.draws import seed_process
 from mmincubation.registry import LOOPS
 
-from .assemble import assemble
-from .phases import Phase, phase_names, read_phases, select_phases
+from .groups import ModuleGroups, losses_of_all, states_of
+from .phases import Phase, check_mode, read_phases, select_phases
 from .recipe import as_read, check_recipe, optim_wrapper_cfg, scheduler_cfgs
-from .start import begin_module, check_start
+from .start import check_start
+from .weights import PhaseWeights
 
 
 @LOOPS.register_module()
@@ -23,20 +29,32 @@ class IncubationLoop(EpochLoop):
     `optim_wrapper` and `param_scheduler` are what they change). Counters of the Runner run over all phases; schedules
     over one. `recipe` and `start` are described in `recipe.py` and `start.py`. With `phase` one phase runs alone:
     what it needs from earlier phases is read from `weights_dir` (default: `<work_dir>/weights`, where the
-    `WeightsHook` puts what each phase trained). Source: Deep Incubation, arXiv 2212.04129.
+    `WeightsHook` puts what each phase trained).
+
+    `mode` says how the modules train: `sequential`, one after another; `joint`, all in one pass over the data, in a
+    phase `modules`; `parallel`, in that phase too, each by its own group of ranks, which exchange them for validation,
+    checkpoints and what follows. The weights are the same. Source: Deep Incubation, arXiv 2212.04129.
     """
+    agreement_period = 1  # iterations between two looks at whether some rank was asked to stop
+    data_group = None  # the ranks that train the same: all
 
     def __init__(self, runner, dataloader, phases: dict, recipe: str = 'clean', start: str = 'random',
-                 phase: str | None = None, val_interval: int = 1, weights_dir: str | None = None):
+                 mode: str = 'sequential', phase: str | None = None, val_interval: int = 1,
+                 weights_dir: str | None = None):
         super().__init__(runner, dataloader, max_epochs=1, val_interval=val_interval)
         self.recipe, self.start, self.only_phase = check_recipe(recipe), check_start(start), phase
         self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
-        self.phases = select_phases(read_phases(phases, len(self.model.division)), phase)
+        modules = len(self.model.division)
+        self.mode, self._groups = check_mode(mode, modules, get_world_size()), None
+        phases = read_phases(phases, modules, mode)
+        self._weights = PhaseWeights(
+            self.model, self.weights_dir, start, [p.name for p in phases], alone=phase is not None)
+        self.phases = select_phases(phases, phase)
         self._max_epochs = sum(p.epochs for p in self.phases)
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._position, self.phase_epoch, self._entered = 0, 0, False
         self._optim_cfg, self._scheduler_cfg = runner.optim_wrapper, runner.param_schedulers or []
-        self._schedules = {p.name: self._schedule(p) for p in self.phases}
+        self._schedules = {part.name: self._schedule(part) for p in self.phases for part in p.parts or [p]}
         self.phase_name = self.phase.name
 
     @property
@@ -69,8 +87,9 @@ class IncubationLoop(EpochLoop):
             while self.phase_epoch < self.phase.epochs:
                 self.run_epoch()
                 self.phase_epoch += 1
+                self._say_losses()
                 self._validate()
-            self.runner.call_hook('after_phase')
+            self._end_phase()
             self._position, self.phase_epoch, self._entered = self._position + 1, 0, False
         self._position -= 1
         self.runner.call_hook('after_train')
@@ -90,6 +109,33 @@ class IncubationLoop(EpochLoop):
                                   f'{names}; give a checkpoint of this run')
         self._position, self.phase_epoch = names.index(position['phase']), position['phase_epoch']
         self._enter()
+        if self.groups:  # of the optimisers and schedules of all modules, this rank's
+            for key in ('optimizer', 'param_schedulers'):
+                checkpoint[key] = {name: checkpoint[key][name] for name in self.model.parts}
+
+    def gather(self, checkpoint: dict) -> None:
+        """On every rank: bring what rank 0 is about to save of the modules that others train."""
+        if self.groups:
+            self.groups.exchange(self.model.target)
+            states = self.groups.collect(states_of(self.runner.optim_wrapper, self.runner.param_schedulers))
+            for key in ('optimizer', 'param_schedulers'):
+                if key in checkpoint:
+                    checkpoint[key] = {name: state[key] for name, state in states.items()}
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Train on one batch, or, for each rank that this one plays, on that one's share."""
+        self._begin_iter(self.draw_epoch, idx)
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        plays = self.dataloader.batch_sampler.plays
+        size = len(data_batch['inputs']) // len(plays)
+        logs = []
+        for i, rank in enumerate(plays):
+            seed_process(self.runner.seed, self.draw_epoch, idx, rank)
+            share = {key: value[i * size:(i + 1) * size] for key, value in data_batch.items()}
+            logs.append(self.model.train_step(share, self.runner.optim_wrapper))
+        outputs = {key: sum(log[key] for log in logs) / len(logs) for key in logs[0]}
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
 
     def _begin_or_continue(self) -> None:
         if self._entered:  # resumed: the Runner has just counted with the totals of all phases
@@ -97,28 +143,65 @@ class IncubationLoop(EpochLoop):
             if self.phase_epoch and not self.epoch_iters_done:
                 self._validate()
             return
-        self._bring_weights()
+        self._weights.bring(self.phase, (part.module for p in self.phases for part in p.parts or [p]))
         self._enter()
         if self.phase.name == 'finetune':
             self._validate_assembled()
 
+    @property
+    def groups(self) -> ModuleGroups | None:
+        """The groups of ranks that train different modules now."""
+        if self.mode != 'parallel' or not self.phase.parts:
+            return None
+        if self._groups is None:
+            self._groups = ModuleGroups(self.model.division, self.model.data_preprocessor.mean.device)
+        return self._groups
+
+    def _mine(self) -> list[Phase]:
+        """What this rank trains in the current phase, each with its own optimiser."""
+        parts = self.phase.parts
+        return [parts[self.groups.module]] if self.groups else parts or [self.phase]
+
     def _enter(self) -> None:
-        """Freeze, wrap, and build optimiser and schedules for the current phase."""
-        phase, runner = self.phase, self.runner
-        self.model.set_phase(phase.name, phase.drop_path_rate, self.recipe)
-        if is_distributed():  # DDP must see what trains now
-            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), self.model)
+        """Freeze, distribute, and build optimisers and schedules for the current phase."""
+        phase, runner, mine = self.phase, self.runner, self._mine()
+        groups = self.groups
+        self.data_group, self.agreement_period = (groups.data_group, 10) if groups else (None, 1)
+        self.dataloader.batch_sampler.plays = groups.plays if groups else [get_rank()]
+        rates = [part.drop_path_rate for part in phase.parts] or phase.drop_path_rate
+        runner.model = self.model  # its parts are distributed, not the whole
+        self.model.set_phase(mine[0].name if groups else phase.name, rates, self.recipe)
+        self._renew_ddp()
         runner.param_schedulers = None
-        cfg = optim_wrapper_cfg(self.recipe, phase.optim_cfg(self._optim_cfg), phase.module)
-        runner.optim_wrapper = runner.build_optim_wrapper(cfg)
-        runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
-        schedulers = runner.build_param_scheduler(deepcopy(self._schedules[phase.name]))
-        runner.param_schedulers = as_read(self.recipe, schedulers)
+        self._build_optimisers(mine)
         self._count()
         self.phase_name, self._entered = phase.name, True
         runner.message_hub.log_scalars.clear()  # else the last phase's losses leak into this one's averages
         runner.logger.info(f'phase {phase.name}: {phase.epochs} epochs, {self.model.block_forwards} block-forwards an '
                            f'image, {sum(p.numel() for p in self.model.parameters() if p.requires_grad):,} parameters')
+
+    def _build_optimisers(self, phases: list[Phase]) -> None:
+        runner, wrappers, schedulers = self.runner, {}, {}
+        for phase in phases:
+            self.model.train_only(phase.name)
+            cfg = optim_wrapper_cfg(self.recipe, phase.optim_cfg(self._optim_cfg), phase.module)
+            if self.groups:
+                cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * len(self.groups.plays)
+            runner.optim_wrapper = wrappers[phase.name] = runner.build_optim_wrapper(cfg)
+            runner.scale_lr(runner.optim_wrapper, runner.auto_scale_lr)
+            built = runner.build_param_scheduler(deepcopy(self._schedules[phase.name]))
+            schedulers[phase.name] = as_read(self.recipe, built)
+        self.model.train_only(*wrappers)
+        runner.param_schedulers = schedulers if self.phase.parts else schedulers[self.phase.name]
+        if self.phase.parts:
+            runner.optim_wrapper = OptimWrapperDict(**wrappers)
+
+    def _renew_ddp(self) -> None:
+        """Around each part that trains; DDP must see what trains now, and be as new as after a resumption."""
+        if is_distributed() and (self.data_group is None or size_of(self.data_group) > 1):
+            options = dict(self.runner.cfg.get('model_wrapper_cfg') or {}, process_group=self.data_group)
+            options.pop('type', None)
+            self.model.distribute(partial(DistributedDataParallel, **options))
 
     def _schedule(self, phase: Phase) -> list[dict]:
         """Configs of a phase's schedulers; checked here, before the first phase trains for days."""
@@ -134,57 +217,44 @@ class IncubationLoop(EpochLoop):
         return cfgs
 
     def _count(self) -> None:
-        size = len(self.dataloader)
-        self.runner.optim_wrapper.initialize_count_status(
-            self.runner.model, self.phase_epoch * size + self.epoch_iters_done, self.phase.epochs * size)
+        """Tell the optimisers where in the phase they are, in backward passes."""
+        size = len(self.dataloader) * len(self.dataloader.batch_sampler.plays)
+        done = self.phase_epoch * size + self.epoch_iters_done * len(self.dataloader.batch_sampler.plays)
+        wrapper = self.runner.optim_wrapper
+        for part in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            part.initialize_count_status(self.runner.model, done, self.phase.epochs * size)
 
     def _validate(self) -> None:
         due = self.phase_epoch % self.val_interval == 0 or self.phase_epoch == self.phase.epochs
         if due and self.runner.val_loop is not None:
-            self.runner.val_loop.run()
+            self._for_each_module(self.runner.val_loop.run)
+
+    def _end_phase(self) -> None:
+        self._for_each_module(partial(self.runner.call_hook, 'after_phase'))
+
+    def _for_each_module(self, do) -> None:
+        """Call `do` as a phase of a module would, for each that has trained; for other phases just call it."""
+        if not self.phase.parts:
+            return do()
+        if self.groups:
+            self.groups.exchange(self.model.target)
+        for part in self.phase.parts:
+            self.phase_name = part.name
+            self.model.show(part.module)
+            do()
+        self.phase_name = self.phase.name
+        self.model.show(self.model.modules_trained[0])
+
+    def _say_losses(self) -> None:
+        """Each group's loss, of which the log otherwise has the first one's alone."""
+        if self.groups:
+            name = f'train/{self._mine()[0].name}.loss'
+            losses = losses_of_all(self.groups, self.runner.message_hub.get_scalar(name).mean(len(self.dataloader)))
+            self.runner.logger.info('mean losses of the epoch: ' + ', '.join(
+                f'{name} {loss:.4f}' for name, loss in losses.items()))
 
     def _validate_assembled(self) -> None:
         if self.runner.val_loop is not None:
             self.phase_name = 'assembled'
             self.runner.val_loop.run()
             self.phase_name = self.phase.name
-
-    def _bring_weights(self) -> None:
-        """Before a phase begins: give the model what earlier phases have made."""
-        model, phase = self.model, self.phase
-        alone = self.only_phase is not None
-        if phase.module is not None:
-            if alone:
-                self._load(model.meta, self.weights_dir / 'meta_last.safetensors')
-            begin_module(model.target, model.meta, model.division, phase.module, self.start)
-        elif phase.name == 'finetune':
-            if alone:  # on every rank, so that every rank refuses what does not fit
-                return self._load(model.target, self._assemble())
-            for module in set(range(len(model.division))) - {p.module for p in self.phases}:
-                # 0 epochs of incubation: the start alone, a control
-                begin_module(model.target, model.meta, model.division, module, self.start)
-            if is_main_process():  # the modules were trained in this model: it is assembled
-                write_tensors(self.weights_dir / 'assembled.safetensors', model.target.state_dict(), dict(
-                    kind='vit', arch=model.target.arch.to_dict(), division=list(model.division.depths)))
-
-    def _assemble(self) -> Path:
-        """Join the parts that other runs have made into one file; returns its path."""
-        parts = [self.weights_dir / f'{name}_last.safetensors' for name in phase_names(len(self.model.division))[1:-1]]
-        for part in parts:
-            self._need(part)
-        whole = self.weights_dir / 'assembled.safetensors'
-        tensors, header = assemble(parts)
-        if is_main_process():
-            write_tensors(whole, tensors, header)
-        barrier()  # the other ranks read it next
-        return whole
-
-    def _need(self, path: Path) -> None:
-        if not path.is_file():
-            raise CheckpointError(f'phase {self.phase.name} needs {path}; run the phases before it first '
-                                  f'(--phase NAME, one of {phase_names(len(self.model.division))})')
-
-    def _load(self, vit, path: Path) -> None:
-        self._need(path)
-        report = load_vit(vit, path)
-        self.runner.logger.info(f'{path}: {report["coverage"]}')

@@ -10,13 +10,15 @@ from mmengine.config import Config
 class Phase:
     """One phase: its `name` (`meta`, `module_<i>`, `finetune`), its length in epochs, and what it trains with.
 
-    `optim_wrapper` is merged over the run's own, `param_scheduler` replaces the run's own.
+    `optim_wrapper` is merged over the run's own, `param_scheduler` replaces the run's own. `parts` are the phases that
+    the phase `modules` runs side by side.
     """
     name: str
     epochs: int
     drop_path_rate: float = 0.
     optim_wrapper: dict = field(default_factory=dict)
     param_scheduler: list | dict | None = None
+    parts: list['Phase'] = field(default_factory=list)
 
     @property
     def module(self) -> int | None:
@@ -28,28 +30,62 @@ class Phase:
         return Config._merge_a_into_b(deepcopy(self.optim_wrapper), deepcopy(dict(base)))
 
 
+MODES = ('sequential', 'joint', 'parallel')
+
+
 def phase_names(modules: int) -> list[str]:
     """Names of all phases of K modules, in the order in which they run."""
     return ['meta', *(f'module_{i}' for i in range(modules)), 'finetune']
 
 
-def read_phases(cfg: dict, modules: int) -> list[Phase]:
+def check_mode(mode: str, modules: int, ranks: int) -> str:
+    """Return `mode`.
+
+    Raises:
+        ValueError: it is unknown, or `parallel` and the ranks cannot be shared out evenly among the modules.
+    """
+    if mode not in MODES:
+        raise ValueError(f'train_cfg.mode={mode!r} is unknown; valid: {list(MODES)}')
+    if mode == 'parallel' and ranks % modules:
+        sizes = ', '.join(str(modules * i) for i in range(max(ranks // modules, 1), max(ranks // modules, 1) + 3))
+        raise ValueError(f"train_cfg.mode='parallel' gives each of the {modules} modules the same number of processes, "
+                         f"this run has {ranks}: start {sizes}, ... of them, or take mode='joint' or 'sequential'")
+    return mode
+
+
+def side_by_side(phases: list[Phase]) -> list[Phase]:
+    """The same phases with those of the modules merged into one, `modules`.
+
+    Raises:
+        ValueError: the modules have different numbers of epochs.
+    """
+    parts = [phase for phase in phases if phase.module is not None]
+    epochs = {phase.epochs for phase in parts}
+    if len(epochs) > 1:
+        raise ValueError(f'modules that train side by side need the same number of epochs, not {sorted(epochs)}: give '
+                         "phases.module alone, or mode='sequential'")
+    merged = Phase('modules', *epochs, parts=parts)
+    return [phases[0], merged, phases[-1]]
+
+
+def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase]:
     """The phases of `cfg`: keys `meta`, `module` (all modules), `module_<i>` (changes to one) and `finetune`.
 
     Raises:
-        ValueError: a key, or a key within a phase, is unknown (the nearest valid one is named), or a phase has no
-            `epochs`.
+        ValueError: a key, or a key within a phase, is unknown (the nearest valid one is named), a phase has no
+            `epochs`, or modules cannot run side by side.
     """
     names = phase_names(modules)
     _check_keys('train_cfg.phases', cfg, [*names, 'module'])
     merged = {name: dict(cfg.get('module', {}) if name.startswith('module_') else {}, **cfg.get(name, {}))
               for name in names}
-    valid = [f.name for f in fields(Phase) if f.name != 'name']
+    valid = [f.name for f in fields(Phase) if f.name not in ('name', 'parts')]
     for name, values in merged.items():
         _check_keys(f'train_cfg.phases.{name}', values, valid)
         if 'epochs' not in values:
             raise ValueError(f'train_cfg.phases.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
-    return [Phase(name, **values) for name, values in merged.items()]
+    phases = [Phase(name, **values) for name, values in merged.items()]
+    return phases if mode == 'sequential' else side_by_side(phases)
 
 
 def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:

@@ -15,10 +15,11 @@ def drop_path_ramp(rate: float, depth: int) -> list[float]:
 
 
 def set_drop_path(blocks, rates) -> None:
-    """Give each block its stochastic-depth rate; no parameter changes."""
+    """Give each block its stochastic-depth rate; no parameter changes, and where the rate is the same, nothing."""
     for block, rate in zip(blocks, rates, strict=True):
-        block.drop_path1 = DropPath(rate) if rate > 0 else nn.Identity()
-        block.drop_path2 = DropPath(rate) if rate > 0 else nn.Identity()
+        if getattr(block.drop_path1, 'drop_prob', 0.) != rate:
+            block.drop_path1 = DropPath(rate) if rate > 0 else nn.Identity()
+            block.drop_path2 = DropPath(rate) if rate > 0 else nn.Identity()
 
 
 def build_block(arch: Arch) -> Block:

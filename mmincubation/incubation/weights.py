@@ -1,0 +1,68 @@
+"""What the phases of an incubation hand to each other: in one model, or through a folder of weights."""
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
+from mmincubation.models.vit import VisionTransformer
+
+from .assemble import assemble
+from .hybrid import IncubationModel
+from .phases import Phase
+from .start import begin_module
+
+
+class PhaseWeights:
+    """Gives the model, before a phase begins, what earlier phases have made.
+
+    `folder` holds what each phase trained, `names` are those of all phases. With `alone` one phase runs by itself.
+    """
+
+    def __init__(self, model: IncubationModel, folder: Path, start: str, names: list[str], alone: bool):
+        self.model, self.folder, self.start, self.names, self.alone = model, folder, start, names, alone
+
+    def bring(self, phase: Phase, trained: Iterable[int]) -> None:
+        """`trained` are the modules that this run itself trains.
+
+        Raises:
+            CheckpointError: a phase alone, and what it needs is not there or does not fit.
+        """
+        modules = [part.module for part in phase.parts or [phase] if part.module is not None]
+        if modules:
+            if self.alone:
+                self._load(phase, self.model.meta, self.folder / 'meta_last.safetensors')
+            self._begin(modules)
+        elif phase.name == 'finetune' and self.alone:  # on every rank, so that every rank refuses what does not fit
+            self._load(phase, self.model.target, self._assemble(phase))
+        elif phase.name == 'finetune':
+            self._begin(set(range(len(self.model.division))) - set(trained))  # the start alone, a control
+            if is_main_process():  # the modules were trained in this model: it is assembled
+                write_tensors(self.folder / 'assembled.safetensors', self.model.target.state_dict(), dict(
+                    kind='vit', arch=self.model.target.arch.to_dict(), division=list(self.model.division.depths)))
+
+    def _begin(self, modules: Iterable[int]) -> None:
+        for module in modules:
+            begin_module(self.model.target, self.model.meta, self.model.division, module, self.start)
+
+    def _assemble(self, phase: Phase) -> Path:
+        """Join the parts that other runs have made into one file; returns its path."""
+        parts = [self.folder / f'module_{i}_last.safetensors' for i in range(len(self.model.division))]
+        for part in parts:
+            self._need(phase, part)
+        whole = self.folder / 'assembled.safetensors'
+        tensors, header = assemble(parts)
+        if is_main_process():
+            write_tensors(whole, tensors, header)
+        barrier()  # the other ranks read it next
+        return whole
+
+    def _need(self, phase: Phase, path: Path) -> None:
+        if not path.is_file():
+            raise CheckpointError(f'phase {phase.name} needs {path}; run the phases before it first '
+                                  f'(--phase NAME, one of {self.names})')
+
+    def _load(self, phase: Phase, vit: VisionTransformer, path: Path) -> None:
+        self._need(phase, path)
+        print_log(f'{path}: {load_vit(vit, path)["coverage"]}', 'current')
