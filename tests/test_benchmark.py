@@ -96,18 +96,23 @@ def test_our_step_is_train_step_of_the_phase(cfg):
 
 
 def test_a_table_of_a_small_incubation(toy, capsys):
-    rows = measure(str(toy), Options(CPU, ['module_0', 'module_1', 'finetune'], 4, True, 2), print)
-    assert [(row['phase'], row['variant']) for row in rows] == [
-        (phase, variant) for phase in ('module_0', 'module_1', 'finetune') for variant in ('ours', 'reference')]
+    names = [f'module_{i}' for i in range(4)]
+    rows = measure(str(toy), Options(CPU, [*names, 'modules', 'finetune'], 4, True, 2), print)
+    assert [(row['phase'], row['variant']) for row in rows if row['phase'] != 'modules'] == [
+        (phase, variant) for phase in (*names, 'finetune') for variant in ('ours', 'reference')]
     for row in rows:
         assert row['n'] == len(row['samples']) == 2 and row['min'] <= row['median'] <= row['max']
         assert row['images'] == 4 and row['size'] == [16, 16] and row['data_wait_ms'] is None
     assert rows[0]['flops'] < rows[1]['flops'] and rows[0]['units'] < rows[1]['units']
-    assert rows[4]['peak_bytes'] > rows[2]['peak_bytes']
-    found = {r['phase']: r for r in ratios(rows)}
-    both = [sum(turn) for turn in zip(rows[1]['samples'], rows[3]['samples'], strict=True)]
-    ours = [sum(turn) for turn in zip(rows[0]['samples'], rows[2]['samples'], strict=True)]
-    assert found['module_0 + module_1']['max'] == max(a / b for a, b in zip(both, ours, strict=True))
+    assert rows[-2]['peak_bytes'] > rows[2]['peak_bytes']
+    found, [joint] = {r['phase']: r for r in ratios(rows)}, [row for row in rows if row['phase'] == 'modules']
+    public, ours = ([sum(turn) for turn in zip(*(row['samples'] for row in rows[:8] if row['variant'] == variant),
+                                               strict=True)] for variant in ('reference', 'ours'))
+    assert found[' + '.join(names)]['max'] == max(a / b for a, b in zip(public, ours, strict=True))
+    assert found['modules']['min'] == min(a / b for a, b in zip(public, joint['samples'], strict=True))
+    assert set(found) == {*names, 'modules', 'finetune', ' + '.join(names)}
+    some = [row for row in rows if row['phase'] != 'module_3']  # nothing to compare all modules with
+    assert 'modules' not in {r['phase'] for r in ratios(some)}
     assert 'finetune reference' in capsys.readouterr().out
 
 

@@ -23,7 +23,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--phases', nargs='+', metavar='NAME',
                         help='of incubations: meta, module_0, ..., modules (all jointly), finetune (default: all)')
     parser.add_argument('--batch-size', type=positive, metavar='N',
-                        help="images a step and rank (default: the config's; on a CPU 8, or 2 of half size if dense)")
+                        help="images a step and rank (default: the config's; on a CPU 8; dense tasks 1 or 2, smaller)")
     parser.add_argument('--baseline', action='store_true', help="the public code's plain step too, timed in turn")
     parser.add_argument('--repeats', type=positive, default=5, metavar='N', help='turns (default: %(default)s)')
     parser.add_argument('--data', action='store_true', help='measure the wait for the real loader, on generated JPEGs')

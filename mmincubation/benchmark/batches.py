@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmincubation.check.batches import input_size, make_batch
+from mmincubation.check.batches import input_size, make_batch, transforms
 
-OBJECTS = 7  # on an image: COCO's mean
+OBJECTS, CORNERS = 7, 32  # on an image, COCO's mean; of a mask's polygon
 
 
 def image_size(cfg: Config, shrink: int = 1) -> tuple[int, int]:
@@ -40,17 +40,19 @@ def _classes(cfg: Config) -> int:
 
 
 def _objects(sample, size: tuple[int, int], rng, cfg: Config) -> None:
-    """Boxes of 10 to 50 % of a side, with ellipses inside as masks."""
-    from mmdet.structures.mask import BitmapMasks
+    """Boxes of 10 to 50 % of a side, with ellipses inside as masks, in the form that the pipeline gives."""
+    from mmdet.structures.mask import BitmapMasks, PolygonMasks
     from mmengine.structures import InstanceData
     corners = rng.uniform(0, .5, (OBJECTS, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(.1, .5, corners.shape)], 1) * [*size[::-1], *size[::-1]]
-    rows, columns = np.mgrid[:size[0], :size[1]]
-    masks = [((columns - (x1 + x2) / 2) / (x2 - x1))**2 + ((rows - (y1 + y2) / 2) / (y2 - y1))**2 < .25
-             for x1, y1, x2, y2 in boxes]
+    around = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
+    circle = np.stack([np.cos(around), np.sin(around)], 1) / 2 + .5
+    masks = PolygonMasks([[(box[:2] + circle * (box[2:] - box[:2])).ravel()] for box in boxes], *size)
+    if not any(step.get('poly2mask') is False for step in transforms(cfg.train_dataloader)):
+        masks = BitmapMasks(masks.to_ndarray(), *size)
     classes = cfg.model.roi_head.bbox_head.num_classes
     sample.gt_instances = InstanceData(
-        bboxes=torch.tensor(boxes, dtype=torch.float32), masks=BitmapMasks(np.stack(masks).astype(np.uint8), *size),
+        bboxes=torch.tensor(boxes, dtype=torch.float32), masks=masks,
         labels=torch.from_numpy(rng.integers(0, classes, OBJECTS)))
 
 

@@ -1,5 +1,5 @@
 """The rows of the table: every phase of a config, ours and the plain reference timed in turn."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .steps import Phases, build, plain, unfuse
 from .units import of_phase
 
 WARM_UP = dict(cpu=1, cuda=5)  # beside the steps in which FLOPs and memory are counted
-DENSE_ON_CPU = 2  # images of a detector or segmentor, whose sides are divided by as much
+DENSE_ON_CPU = dict(mmdet=(1, 2), mmseg=(2, 3))  # images of a step, and what their sides are divided by
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dic
             steps['reference'] = phases.reference(models['reference'], name, batch)
         for variant, found in _time(cfg, steps, options, count).items():
             rows.append(dict(
-                config=str(path), phase=name, variant=variant, precision=_precision(cfg, variant),
-                images=count * get_world_size(), size=list(size), units=_units(cfg, name, variant), **found))
+                config=str(path), phase=name, variant=variant, parts=phases.parts(name),
+                precision=_precision(cfg, variant), images=count * get_world_size(), size=list(size),
+                units=_units(cfg, name, variant), **found))
             say(f'{path} {name} {variant}: {found["median"]:,.0f} ms')
     return rows
 
@@ -69,15 +70,16 @@ def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
 
 def _batch(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
     """Images a step, and their size: on a CPU a dense task's images are smaller, since its steps take minutes else."""
-    dense, cpu = 'backbone' in cfg.model, options.device.type == 'cpu'
+    count, shrink = cfg.train_dataloader.batch_size, 1
+    if options.device.type == 'cpu':
+        count, shrink = DENSE_ON_CPU.get(cfg.get('default_scope'), (8, 1))
     try:
-        size = image_size(cfg, DENSE_ON_CPU if cpu else 1)
+        size = image_size(cfg, shrink)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if dense and cfg.model.data_preprocessor.get('size'):
+    if (cfg.model.get('data_preprocessor') or {}).get('size'):
         cfg.model.data_preprocessor.size = size
-    default = (DENSE_ON_CPU if dense else 8) if cpu else cfg.train_dataloader.batch_size
-    return options.batch_size or default, size
+    return options.batch_size or count, size
 
 
 def _select(path: str, names: list[str], wanted: list[str] | None) -> list[str]:
@@ -133,27 +135,23 @@ def _units(cfg: Config, phase: str, variant: str) -> int | None:
 
 def ratios(rows: list[dict]) -> list[dict]:
     """How many times as many images a second ours trains, by config and phase; by turn, so that what else the machine
-    did meets both. All modules, one after another and jointly, are compared with the reference's one after another."""
+    did meets both. All modules, jointly and one after another, are compared with the reference's one after another."""
     taken = {(row['config'], row['phase'], row['variant']): row['samples'] for row in rows}
     found = []
-    for (config, phase, variant), reference in taken.items():
-        if variant == 'reference':
-            found.append(_ratio(config, phase, reference, taken[config, phase, 'ours']))
+    for row in rows:
+        if row['variant'] == 'ours':
+            references = [taken.get((row['config'], part, 'reference')) for part in row['parts']]
+            if all(references):
+                found.append(_ratio(row['config'], row['phase'], references, [row['samples']]))
     for config in dict.fromkeys(row['config'] for row in rows):
-        found += _of_modules(config, taken)
+        names = [phase for c, phase, variant in taken if (c, variant) == (config, 'reference') and 'module_' in phase]
+        if len(names) > 1:
+            both = [[taken[config, name, variant] for name in names] for variant in ('reference', 'ours')]
+            found.append(_ratio(config, ' + '.join(names), *both))
     return found
 
 
-def _of_modules(config: str, taken: dict) -> Iterator[dict]:
-    names = sorted({phase for c, phase, variant in taken if c == config and phase.startswith('module_')})
-    if not names or (config, names[0], 'reference') not in taken:
-        return
-    reference, ours = ([sum(turn) for turn in zip(*(taken[config, name, variant] for name in names), strict=True)]
-                       for variant in ('reference', 'ours'))
-    yield _ratio(config, ' + '.join(names), reference, ours)
-    if (config, 'modules', 'ours') in taken:
-        yield _ratio(config, 'modules', reference, taken[config, 'modules', 'ours'])
-
-
-def _ratio(config: str, phase: str, reference: list[float], ours: list[float]) -> dict:
-    return dict(config=config, phase=phase, **spread([a / b for a, b in zip(reference, ours, strict=True)]))
+def _ratio(config: str, phase: str, reference: list[list[float]], ours: list[list[float]]) -> dict:
+    """Of sums over phases, turn by turn."""
+    turns = zip(zip(*reference, strict=True), zip(*ours, strict=True), strict=True)
+    return dict(config=config, phase=phase, **spread([sum(a) / sum(b) for a, b in turns]))

@@ -12,9 +12,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmincubation.check.memory import make_wrapper, training_phases
+from mmincubation.check.memory import make_wrapper
 from mmincubation.incubation.hybrid import IncubationModel
+from mmincubation.incubation.phases import Phase, read_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
+from mmincubation.models import Arch, Division
 
 from .flops import synchronize
 from .reference import PublicStep
@@ -30,15 +32,21 @@ def build(cfg: Config, device: torch.device) -> nn.Module:
 
 
 class Phases:
-    """The phases of a config by name, in order; `modules` is all modules jointly, any other run has `train`."""
+    """The phases of a config by name, in order, whatever its mode: each module alone, then, as `modules`, all jointly.
+    A run that is no incubation has one phase, `train`."""
 
     def __init__(self, cfg: Config):
-        self.cfg = cfg
-        self.phases = {phase.name if phase else 'train': phase for phase in training_phases(cfg)}
-        self.modules = [phase for name, phase in self.phases.items() if name.startswith('module_')]
-        self.names = list(self.phases)
-        if self.modules and hasattr(IncubationModel, 'train_only'):
-            self.names.insert(1 + self.names.index(self.modules[-1].name), 'modules')
+        self.cfg, self.modules, self.phases = cfg, [], {}
+        self.names = ['train']
+        if cfg.train_cfg.type.endswith('IncubationLoop'):
+            division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
+            self.phases = {phase.name: phase for phase in read_phases(cfg.train_cfg.phases, len(division))}
+            self.modules = [phase for phase in self.phases.values() if phase.module is not None]
+            self.names = [*self.phases][:-1] + ['modules', 'finetune']
+
+    def parts(self, name: str) -> list[str]:
+        """The phases, one after another, that a phase stands for."""
+        return [phase.name for phase in self.modules] if name == 'modules' else [name]
 
     def ours(self, model: nn.Module, name: str, batch: dict) -> 'TrainStep':
         """The step that the tools run."""
@@ -52,7 +60,7 @@ class Phases:
             wrapper = self._wrapper(model, self.phases[name], recipe)
         return TrainStep(distributed(model), wrapper, batch)
 
-    def _wrapper(self, model: nn.Module, phase, recipe: str):
+    def _wrapper(self, model: nn.Module, phase: Phase, recipe: str):
         return make_wrapper(optim_wrapper_cfg(recipe, phase.optim_cfg(self.cfg.optim_wrapper), phase.module), model)
 
     def _jointly(self, model: nn.Module, recipe: str) -> OptimWrapperDict:
@@ -130,7 +138,7 @@ def distributed(model: nn.Module) -> nn.Module:
     if not is_distributed():
         return model
     options = dict(device_ids=None, broadcast_buffers=False)
-    if hasattr(model, 'distribute'):  # around what trains
+    if isinstance(model, IncubationModel):  # around what trains
         model.distribute(partial(DistributedDataParallel, **options))
         return model
     return MMDistributedDataParallel(model, **options)

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import re
 
-ROW = dict(config=str, phase=str, variant=str, precision=str, images=int, size=list, flops=int, peak_bytes=int, n=int,
-           median=float, min=float, max=float, samples=list)
+ROW = dict(config=str, phase=str, variant=str, parts=list, precision=str, images=int, size=list, flops=int,
+           peak_bytes=int, n=int, median=float, min=float, max=float, samples=list)
 ENVIRONMENT = ('device', 'cores', 'threads', 'ranks', 'versions', 'commit', 'date', 'command')
 TITLES = ['config', 'phase', 'step', 'images', 'img/s', 'ms/step (min .. max)', 'peak GiB', 'GFLOP/s', 'of matrix rate',
           'data wait ms', 'units', 'of fine-tuning: units', 'measured']
