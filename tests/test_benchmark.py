@@ -20,7 +20,9 @@ from mmincubation.benchmark.reference import PublicStep, network
 from mmincubation.benchmark.run import main
 from mmincubation.benchmark.steps import Phases, build, plain, unfuse
 from mmincubation.benchmark.table import check, render
+from mmincubation.benchmark.units import BlockFlops, of_phase
 from mmincubation.engine.config_check import load_config
+from mmincubation.models import Arch, Division
 from tests.forked import CONTEXT, LIMIT, free_port
 from tests.test_benchmark_units import ARCH, CPU, DEPTHS
 from tests.toy import incubation_config
@@ -138,7 +140,8 @@ def test_an_unknown_phase_is_named_before_anything_is_measured(toy, capsys):
 
 
 def test_the_wait_for_real_jpegs(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, 'IMAGES', 8)
+    monkeypatch.setattr(loading, 'IMAGES', 4)
+    monkeypatch.setattr(loading, 'NAMES', 8)
     loading.write_jpegs(tmp_path)
     assert len(list(tmp_path.glob('*/*.jpg'))) == 8 and 5e4 < next(tmp_path.glob('*/*.jpg')).stat().st_size < 2e5
     cfg = load_config('configs/imagenet/vit_b_incub.py')
@@ -187,6 +190,27 @@ def test_the_peak_is_what_the_step_keeps_and_adds():
             torch.empty(2**20).zero_(), torch.empty(2**19).zero_()
 
     assert memory.peak(Step()) == pytest.approx(2**20 + 4 * 2**20 + 2**21, abs=2**12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_gpu(cfg):
+    """Its attention is counted like the CPU's, its peak is the step's own, and an incubation's is part of a whole."""
+    device, peaks = torch.device('cuda'), {}
+    cfg = deepcopy(cfg)
+    cfg.optim_wrapper.type, cfg.optim_wrapper.optimizer.fused = 'mmincubation.AutocastOptimWrapper', True
+    model, phases, batch = build(cfg, device), Phases(cfg), synthetic(cfg, (16, 16), 4)
+    for name in ('module_1', 'modules', 'finetune'):
+        step = phases.ours(model, name, batch)
+        assert count_flops(step) == 4 * BlockFlops.of(Arch.parse(ARCH)).step(of_phase(Division(DEPTHS), name))
+        peaks[name] = memory.peak(step)
+    assert 0 < peaks['module_1'] < peaks['finetune']
+    assert min(matrix_rates(device, torch.bfloat16, repeats=2, side=1024)) > 1e11
+
+
+def test_a_gpu_that_is_not_there(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert main(Namespace(device='cuda')) == 2
+    assert capsys.readouterr().err.startswith('error: --device cuda: torch sees no GPU')
 
 
 def test_flops_and_rates():

@@ -1,4 +1,5 @@
 """How long a step waits for its data, with the config's own loader on real JPEGs."""
+import os
 import statistics
 from collections.abc import Iterator
 from copy import deepcopy
@@ -14,11 +15,15 @@ from mmincubation.exact.batches import positioned
 
 from .flops import synchronize
 
-IMAGES, CLASSES, SIZE = 512, 4, (500, 375)  # ImageNet's usual size; RepeatAugSampler needs 256 a rank or more
+IMAGES, CLASSES, SIZE = 512, 4, (500, 375)  # ImageNet's usual size
+NAMES = 16384  # of them: an epoch has some batches, also for 8 ranks of 256 images
 
 
 def write_jpegs(root: Path) -> None:
-    """Smooth noise, as large as ImageNet's images in pixels and about in bytes: `root`/<class>/<i>.jpg."""
+    """Smooth noise, as large as ImageNet's images in pixels and about in bytes: `root`/<class>/<i>.jpg.
+
+    Each image has many names, as hard links; it is read and decoded under each of them.
+    """
     for i in range(IMAGES):
         rng = np.random.default_rng(i)
         coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
@@ -27,6 +32,8 @@ def write_jpegs(root: Path) -> None:
         path = root / f'n{i % CLASSES:08}' / f'{i}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grain.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        for name in range(i + IMAGES, NAMES, IMAGES):
+            os.link(path, path.with_name(f'{name}.jpg'))
 
 
 def batches(cfg: Config, root: Path, count: int, workers: int) -> Iterator[dict]:

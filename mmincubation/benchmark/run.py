@@ -32,9 +32,8 @@ def main(args: Namespace) -> int:
     """Measure, print and write; returns the exit code."""
     logging.disable(logging.INFO)
     warnings.simplefilter('ignore')
-    device = _device(args.device)
     try:
-        result = _measure(args, device)
+        result = _measure(args, _device(args.device))
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -71,6 +70,8 @@ def _measure(args: Namespace, device: torch.device) -> dict:
 def _device(name: str) -> torch.device:
     """The device of this rank; under torchrun its process group is made."""
     kind = name if name != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
+    if kind == 'cuda' and not torch.cuda.is_available():
+        raise ConfigError('--device cuda: torch sees no GPU; leave it out, or give --device cpu')
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         torch.distributed.init_process_group('nccl' if kind == 'cuda' else 'gloo')
     if kind == 'cuda':
