@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmincubation.benchmark import flops, loading, memory, page
 from mmincubation.benchmark.batches import synthetic
@@ -18,7 +19,7 @@ from mmincubation.benchmark.flops import count_flops, matrix_rates, spread
 from mmincubation.benchmark.measure import Options, measure, ratios
 from mmincubation.benchmark.reference import PublicStep, network
 from mmincubation.benchmark.run import main
-from mmincubation.benchmark.steps import Phases, build, plain, unfuse
+from mmincubation.benchmark.steps import Phases, build, plain
 from mmincubation.benchmark.table import check, render
 from mmincubation.benchmark.units import BlockFlops, of_phase
 from mmincubation.engine.config_check import load_config
@@ -163,18 +164,25 @@ def test_the_wait_for_real_jpegs(toy, tmp_path, monkeypatch):
     assert loading.wait(step, batches, 6) > 1 and step.fed == 7  # more than an epoch
 
 
+def products(step) -> dict:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_flop_counts()['Global']
+
+
 @pytest.mark.parametrize('name', ['maskrcnn', 'upernet'])
 def test_dense_steps_and_their_plain_form(name):
     cfg = load_config(f'configs/demo/{name}_vit_demo_e2e.py')
     cfg.model.backbone.bf16 = True
     batch, phases = synthetic(cfg, (96, 96), 2), Phases(cfg)
     ours = phases.ours(build(cfg, CPU), 'train', batch)
-    other = phases.reference(unfuse(build(plain(cfg), CPU)), 'train', batch)
+    other = phases.reference(build(plain(cfg), CPU), 'train', batch)
     assert cfg.model.backbone.bf16 and not other.model.backbone.bf16
     for step in (ours, other):
         losses = step()
         assert all(torch.isfinite(torch.as_tensor(value)) for value in losses.values()) and len(losses) > 3
         step()  # what the loader gave is not used up
+    assert [torch.ops.aten.bmm in products(step) for step in (ours, other)] == [False, True]  # the scores' products
     assert ours.wrapper.optimizer.defaults['fused'] and not other.wrapper.optimizer.defaults['fused']
 
 

@@ -13,7 +13,7 @@ from mmincubation.models.spec import Arch, Division
 from . import loading, memory
 from .batches import image_size, synthetic
 from .flops import CALLS, count_flops, seconds, spread
-from .steps import Phases, build, plain, unfuse
+from .steps import Phases, build, plain
 from .units import of_phase
 
 WARM_UP = dict(cpu=1, cuda=5)  # beside the steps in which FLOPs and memory are counted
@@ -40,8 +40,7 @@ def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dic
     batch = synthetic(cfg, size, count)
     models = dict(ours=build(cfg, options.device))
     if options.baseline:
-        dense = 'backbone' in cfg.model
-        models['reference'] = unfuse(build(plain(cfg), options.device)) if dense else build(cfg, options.device)
+        models['reference'] = build(plain(cfg) if 'backbone' in cfg.model else cfg, options.device)
     rows = []
     for name in names:
         steps = dict(ours=phases.ours(models['ours'], name, batch))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from timm.layers import drop_path
 from torch import Tensor, nn
 
 from mmincubation.incubation.hybrid import IncubationModel
@@ -37,8 +38,9 @@ class PublicViT(nn.Module):
         tokens = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
         for block in self.blocks:
-            tokens = tokens + block.drop_path1(attention(block.attn, block.norm1(tokens)))
-            tokens = tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+            rate = getattr(block.drop_path1, 'drop_prob', 0.)
+            tokens = tokens + drop_path(attention(block.attn, block.norm1(tokens)), rate, self.training)
+            tokens = tokens + drop_path(block.mlp(block.norm2(tokens)), rate, self.training)
         tokens = self.norm(tokens)
         return self.head(tokens[:, 1:].mean(1) if self.average else tokens[:, 0])
 

@@ -10,6 +10,7 @@ from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.optim import OptimWrapperDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from mmincubation.check.memory import make_wrapper
@@ -83,8 +84,7 @@ class Phases:
 
 
 def plain(cfg: Config) -> Config:
-    """A detector's or segmentor's config without what makes it fast: float32, AdamW as it comes; and, once built, with
-    attention in two matrix products (see `unfuse`)."""
+    """A detector's or segmentor's config without what makes it fast: float32, and AdamW as it comes."""
     cfg = deepcopy(cfg)
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.optim_wrapper.optimizer.pop('fused', None)
@@ -92,14 +92,6 @@ def plain(cfg: Config) -> Config:
         if 'bf16' in (cfg.model.get(part) or {}):
             cfg.model[part].bf16 = False
     return cfg
-
-
-def unfuse(model: nn.Module) -> nn.Module:
-    """The same model, whose attention has every score in memory."""
-    for module in model.modules():
-        if hasattr(module, 'fused_attn'):
-            module.fused_attn = False
-    return model
 
 
 class TrainStep:
@@ -125,10 +117,11 @@ class TrainStep:
 
 
 class PlainStep(TrainStep):
-    """One that reads its losses and waits for the device every time."""
+    """One whose attention is two matrix products, and which reads its losses and waits for the device every time."""
 
     def __call__(self) -> dict:
-        losses = {key: value.item() for key, value in super().__call__().items()}
+        with sdpa_kernel(SDPBackend.MATH):
+            losses = {key: value.item() for key, value in super().__call__().items()}
         synchronize(self.device)
         return losses
 
