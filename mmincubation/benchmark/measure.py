@@ -1,0 +1,156 @@
+"""The rows of the table: every phase of a config, ours and the plain reference timed in turn."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_reduce, get_world_size
+
+from mmincubation.engine.config_check import ConfigError, load_config
+from mmincubation.models.spec import Arch, Division
+
+from . import loading, memory
+from .batches import image_size, synthetic
+from .flops import CALLS, count_flops, seconds, spread
+from .steps import Phases, build, plain
+from .units import of_phase
+
+WARM_UP = dict(cpu=1, cuda=5)  # beside the steps in which FLOPs and memory are counted
+DENSE_ON_CPU = dict(mmdet=(1, 2), mmseg=(2, 3))  # images of a step, and what their sides are divided by
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure: `phases` by name (None: all), images a step and rank (None: the config's, or what a CPU can do),
+    whether the reference too, how often, and where JPEGs are to wait for (None: nowhere)."""
+    device: torch.device
+    phases: list[str] | None = None
+    batch_size: int | None = None
+    baseline: bool = False
+    repeats: int = 5
+    data: Path | None = None
+    workers: int = 0
+
+
+def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dict]:
+    """All rows of one config; `say` is told of each. Raises as `prepare` does."""
+    cfg, phases, names = prepare(path, options)
+    count, size = _batch(cfg, options)
+    batch = synthetic(cfg, size, count)
+    models = dict(ours=build(cfg, options.device))
+    if options.baseline:
+        models['reference'] = build(plain(cfg) if 'backbone' in cfg.model else cfg, options.device)
+    rows = []
+    for name in names:
+        steps = dict(ours=phases.ours(models['ours'], name, batch))
+        if options.baseline and name != 'modules':  # the public code has no such mode: see `ratios`
+            steps['reference'] = phases.reference(models['reference'], name, batch)
+        for variant, found in _time(cfg, steps, options, count).items():
+            rows.append(dict(
+                config=str(path), phase=name, variant=variant, parts=phases.parts(name),
+                precision=_precision(cfg, variant), images=count * get_world_size(), size=list(size),
+                units=_units(cfg, name, variant), **found))
+            say(f'{path} {name} {variant}: {found["median"]:,.0f} ms')
+    return rows
+
+
+def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
+    """A config, its phases, and those to measure; builds nothing.
+
+    Raises:
+        ConfigError: a phase is unknown, or the images have no size.
+    """
+    cfg = load_config(path)
+    _batch(cfg, options)
+    phases = Phases(cfg)
+    return cfg, phases, _select(path, phases.names, options.phases)
+
+
+def _batch(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
+    """Images a step, and their size: on a CPU a dense task's images are smaller, since its steps take minutes else."""
+    count, shrink = cfg.train_dataloader.batch_size, 1
+    if options.device.type == 'cpu':
+        count, shrink = DENSE_ON_CPU.get(cfg.get('default_scope'), (8, 1))
+    try:
+        size = image_size(cfg, shrink)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if (cfg.model.get('data_preprocessor') or {}).get('size'):
+        cfg.model.data_preprocessor.size = size
+    return options.batch_size or count, size
+
+
+def _select(path: str, names: list[str], wanted: list[str] | None) -> list[str]:
+    """Those of a config's phases that were asked for; runs without phases, `train`, are always measured."""
+    if wanted and names != ['train'] and (unknown := [name for name in wanted if name not in names]):
+        raise ConfigError(f'--phases {" ".join(unknown)}: {path} has {", ".join(names)}')
+    return [name for name in names if not wanted or name in wanted or name == 'train']
+
+
+def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, dict]:
+    """What was found of each of the steps, which take turns: A B, B A, ..."""
+    device, found = options.device, {}
+    for variant, step in steps.items():
+        found[variant] = dict(flops=count_flops(step), peak_bytes=_largest(memory.peak(step), device))
+        for _ in range(WARM_UP[device.type]):
+            step()
+    samples = {variant: [] for variant in steps}
+    for i in range(options.repeats):
+        for variant in list(steps)[::-1 if i % 2 else 1]:
+            samples[variant].append(1000 * seconds(steps[variant], device, CALLS[device.type]))
+    for variant, step in steps.items():
+        found[variant] |= dict(spread(samples[variant]), samples=samples[variant],
+                               data_wait_ms=_wait(cfg, step, options, count))
+    return found
+
+
+def _wait(cfg: Config, step, options: Options, count: int) -> float | None:
+    if options.data is None or 'backbone' in cfg.model:
+        return None
+    return loading.wait(step, loading.batches(cfg, options.data, count, options.workers), options.repeats)
+
+
+def _largest(value: int, device: torch.device) -> int:
+    """Over all ranks."""
+    tensor = torch.tensor(value, device=device)
+    all_reduce(tensor, 'max')
+    return int(tensor)
+
+
+def _precision(cfg: Config, variant: str) -> str:
+    """`bfloat16` where the ViT computes in it."""
+    fast = cfg.optim_wrapper.type.endswith('AutocastOptimWrapper') or (cfg.model.get('backbone') or {}).get('bf16')
+    return 'bfloat16' if fast and variant == 'ours' else 'float32'
+
+
+def _units(cfg: Config, phase: str, variant: str) -> int | None:
+    """Block-forwards of an image, of classifiers."""
+    if 'backbone' in cfg.model:
+        return None
+    division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 1))
+    return of_phase(division, phase, variant == 'reference').total
+
+
+def ratios(rows: list[dict]) -> list[dict]:
+    """How many times as many images a second ours trains, by config and phase; by turn, so that what else the machine
+    did meets both. All modules, jointly and one after another, are compared with the reference's one after another."""
+    taken = {(row['config'], row['phase'], row['variant']): row['samples'] for row in rows}
+    found = []
+    for row in rows:
+        if row['variant'] == 'ours':
+            references = [taken.get((row['config'], part, 'reference')) for part in row['parts']]
+            if all(references):
+                found.append(_ratio(row['config'], row['phase'], references, [row['samples']]))
+    for config in dict.fromkeys(row['config'] for row in rows):
+        names = [phase for c, phase, variant in taken if (c, variant) == (config, 'reference') and 'module_' in phase]
+        if len(names) > 1:
+            both = [[taken[config, name, variant] for name in names] for variant in ('reference', 'ours')]
+            found.append(_ratio(config, ' + '.join(names), *both))
+    return found
+
+
+def _ratio(config: str, phase: str, reference: list[list[float]], ours: list[list[float]]) -> dict:
+    """Of sums over phases, turn by turn."""
+    turns = zip(zip(*reference, strict=True), zip(*ours, strict=True), strict=True)
+    return dict(config=config, phase=phase, **spread([sum(a) / sum(b) for a, b in turns]))

@@ -1,0 +1,157 @@
+"""The tables of docs/performance.md, computed: `python -m mmincubation.benchmark.page` writes them anew."""
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from mmincubation.atomic import write_atomic
+from mmincubation.models.spec import ARCHS, Division
+
+from .plan import Cluster, e2e_units, hours, plan
+from .table import check, markdown, render
+from .units import SCORES, BlockFlops, joint, module, recipe, total, whole
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, RESULTS = ROOT / 'docs/performance.md', ROOT / 'results/benchmarks'
+SIZES = dict(B='vit_base', L='vit_large', H='vit_huge')
+# A100 hours that the paper quotes, by size and epochs of (module, fine-tuning); of E2E.
+HOURS = {('L', 100): 890, ('L', 50): 520, ('L', 25): 340, ('H', 100): 2720, ('H', 50): 1490, ('H', 25): 880}
+E2E_HOURS = dict(L=1090, H=4790)
+
+
+def blocks() -> dict[str, str]:
+    """The content of the page's marked blocks, by name."""
+    return dict(measured=measured(), units=units(), recipe=recipes(), quoted=quoted(), modules=modules(),
+                resolution=resolution(), sent=sent(), plan=plans())
+
+
+def measured() -> str:
+    """One pair of tables for each device that was measured."""
+    results = [check(json.loads(path.read_text())) for path in sorted(RESULTS.glob('*.json'))]
+    return '\n\n'.join(map(render, results)) or 'Not run.'
+
+
+def units() -> str:
+    """Passes an image and step, by phase."""
+    rows = []
+    for size, arch in SIZES.items():
+        division = Division.of(ARCHS[arch].depth, 4)
+        steps = {'meta': whole(4), **{f'module {i}': module(division, i) for i in range(4)},
+                 'all modules, sequential': total(module(division, i) for i in range(4)),
+                 'all modules, joint': joint(division),
+                 'all modules, public code': total(module(division, i, True) for i in range(4)),
+                 'fine-tune, E2E': whole(division.depth)}
+        rows += [[f'ViT-{size}', name, *map(str, (u.forward, u.inputs, u.weights)), f'**{u.total}**']
+                 for name, u in steps.items()]
+    return markdown(['model', 'phase', 'forward', 'input gradients', 'weight gradients', 'units'], rows)
+
+
+def recipes() -> str:
+    """The paper's recipe against E2E, in units and in the hours that it quotes."""
+    rows = []
+    for size, epochs in [('B', 100), *HOURS]:
+        depth = ARCHS[SIZES[size]].depth
+        parts = {mode: recipe(depth, 4, each=epochs, finetune=epochs, mode=mode)
+                 for mode in ('sequential', 'joint', 'public')}
+        sums = {mode: sum(part.values()) for mode, part in parts.items()}
+        whole_run, own = e2e_units(depth), parts['sequential']
+        quoted = HOURS.get((size, epochs))
+        rows.append([f'ViT-{size}, {epochs} + {epochs}', *(f'{own[key]:,}' for key in ('meta', 'modules', 'finetune')),
+                     f'{sums["sequential"]:,}', f'{sums["joint"]:,}', f'{sums["public"]:,}', f'{whole_run:,}',
+                     f'{sums["sequential"] / whole_run:.2f}', f'{sums["public"] / whole_run:.2f}',
+                     f'{quoted / E2E_HOURS[size]:.2f}* ({quoted:,} / {E2E_HOURS[size]:,})' if quoted else '-'])
+    return markdown(['recipe', 'meta', 'modules', 'fine-tune', 'sum', 'joint', 'public code', 'E2E', 'incub / E2E',
+                     'public code / E2E', 'A100 hours*'], rows)
+
+
+def quoted() -> str:
+    """The quoted hours a unit. They are linear in the epochs: what 0 epochs would leave is the meta model's."""
+    rows = []
+    for size, whole_run in E2E_HOURS.items():
+        depth = ARCHS[SIZES[size]].depth
+        cost = recipe(depth, each=1, finetune=1, mode='public')
+        slope = (HOURS[size, 100] - HOURS[size, 25]) / 75
+        meta = HOURS[size, 25] - 25 * slope
+        rate = whole_run / e2e_units(depth)
+        middle = meta + 50 * slope
+        each = (meta / cost['meta'], slope / (cost['modules'] + cost['finetune']),
+                (slope - rate * cost['finetune']) / cost['modules'], rate)
+        rows.append([f'ViT-{size}', f'{middle:,.0f} ({HOURS[size, 50]:,}*)',
+                     *(f'{1000 * value:.0f}' for value in each)])
+    return markdown(['model', '50 + 50 by the line', 'meta', 'modules and fine-tuning',
+                     'modules, if fine-tuning costs what E2E does', 'E2E'], rows)
+
+
+def modules() -> str:
+    """The cost against the number of modules."""
+    rows = []
+    for size, arch in SIZES.items():
+        depth = ARCHS[arch].depth
+        for count in (k for k in range(1, 13) if depth % k == 0):
+            cost = sum(recipe(depth, count).values())
+            longest = module(Division.of(depth, count), 0).total
+            rows.append([f'ViT-{size}', str(count), f'{cost:,}', f'{cost / e2e_units(depth):.2f}', str(longest),
+                         f'{100 * recipe(depth, count)["modules"] / cost:.0f} %'])
+    return markdown(['model', 'K', 'units of the recipe', 'of E2E', 'step of module 0', 'share of the module phases'],
+                    rows)
+
+
+def resolution() -> str:
+    """How a block grows with the image."""
+    rows = []
+    for size, arch in SIZES.items():
+        arch = ARCHS[arch]
+        small = BlockFlops.of(arch)
+        for side in (224, 384 if arch.patch_size == 16 else 392, 40 * arch.patch_size, 64 * arch.patch_size):
+            block = BlockFlops.of(replace(arch, img_size=side))
+            times = [(b.linear + SCORES * b.attention) for b in (block, small)]
+            rows.append([f'ViT-{size}', str(side), f'{(side // arch.patch_size)**2 + 1:,}', f'{times[0] / 1e9:,.2f}',
+                         f'{times[0] / times[1]:.1f}', f'{100 * block.attention_share:.0f} %'])
+    return markdown(['model', 'image', 'tokens', 'GFLOPs of a block, forward', 'of 224', 'attention'], rows)
+
+
+def plans() -> str:
+    """Hours by GPUs and mode."""
+    rows = []
+    for size, arch in SIZES.items():
+        for gpus in (8, 64, 256, 1024):
+            cluster = Cluster(gpus)
+            ways = {mode: plan(cluster, ARCHS[arch], 4, mode) for mode in ('e2e', 'sequential', 'joint', 'parallel')}
+            meta, middle, fine = ways['parallel']
+            serial = (meta.hours + fine.hours) / hours(ways['sequential'])
+            rows.append([f'ViT-{size}', f'{gpus:,}', f'{ways["e2e"][0].ranks}', f'{middle.groups} x {middle.ranks}',
+                         *(f'{hours(way):,.1f}' for way in ways.values()), f'{1 / serial:.2f}',
+                         f'{100 * meta.reduce / meta.step:.0f} / {100 * middle.reduce / middle.step:.0f} / '
+                         f'{100 * fine.reduce / fine.step:.0f} %',
+                         f'{meta.images_per_node(8):,.0f} / {ways["joint"][1].images_per_node(8):,.0f} / '
+                         f'{middle.images_per_node(8):,.0f} / {fine.images_per_node(8):,.0f}'])
+    return markdown(['model', 'GPUs', 'used by one batch', 'parallel groups', 'E2E h', 'sequential h', 'joint h',
+                     'parallel h', 'Amdahl', 'all-reduce: meta / module / fine-tune', 'img/s a node: meta / joint / '
+                     'parallel / fine-tune'], rows)
+
+
+def sent() -> str:
+    """Bytes that cross the network."""
+    rows = []
+    for size, arch in SIZES.items():
+        ways = {mode: plan(Cluster(64), ARCHS[arch], 4, mode) for mode in ('sequential', 'joint', 'parallel')}
+        meta, one_by_one, fine = ways['sequential']
+        rows.append([f'ViT-{size}', *(f'{part.size / 1e6:,.0f}' for part in (
+            meta, one_by_one, ways['joint'][1], ways['parallel'][1], fine)), f'{fine.size / 1e6:,.0f}, once'])
+    return markdown(['model', 'meta', 'all modules, sequential', 'joint', 'parallel, a group', 'fine-tune, E2E',
+                     'exchange of the modules'], rows)
+
+
+def rewritten(text: str, contents: dict[str, str]) -> str:
+    """The page with its blocks replaced; KeyError names one that it does not have."""
+    for name, content in contents.items():
+        begin, end = f'<!-- {name} -->\n', f'<!-- /{name} -->'
+        if begin not in text or end not in text:
+            raise KeyError(f'{PAGE.name} has no block {name}')
+        text = text[:text.index(begin)] + begin + content + '\n' + text[text.index(end):]
+    return text
+
+
+if __name__ == '__main__':
+    write_atomic(PAGE, rewritten(PAGE.read_text(), blocks()).encode())

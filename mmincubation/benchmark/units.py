@@ -1,0 +1,134 @@
+"""What training costs in block-forwards, and in FLOPs, of each phase; and what a whole recipe costs."""
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+
+from mmincubation.models.spec import Arch, Division
+
+# The paper's: epochs of the meta model, of each module, of fine-tuning, and of end-to-end training.
+META, MODULE, FINETUNE, E2E = 300, 100, 100, 300
+# Matrix products of one attention: forward, and backward where the scores are stored or, fused, computed again.
+SCORES, SCORES_BACK, SCORES_BACK_FUSED = 2, 4, 5
+
+
+@dataclass(frozen=True)
+class Units:
+    """Passes through blocks that one image makes in a training step: `forward`, `inputs` (gradients of a block's input)
+    and `weights` (gradients of its weights); one of each costs about as much as the others.
+
+    `stem_weights` and `head_weights` count the passes that compute gradients there; `stems` and `heads` the forwards.
+    """
+    forward: int
+    inputs: int
+    weights: int
+    stems: int = 1
+    stem_weights: int = 0
+    heads: int = 1
+    head_weights: int = 0
+
+    @property
+    def total(self) -> int:
+        """In block-forwards."""
+        return self.forward + self.inputs + self.weights
+
+    def __add__(self, other: Units) -> Units:
+        return Units(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+def whole(depth: int) -> Units:
+    """End-to-end training of so many blocks: the meta model, fine-tuning, E2E."""
+    return Units(depth, depth, depth, stem_weights=1, head_weights=1)
+
+
+def module(division: Division, i: int, public: bool = False) -> Units:
+    """The hybrid around module i: upstream forward alone; downstream forward and input gradients.
+
+    The `public` code also computes the weight gradients of the frozen meta blocks and head downstream.
+    """
+    own, modules = division.depths[i], len(division)
+    after = modules - 1 - i
+    return Units(i + own + after, own + after, own + public * after, stem_weights=int(i == 0),
+                 head_weights=int(public or not after))
+
+
+def joint(division: Division) -> Units:
+    """All modules on one batch: what is upstream of several is computed once."""
+    modules = len(division)
+    every = total(module(division, i) for i in range(modules))
+    again = modules * (modules - 1) // 2 - (modules - 1)  # of the meta blocks upstream
+    stems = 1 + (modules > 1)  # module 0 has its own, the others share the meta model's
+    return Units(every.forward - again, every.inputs, every.weights, stems, 1, every.heads, every.head_weights)
+
+
+def of_phase(division: Division, phase: str, public: bool = False) -> Units:
+    """The cost of a phase by its name; `modules` is all of them, jointly (the public code has no such mode)."""
+    if phase.startswith('module_'):
+        return module(division, int(phase.removeprefix('module_')), public)
+    if phase == 'modules':
+        return total(module(division, i, True) for i in range(len(division))) if public else joint(division)
+    return whole(len(division) if phase == 'meta' else division.depth)
+
+
+def total(parts) -> Units:
+    """The sum of some."""
+    return sum(parts, Units(0, 0, 0, 0, 0, 0, 0))
+
+
+def recipe(depth: int, modules: int = 4, meta: int = META, each: int = MODULE, finetune: int = FINETUNE,
+           mode: str = 'sequential') -> dict[str, int]:
+    """Block-forwards an image of the training set: of the `meta` phase, all `modules` (each of `each` epochs, in `mode`
+    sequential, joint or public) and `finetune`."""
+    division = Division.of(depth, modules)
+    if mode == 'joint':
+        step = joint(division).total
+    else:
+        step = sum(module(division, i, mode == 'public').total for i in range(modules))
+    return dict(meta=meta * whole(modules).total, modules=each * step, finetune=finetune * whole(depth).total)
+
+
+@dataclass(frozen=True)
+class BlockFlops:
+    """FLOPs of an image, 2 for a multiply-add, in matrix products: `linear` layers of a block, one product of its
+    `attention`, the patch embedding and the head."""
+    linear: int
+    attention: int
+    stem: int
+    head: int
+
+    @classmethod
+    def of(cls, arch: Arch) -> BlockFlops:
+        """Of a ViT's blocks at its own image size; an MLP of `mlp_ratio`."""
+        patches, dim = arch.grid**2, arch.dim
+        tokens = patches + 1
+        hidden = int(arch.mlp_ratio * dim)
+        return cls(linear=2 * tokens * (4 * dim * dim + 2 * dim * hidden), attention=2 * tokens**2 * dim,
+                   stem=2 * patches * dim * 3 * arch.patch_size**2, head=2 * dim * arch.num_classes)
+
+    def step(self, units: Units, fused: bool = True) -> int:
+        """Of one image in a training step; `fused` attention computes its scores again in the backward pass."""
+        back = SCORES_BACK_FUSED if fused else SCORES_BACK
+        blocks = self.linear * units.total + self.attention * (SCORES * units.forward + back * units.inputs)
+        stems = self.stem * (units.stems + units.stem_weights)
+        return blocks + stems + self.head * (2 * units.heads + units.head_weights)
+
+    @property
+    def attention_share(self) -> float:
+        """Of a block's forward FLOPs, those that grow with the square of the tokens."""
+        return SCORES * self.attention / (self.linear + SCORES * self.attention)
+
+
+def parameters(arch: Arch, blocks: int, stem: bool = True, head: bool = True) -> int:
+    """Parameters of so many blocks, of the stem, and of norm and head."""
+    dim, hidden = arch.dim, int(arch.mlp_ratio * arch.dim)
+    block = dim * 3 * dim + 3 * dim * arch.qkv_bias + dim * dim + dim + 2 * dim * hidden + hidden + dim + 4 * dim
+    stems = 3 * arch.patch_size**2 * dim + dim + (arch.grid**2 + 2) * dim
+    heads = 2 * dim + dim * arch.num_classes + arch.num_classes
+    return blocks * block + stem * stems + head * heads
+
+
+def trained_parameters(arch: Arch, division: Division, phase: str) -> int:
+    """Parameters that a phase trains: those whose gradients are all-reduced."""
+    if not phase.startswith('module_'):
+        return parameters(arch, len(division) if phase == 'meta' else division.depth)
+    i = int(phase.removeprefix('module_'))
+    return parameters(arch, division.depths[i], i == 0, i == len(division) - 1)
