@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from mmincubation.check.memory import make_wrapper
+from mmincubation.engine.compiling import compile_blocks
 from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.incubation.phases import Phase, read_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
@@ -29,6 +30,7 @@ def build(cfg: Config, device: torch.device) -> nn.Module:
     model = MODELS.build(deepcopy(cfg.model))
     if device.type == 'cpu' or not is_distributed():
         model = revert_sync_batchnorm(model)
+    compile_blocks(model, cfg.get('compile'))
     return model.to(device).train()
 
 
@@ -99,7 +101,7 @@ class TrainStep:
 
     def __init__(self, model: nn.Module, wrapper, batch: dict):
         self.model, self.wrapper, self.batch = model, wrapper, batch
-        self.device = next(model.parameters()).device
+        self.device = next(p for p in model.parameters() if p.requires_grad).device  # others may wait on the CPU
 
     def feed(self, batch: dict) -> None:
         """Take another batch."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from mmengine.hooks import Hook
+from torch import nn
 
 from .config_check import ConfigError
 from .cost import unwrap
@@ -20,28 +21,33 @@ def compile_problems(cfg: dict) -> Iterator[str]:
             yield f'compile.{key}: torch.compile has no such option; it takes {", ".join(valid)}'
 
 
-def compile_model(runner) -> None:
-    """Compile the blocks of all ViTs in the runner's model, in place, if its config says so.
+def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:
+    """Compile the blocks of all ViTs in a model, in place, as `compile` says; returns whether that is to be.
 
     Each kind of block (trained or frozen, with gradients or without) is compiled at its first step. State dict, phases
-    and draws are those of the blocks that are not compiled. Validation runs without: its last batch is smaller.
+    and draws are those of the blocks that are not compiled.
 
     Raises:
         ConfigError: torch refuses the options, or there is no block.
     """
-    given = runner.cfg.get('compile')
     if given is None or given is False:
-        return
-    owners = [module for module in unwrap(runner.model).modules() if hasattr(module, 'compile_blocks')]
+        return False
+    owners = [module for module in model.modules() if hasattr(module, 'compile_blocks')]
     if not owners:
-        raise ConfigError(f'compile: no part of this {type(unwrap(runner.model)).__name__} is a ViT of mmincubation')
+        raise ConfigError(f'compile: no part of this {type(model).__name__} is a ViT of mmincubation')
     try:
         for owner in owners:
             owner.compile_blocks(**({} if given is True else given))
     except Exception as error:  # each backend has its own
         raise ConfigError(f'compile: {str(error).strip().splitlines()[0]}') from error
-    runner.register_hook(PlainValidation())
-    runner.logger.info('The blocks are compiled at their first steps, which takes minutes')
+    return True
+
+
+def compile_model(runner) -> None:
+    """`compile_blocks` for a runner, whose validations run without: their last batch is smaller."""
+    if compile_blocks(unwrap(runner.model), runner.cfg.get('compile')):
+        runner.register_hook(PlainValidation())
+        runner.logger.info('The blocks are compiled at their first steps, which takes minutes')
 
 
 class PlainValidation(Hook):

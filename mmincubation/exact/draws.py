@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 
 def _seeds(key: tuple[int, ...]) -> list[int]:
@@ -24,19 +25,28 @@ def seed_torch(*key: int) -> None:
     torch.manual_seed(_seeds(key)[2])
 
 
+def _seed_loading(*key: int) -> None:
+    seeds = _seeds(key)
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.default_generator.manual_seed(seeds[2])
+
+
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Draw from `key` inside, on Python's, NumPy's and torch's CPU generators, and as if nothing had happened after.
 
     So it does not matter which worker or rank loads a sample, nor what it has loaded before; and with `num_workers=0`
-    the model's own draws do not move. GPU generators are left alone: loading uses none.
+    the model's own draws do not move. GPU generators are left alone: loading uses none. In a worker nothing else draws,
+    so nothing is put back there: it would cost half of the time.
     """
+    if get_worker_info() is not None:
+        _seed_loading(*key)
+        yield
+        return
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seeds = _seeds(key)
     try:
-        random.seed(seeds[0])
-        np.random.seed(seeds[1])
-        torch.default_generator.manual_seed(seeds[2])
+        _seed_loading(*key)
         yield
     finally:
         random.setstate(states[0])
