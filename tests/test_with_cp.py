@@ -1,17 +1,19 @@
-"""Activation checkpointing of blocks: the same gradients, fewer bytes."""
+"""Activation checkpointing of blocks: the same gradients, fewer bytes; and attention, fused or not."""
 import pytest
 import torch
 
 from mmincubation.check import memory
+from mmincubation.engine.runner import ToolRunner
 from mmincubation.models import VisionTransformer, ViTClassifier
-from mmincubation.models.vit import run_blocks
+from mmincubation.models.vit import fuse_attention, run_blocks
 from tests.measure_memory import classifier, measured
+from tests.toy import e2e_config
 
 ARCH = dict(dim=48, depth=6, heads=3, patch_size=8, img_size=32, num_classes=5)
 TINY = dict(dim=96, depth=4, heads=3, patch_size=16, img_size=128)
 
 
-def images() -> torch.Tensor:
+def pictures() -> torch.Tensor:
     return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
@@ -35,7 +37,7 @@ def test_a_classifier_has_the_same_gradients(bf16):
     for with_cp in (False, True):
         torch.manual_seed(0)
         model = ViTClassifier(ARCH, drop_path_rate=0.5, with_cp=with_cp).train()
-        found.append(gradients(model, lambda m: m(images(), torch.arange(6) % 5, mode='loss')['loss'], bf16))
+        found.append(gradients(model, lambda m: m(pictures(), torch.arange(6) % 5, mode='loss')['loss'], bf16))
     assert_same(*found)
     assert len(found[0][0]) == len(list(model.parameters()))
 
@@ -52,7 +54,7 @@ def test_so_has_a_module_between_frozen_blocks(bf16):
 
         def forward(model, with_cp=with_cp):
             with torch.no_grad():
-                tokens = run_blocks(model.blocks[:2], model.stem(images()), with_cp)
+                tokens = run_blocks(model.blocks[:2], model.stem(pictures()), with_cp)
             return model.classify(run_blocks(model.blocks[2:], tokens, with_cp)).float().square().sum()
 
         found.append(gradients(model, forward, bf16))
@@ -64,11 +66,11 @@ def test_blocks_run_again_in_the_backward_pass_of_a_training_step_only():
     model, seen = VisionTransformer(ARCH, with_cp=True).train(), []
     for block in model.blocks:
         block.norm1.register_forward_hook(lambda *_: seen.append(1))
-    model.eval()(images()).sum().backward()
+    model.eval()(pictures()).sum().backward()
     with torch.no_grad():
-        model.train()(images())
+        model.train()(pictures())
     assert len(seen) == 12
-    model(images()).sum().backward()
+    model(pictures()).sum().backward()
     assert len(seen) == 24
 
 
@@ -79,3 +81,20 @@ def test_the_estimate_sees_it_and_is_right():
     lean = memory.estimate(cfg)[0]
     assert lean.kept < plain.kept / 3 and lean.peak < plain.peak
     assert lean.peak == pytest.approx(measured(cfg), rel=memory.ERROR / 100)
+
+
+@pytest.mark.parametrize('kind', ['OptimWrapper', 'mmincubation.AutocastOptimWrapper'])
+def test_attention_in_bfloat16_is_fused_on_gpus_alone(images, tmp_path, kind):
+    """And computes the same."""
+    cfg = e2e_config(images, tmp_path)
+    cfg.optim_wrapper.type, cfg.experiment_name = kind, str(tmp_path)
+    runner = ToolRunner.from_cfg(cfg)
+    runner.train()
+    fused = {block.attn.fused_attn for block in runner.model.vit.blocks}
+    assert fused == {kind == 'OptimWrapper' or torch.cuda.is_available()}
+    outputs = []
+    for on in (True, False):
+        fuse_attention(runner.model, on)
+        with torch.autocast('cpu', torch.bfloat16), torch.no_grad():
+            outputs.append(runner.model.cpu().eval().vit(torch.ones(2, 3, 8, 8)))
+    torch.testing.assert_close(*outputs, atol=0.05, rtol=0.05)

@@ -9,21 +9,25 @@ import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, master_only
 from mmengine.model import BaseDataPreprocessor
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
+from timm.layers import use_fused_attn
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
+from mmincubation.models.vit import fuse_attention
 
 from .checkpoint_hook import CheckpointHook
 from .checkpointing import write_checkpoint
 from .compiling import compile_model
 from .config_check import ConfigError
 from .cost import unwrap
+from .optim import AutocastOptimWrapper
 from .preemption import SIGNALS
-from .runtime_info import RuntimeInfoHook
+from .runtime_info import RuntimeInfoHook, wrappers_of
 
 OURS = {name: ours for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
         for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
@@ -50,6 +54,15 @@ class ToolRunner(Runner):
         for module in built.modules():
             if isinstance(module, BaseDataPreprocessor):
                 module._non_blocking = True
+        return built
+
+    def build_optim_wrapper(self, optim_wrapper) -> OptimWrapper | OptimWrapperDict:
+        """As in mmengine; attention in bfloat16 is not fused on a CPU, where that is slower (docs/kernels.md)."""
+        built = super().build_optim_wrapper(optim_wrapper)
+        if next(self.model.parameters()).device.type == 'cpu':
+            half = any(isinstance(wrapper, AutocastOptimWrapper) for wrapper in wrappers_of(built))
+            half |= any(getattr(module, 'bf16', False) for module in self.model.modules())
+            fuse_attention(self.model, use_fused_attn() and not half)
         return built
 
     @staticmethod

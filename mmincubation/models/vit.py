@@ -66,6 +66,13 @@ def build_block(arch: Arch) -> Block:
         norm_layer=partial(nn.LayerNorm, eps=arch.norm_eps))
 
 
+def fuse_attention(model: nn.Module, on: bool) -> None:
+    """Compute the attention of all blocks in one operation, or in several; the same but for rounding."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.attn.fused_attn = on
+
+
 def run_block(block: Callable[..., Tensor], tokens: Tensor, *more, with_cp: bool = False) -> Tensor:
     """What `block(tokens, *more)` returns.
 
