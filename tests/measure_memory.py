@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmincubation.check import batches, memory
 from mmincubation.engine.config_check import load_config
+from mmincubation.models.vit import attention_as_on_gpus
 
 CLS, DET, SEG = (f'configs/demo/{name}_e2e.py' for name in ('vit_demo', 'maskrcnn_vit_demo', 'upernet_vit_demo'))
 SMALL = dict(dim=384, depth=8, heads=6, patch_size=16, img_size=224)
@@ -64,6 +65,7 @@ def real_batch(scope: str, size: tuple[int, int], count: int) -> dict:
     return batch
 
 
+@attention_as_on_gpus()
 def measured(cfg: Config) -> int:
     """Bytes at the peak of a real training step: what is always there, and the allocator's own account of the step."""
     torch.manual_seed(0)

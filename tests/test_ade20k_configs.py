@@ -127,11 +127,11 @@ def test_heads_are_mmsegs(stock):
 
 
 def test_data_is_mmsegs(stock):
-    """Literally its ADE20K file but for the batch, and the scales of the multi-scale test (see tta_pipeline)."""
+    """Literally its ADE20K file but for batch, pinned memory and the multi-scale test (see tta_pipeline)."""
     ours, theirs = load('h').to_dict(), stock[1].to_dict()
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator'):
         found = differences(ours[key], theirs[key])
-        assert found == (dict(batch_size=(2, 4)) if key == 'train_dataloader' else {})
+        assert found == (dict(batch_size=(2, 4), pin_memory=(True, None)) if key == 'train_dataloader' else {})
     (load_ours, ours), (load_theirs, theirs) = ours['tta_pipeline'], theirs['tta_pipeline']
     assert load_ours == load_theirs | dict() or differences(load_ours, load_theirs) == {}
     scales, *rest = ours['transforms']

@@ -171,14 +171,15 @@ def test_stock_means_stock():
 
 
 def test_data_means_stock():
-    """What differs from mmdet's coco_instance.py: evaluator, one worker number, polygons, settings that say nothing."""
+    """Other than in mmdet's coco_instance.py: evaluator, a worker number, pinned memory, polygons; and settings of no
+    effect."""
     theirs, ours = released('datasets/coco_instance.py').to_dict(), load('maskrcnn_vit_b_incub').to_dict()
     found = {}
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator', 'test_evaluator'):
         found |= differences(theirs[key], ours[key], key)
     silent = {place: values for place, values in found.items()
               if not place.endswith('backend_args') and not place.endswith('format_only')}
-    expected = {'train_dataloader.num_workers': (2, 4)}
+    expected = {'train_dataloader.num_workers': (2, 4), 'train_dataloader.pin_memory': (None, True)}
     expected |= {f'{mode}_evaluator.type': ('CocoMetric', 'mmincubation.FastCocoMetric') for mode in ('val', 'test')}
     for mode in ('train', 'val', 'test'):  # lists are compared whole
         place = f'{mode}_dataloader.dataset.pipeline'

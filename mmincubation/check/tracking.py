@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmincubation.models.vit import attention_as_on_gpus
+
 aten = torch.ops.aten
 
 
@@ -131,5 +133,5 @@ def shapes_only() -> Iterator[LiveBytes]:
     import torchvision  # noqa: F401  registers torch.ops.torchvision
     _ANSWERS.setdefault(torch.ops.torchvision.nms.default, _all_kept)
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter, MostSelected(), \
-            PlainCopies():
+            PlainCopies(), attention_as_on_gpus():
         yield counter

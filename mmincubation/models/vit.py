@@ -1,10 +1,11 @@
 """ONE plain Vision Transformer, built from timm's layers; its state dict is timm's."""
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
 from timm import layers
-from timm.layers import PatchEmbed, resample_abs_pos_embed
+from timm.layers import PatchEmbed, resample_abs_pos_embed, use_fused_attn
 from timm.models import vision_transformer
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
@@ -39,13 +40,29 @@ class DropPath(layers.DropPath):
 
 class Block(vision_transformer.Block):
     """timm's pre-norm transformer block, tokens (B, N, C) to the same; its draws are not compiled with it."""
+    always_fused = False
 
     def __call__(self, tokens: Tensor, *more) -> Tensor:
-        """Draw, then what `compile` has made of the block, or the block."""
+        """Draw, then what `compile` has made of the block, or the block.
+
+        On a CPU in bfloat16, attention in several operations is faster than in one (docs/kernels.md).
+        """
+        self.attn.fused_attn = use_fused_attn() and (
+            self.always_fused or not (tokens.is_cpu and torch.is_autocast_enabled('cpu')))
         for part in (self.drop_path1, self.drop_path2):
             if self.training and isinstance(part, DropPath):
                 part.draw(tokens)
         return super().__call__(tokens, *more)
+
+
+@contextmanager
+def attention_as_on_gpus() -> Iterator[None]:
+    """Inside, attention is one operation, on a CPU in bfloat16 too."""
+    Block.always_fused = True
+    try:
+        yield
+    finally:
+        Block.always_fused = False
 
 
 def set_drop_path(blocks: Iterable[Block], rates: Iterable[float]) -> None:

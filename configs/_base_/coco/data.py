@@ -4,6 +4,7 @@ train_dataloader = dict(
     batch_size=2,  # on each of 8 GPUs
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
