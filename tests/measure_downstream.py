@@ -11,6 +11,7 @@ import logging
 import tempfile
 import warnings
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmincubation.benchmark import parts, reads
 from mmincubation.check.memory import make_wrapper
 from mmincubation.engine.config_check import load_config
+from mmincubation.engine.optim import AutocastOptimWrapper
 from mmincubation.exact.draws import seed_process
 
 from .synthetic_ade import write_ade
@@ -62,18 +64,24 @@ def with_resnet(cfg: Config) -> Config:
     return cfg
 
 
-def in_float32(cfg: Config) -> Config:
-    cfg = deepcopy(cfg)
-    for part in ('backbone', 'neck'):
-        cfg.model[part].pop('bf16', None)
-    return cfg
+@dataclass
+class InPrecision(parts.Step):
+    """A step with backbone and pyramid in bfloat16 or not."""
+    bf16: bool
+
+    def __call__(self) -> None:
+        for part in (self.model.backbone, self.model.neck):
+            if hasattr(part, 'bf16'):
+                part.bf16 = self.bf16
+        super().__call__()
 
 
-def under_autocast(cfg: Config) -> Config:
-    """Neck and heads in bfloat16 too."""
-    cfg = deepcopy(cfg)
-    cfg.optim_wrapper.type = 'mmincubation.AutocastOptimWrapper'
-    return cfg
+def precisions(step: parts.Step) -> dict[str, parts.Step]:
+    """One model, one optimiser: as configured, all in float32, and all under bfloat16 autocast."""
+    autocast = AutocastOptimWrapper(step.wrapper.optimizer)
+    return {'as configured': InPrecision(step.model, step.wrapper, step.batch, True),
+            'all float32': InPrecision(step.model, step.wrapper, step.batch, False),
+            'all bfloat16': InPrecision(step.model, autocast, step.batch, True)}
 
 
 def make_step(cfg: Config, count: int) -> parts.Step:
@@ -117,13 +125,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data(args.task, Path(folder))
         cfg = small(args.task, args.side, Path(folder))
-        cases = dict(parts={'ViT-B': cfg, 'ResNet-50': with_resnet(cfg)},
-                     bf16={'as configured': cfg, 'all float32': in_float32(cfg), 'all bfloat16': under_autocast(cfg)},
-                     reads={'ViT-B': cfg})[args.what]
-        steps = {name: make_step(case, args.batch) for name, case in cases.items()}
+        step = make_step(cfg, args.batch)
         if args.what == 'reads':
-            print(reads.table(reads.host_reads(steps['ViT-B'])))
+            print(reads.table(reads.host_reads(step)))
         else:
+            steps = precisions(step) if args.what == 'bf16' else \
+                {'ViT-B': step, 'ResNet-50': make_step(with_resnet(cfg), args.batch)}
             found = parts.measure(steps, args.runs)
             print(f'{torch.get_num_threads()} threads, {args.batch} x {args.side} x {args.side}, torch '
                   f'{torch.__version__}\n\n{parts.table(found)}\n\n{ratios(found)}')

@@ -2,7 +2,7 @@
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate
 from time import perf_counter
@@ -35,12 +35,12 @@ MARK = 'part: '
 class Step:
     """A model, its optimiser's wrapper and a batch as the loader gives it; a call is a training step of the Runner.
 
-    The preprocessor changes the batch's labels (it pads masks), so `batch` makes a fresh one for every step.
+    The preprocessor changes the batch's labels (it pads masks), so `batch` makes a fresh one for every step. Afterwards
+    `clock` has the seconds of its parts.
     """
     model: nn.Module
     wrapper: object
     batch: Callable[[], dict]
-    clock: 'Clock' = field(init=False)
 
     def __call__(self) -> None:
         self.clock = Clock(next(self.model.parameters()).device)
