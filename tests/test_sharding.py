@@ -9,12 +9,13 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
 
+from mmincubation.engine import launch
 from mmincubation.engine.config_check import ConfigError, check_config
 from mmincubation.engine.sharding import check_sharding
 from mmincubation.models.sharding import own, shard
 from tests.forked import trained
 from tests.resumed import assert_same_run
-from tests.toy import e2e_config, incubation_config, write_images
+from tests.toy import arguments, e2e_config, incubation_config, write_images
 
 SPREAD = dict(type='mmincubation.FullyShard')
 ITERATION = 'mmincubation.exact.loops.seed_process'
@@ -157,6 +158,13 @@ def test_options_are_checked_by_name(folder):
     cfg = toy(folder, model_wrapper_cfg=dict(SPREAD, reshard=False))
     with pytest.raises(ConfigError, match="model_wrapper_cfg.reshard: mmincubation.FullyShard has no such key"):
         check_config(cfg)
+
+
+def test_a_test_is_not_spread(folder, tmp_path):
+    """tools/test.py: ranks may have different numbers of batches."""
+    toy(folder, model_wrapper_cfg=SPREAD).dump(tmp_path / 'c.py')
+    cfg = launch._prepare(arguments(tmp_path / 'c.py', checkpoint='x', launcher='pytorch'), 'test')
+    assert cfg.model_wrapper_cfg.type == 'MMDistributedDataParallel'
 
 
 def test_a_model_without_blocks_is_refused():
