@@ -97,3 +97,17 @@ def test_modes_of_an_incubation():
     assert joint.kept == max(p.kept for p in modules) and joint.gradients == max(p.gradients for p in modules)
     cfg.train_cfg.mode = 'parallel'
     assert {p.phase: p for p in memory.estimate(cfg)}['modules'].peak == max(p.peak for p in modules)
+
+
+@pytest.mark.parametrize('again', [True, False])
+def test_what_is_spread_is_divided(again):
+    """Fine-tuning of an incubation is, its other phases are not; see tests/measure_sharding.py."""
+    cfg = load_config('configs/demo/vit_demo_incub.py')
+    copies = {p.phase: p for p in memory.estimate(cfg, 4)}
+    cfg.model_wrapper_cfg = dict(type='mmincubation.FullyShard', reshard_after_forward=again)
+    spread = {p.phase: p for p in memory.estimate(cfg, 4)}
+    assert spread['module_1'] == copies['module_1']
+    one, other = spread['finetune'], copies['finetune']
+    assert (one.gradients, one.optimizer) == (pytest.approx(other.gradients / 4), pytest.approx(other.optimizer / 4))
+    assert other.parameters - one.parameters == pytest.approx(other.gradients * 3 / 4)
+    assert one.peak < other.peak and (one.buckets > one.gradients * 4) is not again

@@ -9,12 +9,13 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
 
+from mmincubation.engine import launch
 from mmincubation.engine.config_check import ConfigError, check_config
 from mmincubation.engine.sharding import check_sharding
 from mmincubation.models.sharding import own, shard
 from tests.forked import trained
 from tests.resumed import assert_same_run
-from tests.toy import e2e_config, incubation_config, write_images
+from tests.toy import arguments, e2e_config, incubation_config, write_images
 
 SPREAD = dict(type='mmincubation.FullyShard')
 ITERATION = 'mmincubation.exact.loops.seed_process'
@@ -40,10 +41,12 @@ def folder(tmp_path_factory):
 
 
 def toy(folder, make=e2e_config, *epochs, **changes):
-    """A toy run with stochastic depth; its clipping would sum in another order, see `test_clipping`."""
+    """A toy run with stochastic depth; its clipping would sum in another order, see `test_clipping`.
+
+    Not fused either: that kernel rounds the last elements of a tensor otherwise, and parts end elsewhere.
+    """
     cfg = make(folder / 'images', folder / 'unused', *epochs, drop_path_rate=.3)
     cfg.optim_wrapper.clip_grad = None
-    cfg.optim_wrapper.optimizer.fused = True
     cfg.train_dataloader.batch_size = 3
     cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
     cfg.visualizer.vis_backends = [dict(type='LocalVisBackend')]
@@ -93,7 +96,7 @@ def test_clipping(folder, tmp_path):
     """The norm of all gradients is a sum over the ranks' parts, in another order: equal up to rounding. Biases of keys,
     whose gradients are nothing but that, move most; AdamW's rate is 1e-2."""
     cfg = toy(folder)
-    cfg.optim_wrapper.clip_grad = dict(max_norm=.5)
+    cfg.optim_wrapper.clip_grad, cfg.optim_wrapper.optimizer.fused = dict(max_norm=.5), True
     one, other = run(cfg, tmp_path / 'copies'), run(cfg, tmp_path / 'spread', wrapper=SPREAD)
     ours, theirs = (load_file(path / 'weights/e2e_last.safetensors') for path in (other, one))
     assert ours.keys() == theirs.keys()
@@ -106,6 +109,7 @@ def test_killed_and_resumed(folder, tmp_path):
     cfg = toy(folder, epochs=3)
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=2)
     cfg.optim_wrapper.update(accumulative_counts=2, clip_grad=dict(max_norm=.5))
+    cfg.optim_wrapper.optimizer.fused = True
     cfg.val_dataloader.update(batch_size=4, sampler=dict(type='DefaultSampler', shuffle=False, round_up=False))
     cfg.val_dataloader.dataset.update(root=str(uneven(folder)))
     whole = run(cfg, tmp_path / 'whole', wrapper=SPREAD)
@@ -154,6 +158,13 @@ def test_options_are_checked_by_name(folder):
     cfg = toy(folder, model_wrapper_cfg=dict(SPREAD, reshard=False))
     with pytest.raises(ConfigError, match="model_wrapper_cfg.reshard: mmincubation.FullyShard has no such key"):
         check_config(cfg)
+
+
+def test_a_test_is_not_spread(folder, tmp_path):
+    """tools/test.py: ranks may have different numbers of batches."""
+    toy(folder, model_wrapper_cfg=SPREAD).dump(tmp_path / 'c.py')
+    cfg = launch._prepare(arguments(tmp_path / 'c.py', checkpoint='x', launcher='pytorch'), 'test')
+    assert cfg.model_wrapper_cfg.type == 'MMDistributedDataParallel'
 
 
 def test_a_model_without_blocks_is_refused():

@@ -1,6 +1,8 @@
 """Peak memory of a training step: the real model, loss and optimiser run on shapes, and live bytes are counted."""
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
 
 import torch
 from mmengine.config import Config
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
+from mmincubation.models.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
@@ -22,7 +25,8 @@ class Peak:
     """Bytes on one device in a phase of training: what is always there, what one step adds, and the peak of all.
 
     `kept` is what the forward pass keeps for the backward pass; `buckets` are DistributedDataParallel's copies of the
-    gradients (computed, not measured), already in the `peak`.
+    gradients or, where all that trains is `spread` over the ranks, the groups that are whole for a while (computed, not
+    measured), already in the `peak`.
     """
     phase: str
     parameters: int
@@ -31,6 +35,7 @@ class Peak:
     kept: int
     buckets: int
     peak: int
+    spread: bool = False
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
@@ -84,6 +89,7 @@ def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int
 
 def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
     size, count, gpus = batch
+    options = shard_options(cfg.get('model_wrapper_cfg')) if gpus > 1 and name in ('train', 'finetune') else None
     elsewhere = _elsewhere(model)
     parameters, wrappers, gradients = counter.live, {}, []
     for part, optim in optims.items():
@@ -94,6 +100,9 @@ def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, ba
         gradients.append(_bytes(trained))
         _first_step(wrappers[part], trained)
     state = counter.live - parameters
+    parts: dict[nn.Parameter, Tensor] = {}
+    for parameter in trained if options is not None else ():
+        parameter.register_post_accumulate_grad_hook(partial(_keep_part, parts, gpus))
     counter.restart()
     kept, adds = 0, max(optim.get('accumulative_counts', 1) for optim in optims.values()) > 1
     for last in [False] * adds + [True]:
@@ -112,14 +121,39 @@ def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, ba
                 wrapper.step()
                 wrapper.zero_grad()
         del data
+    if options is not None:
+        return _spread(Peak(name, parameters, state, sum(gradients), kept, 0, counter.peak), gpus, model, **options)
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
-    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, counter.peak - elsewhere + buckets)
+    peak = counter.peak - elsewhere + buckets
+    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak)
 
 
 def _elsewhere(model: nn.Module) -> int:
     """Bytes of parameters that wait on the CPU while a phase trains others."""
     resident = getattr(model, 'resident', lambda name: True)
     return _bytes(p for name, p in model.named_parameters() if not resident(name))
+
+
+def _keep_part(parts: dict, ranks: int, parameter: nn.Parameter) -> None:
+    """Of a gradient that is complete."""
+    parts[parameter], parameter.grad = parameter.new_empty(ceil(parameter.numel() / ranks)), None
+
+
+def _spread(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
+    """What one of the ranks holds, among which all that trains is spread; the `peak` has parts of the gradients
+    already.
+
+    Whole for a while are: parameters and gradients outside of blocks, parameters of two blocks (one computes, the next
+    arrives), or of all that are not spread again, and the gradients of two (one is sent).
+    """
+    block = max(_bytes(block.parameters()) for block in blocks_of(model))
+    rest = peak.gradients - sum(_bytes(p for p in b.parameters() if p.requires_grad) for b in blocks_of(model))
+    whole = 2 * (rest + 2 * block) if reshard_after_forward else peak.gradients + rest + 2 * block
+    there = peak.parameters + peak.optimizer
+    part = [ceil(size / ranks) for size in (peak.gradients, peak.optimizer, peak.gradients)]
+    parameters = peak.parameters - peak.gradients + part[0]
+    return Peak(peak.phase, parameters, part[1], part[2], peak.kept, whole,
+                peak.peak - there + parameters + part[1] + whole, spread=True)
 
 
 def make_wrapper(optim: dict, model: nn.Module):

@@ -12,6 +12,7 @@ from mmincubation.engine.config_check import ConfigError, check_config, load_con
 from mmincubation.engine.data_only import read_data_only
 from mmincubation.engine.launch import check_models, parse_options
 from mmincubation.engine.runtime_check import check_runtime
+from mmincubation.engine.sharding import check_sharding
 
 from .batches import BOXES, input_size
 from .cost import check_disk, check_time, gib
@@ -71,7 +72,7 @@ def _section(report: Report, title: str, run: Callable):
 
 def _check_settings(cfg, name: str, gpus: int, report: Report) -> None:
     checks = (lambda: check_config(cfg, 'train'), lambda: check_config(cfg, 'test') if cfg.get('test_cfg') else None,
-              lambda: check_models(cfg, gpus),
+              lambda: check_models(cfg, gpus), lambda: check_sharding(cfg),
               lambda: check_runtime(cfg, 'train', gpu=gpus > 1 or torch.cuda.is_available()))
     lines: dict[str, str] = {}  # what is wrong -> where first: train and test often share their data
     for run in checks:
@@ -94,7 +95,8 @@ def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:
     boxes = f', {BOXES} objects each' if cfg.get('default_scope') == 'mmdet' else ''
     report.say(f'a training step of {cfg.train_dataloader["batch_size"]} images of {size[0]} x {size[1]}{boxes}:')
     for p in peaks:
-        buckets = f' + DDP buckets {gib(p.buckets)} (computed)' * bool(p.buckets)
+        what = 'whole for a while' if p.spread else 'DDP buckets'
+        buckets = f' + {what} {gib(p.buckets)} (computed)' * bool(p.buckets)
         report.say(f'{p.phase}: parameters {gib(p.parameters)} + optimiser {gib(p.optimizer)} + gradients '
                    f'{gib(p.gradients)} + kept for backward {gib(p.kept)}{buckets}; peak {gib(p.peak)}')
     peak = max(peaks, key=lambda p: p.peak)

@@ -41,7 +41,7 @@ class CostMeter(Hook):
     """
 
     # Before CheckpointHook (VERY_LOW): a checkpoint of an iteration must count that iteration. After RuntimeInfoHook,
-    # which reads the loss and so waits for the GPU.
+    # which waits for the GPU where numbers are read.
     priority = 'NORMAL'
 
     def __init__(self) -> None:

@@ -201,7 +201,7 @@ def _prepare(args: Namespace, mode: str) -> Config:
     check_runtime(cfg, mode)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
     if mode == 'test' and shard_options(cfg.get('model_wrapper_cfg')) is not None:
-        del cfg.model_wrapper_cfg  # ranks may have different numbers of batches
+        cfg.pop('model_wrapper_cfg')  # ranks may have different numbers of batches
     if args.launcher != 'none':
         # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
         cfg.setdefault('model_wrapper_cfg', dict(

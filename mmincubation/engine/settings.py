@@ -26,8 +26,8 @@ ALLOW = '--allow-changed'
 # what `data_errors` leaves out is counted, and a run that a sample has stopped goes on with it.
 HARMLESS = (
     'work_dir', 'experiment_name', 'resume', 'load_from', 'launcher', 'model_wrapper_cfg', 'find_unused_parameters',
-    'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin', 'experiment.note',
-    'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer', 'env_cfg', 'default_hooks.timer',
+    'model.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
+    'experiment.note', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer', 'env_cfg', 'default_hooks.timer',
     'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint', '*_dataloader.num_workers',
     '*_dataloader.persistent_workers', '*_dataloader.pin_memory', '*_dataloader.prefetch_factor',
     '*_dataloader.timeout', 'val_dataloader.batch_size', 'test_*', 'tta_*')
@@ -36,7 +36,7 @@ HARMLESS = (
 SAID_ELSEWHERE = ('*_dataloader.*.root', '*_dataloader.*.data_root', 'train_dataloader.batch_size',
                   'optim_wrapper.accumulative_counts')
 PATHS = ('ann_file', 'checkpoint')  # of these only the file's name counts
-NOT_TRAINING = ('check', 'leaderboard', 'pipeline.py')  # rooms of this package that no training runs
+NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'pipeline.py')  # rooms of this package that no training runs
 SHOWN = 30  # lines of a diff
 RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases')
 

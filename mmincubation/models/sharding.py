@@ -37,7 +37,7 @@ def shard(module: nn.Module, reshard_after_forward: bool = True) -> nn.Module:
     """
     if isinstance(module, FSDPModule):
         return module
-    blocks = [part for part in module.modules() if isinstance(part, Block)]
+    blocks = blocks_of(module)
     if not blocks:
         raise ValueError(f'a {type(module).__name__} has no transformer block to share among the ranks')
     mesh = init_device_mesh(get_device(), (get_world_size(), ))
@@ -48,6 +48,11 @@ def shard(module: nn.Module, reshard_after_forward: bool = True) -> nn.Module:
         if part._parameters:
             part.register_load_state_dict_pre_hook(_take_parts)
     return module
+
+
+def blocks_of(module: nn.Module) -> list[Block]:
+    """The transformer blocks in a module."""
+    return [part for part in module.modules() if isinstance(part, Block)]
 
 
 def sharded_parts(module: nn.Module) -> Iterator[FSDPModule]:
