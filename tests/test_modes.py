@@ -4,12 +4,14 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from safetensors.torch import load_file
 
 from mmincubation.incubation import IncubationModel
@@ -196,3 +198,46 @@ def test_what_cannot_run_side_by_side():
     model.set_phase('modules', 0.3)
     with pytest.raises(ValueError, match="block 1 has the stochastic depths.*recipe='clean'"):
         model.set_phase('modules', 0.3, 'paper_code')
+
+
+def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
+    arch = dict(dim=16, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5)
+    model = IncubationModel(arch, 4).train()
+    model.set_phase('modules')
+    calls = Counter()
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    wrappers = OptimWrapperDict(**{
+        name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=.1)) for name, part in model.parts.items()})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    logs = model.train_step(dict(inputs=torch.zeros(2, 3, 16, 16, dtype=torch.uint8), labels=torch.arange(2)), wrappers)
+    assert sorted(logs) == [f'module_{i}.loss' for i in range(4)]
+    assert calls['data_preprocessor'] == 1 and [calls[f'target.blocks.{i}'] for i in range(8)] == [1] * 8
+    assert [calls[f'meta.blocks.{j}'] for j in range(4)] == [1, 2, 3, 3]  # once before others, once after each of j
+    moved = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
+    assert not any(name.startswith('meta.') for name in moved)
+    assert {name.split('.')[2] for name in moved if '.blocks.' in name} == set('01234567')
+
+
+@pytest.mark.parametrize('phase, target, meta', [
+    ('meta', '', '0123hs'), ('module_0', '01s', '123hs'), ('module_2', '45', '013hs'), ('module_3', '67h', '012hs'),
+    ('finetune', '01234567hs', ''), ('modules', '01234567hs', '0123hs')])
+def test_only_what_runs_is_on_the_device(phase, target, meta):
+    """Blocks by number, h the head, s the stem."""
+    model = IncubationModel(dict(dim=16, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5), 4)
+    model.set_phase(phase)
+
+    def found(vit: str) -> set[str]:
+        names = [n.split('.')[1:] for n, _ in model.named_parameters() if n.startswith(vit) and model.resident(n)]
+        return {n[1] if n[0] == 'blocks' else 'h' if n[0] in ('norm', 'head') else 's' for n in names}
+
+    assert (found('target'), found('meta')) == (set(target), set(meta))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU: on a CPU nothing has to wait elsewhere')
+def test_what_waits_is_on_the_cpu():
+    model = IncubationModel(dict(dim=16, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5), 4).cuda()
+    for phase in ('meta', 'module_1', 'modules', 'finetune'):
+        model.set_phase(phase)
+        assert all(p.is_cuda == model.resident(name) for name, p in model.named_parameters())
+        model(torch.zeros(2, 3, 16, 16, device='cuda'), torch.zeros(2, dtype=torch.long, device='cuda'), mode='loss')

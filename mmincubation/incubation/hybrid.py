@@ -156,7 +156,7 @@ class IncubationModel(BaseClassifier):
         Meta blocks before it run without a graph; those after it pass gradients through but have none of their own.
         """
         module, name = self.incubating, f'module_{self.incubating}'
-        part = self.network(name) if self.training else Part(self.target, self.division, module)
+        part = self.network(name) if self.training else self.parts.get(name) or Part(self.target, self.division, module)
         tokens = part(images if module == 0 else self._before(images), self._seed)
         for j in range(module + 1, len(self.division)):
             tokens = run_drawn(self.meta.blocks[j], tokens, self._seed, META, j, with_cp=self.meta.with_cp)
