@@ -163,8 +163,8 @@ CONFIGS = [path for path in sorted(Path(__file__).parents[1].glob('configs/*/*.p
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: f'{path.parent.name}/{path.stem}')
-def test_workers_of_the_configs_live_on_and_batches_of_classifiers_are_pinned(path):
-    """Detection and segmentation hand over lists of images, which their preprocessors copy one by one, as shipped."""
+def test_workers_of_the_configs_live_on_and_what_trains_is_pinned(path):
+    """Validation of detectors and segmentors, one image at a time, is as shipped."""
     cfg = Config.fromfile(path)
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg[key]
@@ -172,4 +172,5 @@ def test_workers_of_the_configs_live_on_and_batches_of_classifiers_are_pinned(pa
             assert loader.num_workers == 0
             continue
         assert loader.num_workers > 0 and loader.persistent_workers
-        assert loader.get('pin_memory', False) == (cfg.experiment.task == 'classification')
+        pinned = cfg.experiment.task == 'classification' or key == 'train_dataloader'
+        assert loader.get('pin_memory', False) == pinned

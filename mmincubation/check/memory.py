@@ -122,7 +122,9 @@ def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, ba
                 wrapper.zero_grad()
         del data
     if options is not None:
-        return _spread(Peak(name, parameters, state, sum(gradients), kept, 0, counter.peak), gpus, model, **options)
+        peak = counter.peak - elsewhere
+        whole = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak)
+        return _spread(whole, gpus, model, **options)
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
     peak = counter.peak - elsewhere + buckets
     return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak)

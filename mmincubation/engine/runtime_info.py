@@ -8,6 +8,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
+from mmincubation.models.sharding import whole
+
 LONGEST = 1000  # iterations that wait to be read, where log lines are further apart
 
 
@@ -56,7 +58,7 @@ class RuntimeInfoHook(hooks.RuntimeInfoHook):
         def clipped(*args, **kwargs) -> None:
             norm = clip(*args, **kwargs)
             if norm is not None:
-                self._waiting.append((key, norm.detach()))
+                self._waiting.append((key, whole(norm.detach())))
 
         return clipped
 

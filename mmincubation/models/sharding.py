@@ -79,6 +79,11 @@ def own(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each rank may hold a part, on every rank; all must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def part_like(full: Tensor, other: Tensor) -> Tensor:
     """The part of a full tensor that this rank holds of `other`, as a DTensor; nothing is sent."""
     if not isinstance(other, DTensor) or isinstance(full, DTensor) or full.shape != other.shape:
