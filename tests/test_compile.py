@@ -85,7 +85,8 @@ def test_twelve_rates_are_two_graphs(bf16, with_cp):
 def test_with_timms_stochastic_depth_torch_gives_up():
     model = with_timms()
     model.compile_blocks(backend='eager')
-    step(model)
+    with torch._dynamo.config.patch(recompile_limit=8):  # torch's own, which something in this process may have raised
+        step(model)
     assert counters['frames']['ok'] < counters['frames']['total']
 
 
