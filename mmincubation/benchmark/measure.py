@@ -1,5 +1,6 @@
 """The rows of the table: every phase of a config, ours and the plain reference timed in turn."""
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
         ConfigError: a phase is unknown, or the images have no size.
     """
     cfg = load_config(path)
-    _batch(cfg, options)
+    _batch(deepcopy(cfg), options)
     phases = Phases(cfg)
     return cfg, phases, _select(path, phases.names, options.phases)
 
