@@ -76,10 +76,11 @@ class CostMeter(Hook):
         """Count one iteration of `len(data_batch['inputs'])` images on every rank."""
         world = get_world_size()
         images = len(data_batch['inputs']) * world
-        blocks = getattr(unwrap(runner.model), 'block_forwards', None)
+        source = runner.train_loop if hasattr(runner.train_loop, 'block_forwards') else unwrap(runner.model)
+        blocks = getattr(source, 'block_forwards', None)
         count = self.phases.setdefault(phase_name(runner), self._nothing())
         counted = blocks is not None and count['block_forwards'] is not None
-        count['block_forwards'] = count['block_forwards'] + images * int(blocks) if counted else None
+        count['block_forwards'] = count['block_forwards'] + int(images * blocks) if counted else None
         count['iters'] += 1
         count['images'] += images
         before = self._clock, self._waited

@@ -1,13 +1,14 @@
 """IncubationLoop: meta model, the K modules, assembly and fine-tuning as one mmengine training loop."""
 from copy import deepcopy
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from mmengine.dist import get_rank, get_world_size, is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
+from mmengine.registry import MODEL_WRAPPERS
 from torch.distributed import get_world_size as size_of
-from torch.nn.parallel import DistributedDataParallel
 
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.exact import EpochLoop
@@ -68,6 +69,14 @@ class IncubationLoop(EpochLoop):
     def phase(self) -> Phase:
         """The current phase."""
         return self.phases[self._position]
+
+    @property
+    def block_forwards(self) -> Fraction | int:
+        """Blocks that one image passes in a training step, on average over the ranks."""
+        if self.groups is None:
+            return self.model.block_forwards
+        depths = self.model.division.depths
+        return Fraction(sum(depths), len(depths)) + len(depths) - 1
 
     @property
     def draw_epoch(self) -> int:
@@ -206,9 +215,9 @@ class IncubationLoop(EpochLoop):
         if options is not None and self.phase.name == 'finetune':
             shard(self.model.target, **options)
         elif self.data_group is None or size_of(self.data_group) > 1:
-            ddp = dict(cfg) if options is None else dict(broadcast_buffers=False)
-            ddp.pop('type', None)
-            self.model.distribute(partial(DistributedDataParallel, process_group=self.data_group, **ddp))
+            ddp = dict(type='MMDistributedDataParallel', broadcast_buffers=False, process_group=self.data_group)
+            ddp |= cfg if options is None else {}
+            self.model.distribute(lambda part: MODEL_WRAPPERS.build(dict(ddp, module=part)))
 
     def _schedule(self, phase: Phase) -> list[dict]:
         """Configs of a phase's schedulers; checked here, before the first phase trains for days."""
