@@ -76,7 +76,7 @@ class CostMeter(Hook):
         """Count one iteration of `len(data_batch['inputs'])` images on every rank."""
         world = get_world_size()
         images = len(data_batch['inputs']) * world
-        source = runner.train_loop if hasattr(runner.train_loop, 'block_forwards') else unwrap(runner.model)
+        source = runner._train_loop if hasattr(runner._train_loop, 'block_forwards') else unwrap(runner.model)
         blocks = getattr(source, 'block_forwards', None)
         count = self.phases.setdefault(phase_name(runner), self._nothing())
         counted = blocks is not None and count['block_forwards'] is not None
