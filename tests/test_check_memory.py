@@ -96,7 +96,8 @@ def test_modes_of_an_incubation():
     assert joint.optimizer == pytest.approx(sum(p.optimizer for p in modules), rel=.001)
     assert joint.kept == max(p.kept for p in modules) and joint.gradients == max(p.gradients for p in modules)
     cfg.train_cfg.mode = 'parallel'
-    assert {p.phase: p for p in memory.estimate(cfg)}['modules'].peak == max(p.peak for p in modules)
+    parallel = {p.phase: p for p in memory.estimate(cfg)}['modules']
+    assert parallel.peak == max(p.peak for p in modules) and parallel.saved == joint.saved  # files hold all states
 
 
 @pytest.mark.parametrize('again', [True, False])
@@ -107,6 +108,7 @@ def test_what_is_spread_is_divided(again):
     cfg.model_wrapper_cfg = dict(type='mmincubation.FullyShard', reshard_after_forward=again)
     spread = {p.phase: p for p in memory.estimate(cfg, 4)}
     assert spread['module_1'] == copies['module_1']
+    assert spread['finetune'].saved == copies['finetune'].saved  # files are whole
     one, other = spread['finetune'], copies['finetune']
     assert (one.gradients, one.optimizer) == (pytest.approx(other.gradients / 4), pytest.approx(other.optimizer / 4))
     assert other.parameters - one.parameters == pytest.approx(other.gradients * 3 / 4)

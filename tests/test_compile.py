@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.downstream import ViTBackbone
-from mmincubation.engine.compiling import compile_problems
+from mmincubation.engine.compiling import compile_blocks, compile_problems
 from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.runner import ToolRunner
 from mmincubation.engine.runtime_check import check_runtime
@@ -184,3 +184,10 @@ def test_a_model_without_a_vit_is_refused(images, tmp_path):
     runner.model = torch.nn.Linear(1, 1)
     with pytest.raises(ConfigError, match='no part of this Linear is a ViT'):
         runner._maybe_compile('train_step')
+
+
+def test_no_compiler_is_named(monkeypatch):
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(ConfigError, match='install g.*compile.backend=aot_eager'):
+        compile_blocks(classifier(), True)

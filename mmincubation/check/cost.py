@@ -64,7 +64,7 @@ def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
     if not peaks:
         return report.say(f'{work_dir}: {gib(free)} free')
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    one = max(p.parameters + p.optimizer * (hook.get('save_optimizer', True)) for p in peaks)
+    one = max(p.saved[0] + p.saved[1] * hook.get('save_optimizer', True) for p in peaks)
     kept = hook.get('max_keep_ckpts', -1)
     kept = kept if kept > 0 else _saved(cfg, hook)
     best = bool(hook.get('save_best'))

@@ -26,7 +26,7 @@ class Peak:
 
     `kept` is what the forward pass keeps for the backward pass; `buckets` are DistributedDataParallel's copies of the
     gradients or, where all that trains is `spread` over the ranks, the groups that are whole for a while (computed, not
-    measured), already in the `peak`.
+    measured), already in the `peak`. `saved` are the weights and the optimiser's state of a checkpoint, which is whole.
     """
     phase: str
     parameters: int
@@ -35,6 +35,7 @@ class Peak:
     kept: int
     buckets: int
     peak: int
+    saved: tuple[int, int]
     spread: bool = False
 
 
@@ -73,7 +74,9 @@ def training_phases(cfg: Config) -> list:
 def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:
     if phase is not None and phase.parts and cfg.train_cfg.mode == 'parallel':  # a rank trains one of them
         peaks = [_phase_peak(cfg, part, size, count, gpus) for part in phase.parts]
-        return replace(max(peaks, key=lambda peak: peak.peak), phase=phase.name)
+        states = sum(peak.saved[1] for peak in peaks)
+        largest = max(peaks, key=lambda peak: peak.peak)
+        return replace(largest, phase=phase.name, saved=(largest.saved[0], states))
     optims = {'train': cfg.get('optim_wrapper') or {}}
     model = build_on_meta(cfg)
     if phase is not None:
@@ -123,11 +126,11 @@ def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, ba
         del data
     if options is not None:
         peak = counter.peak - elsewhere
-        whole = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak)
+        whole = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak, (parameters, state))
         return _spread(whole, gpus, model, **options)
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
     peak = counter.peak - elsewhere + buckets
-    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak)
+    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak, (parameters, state))
 
 
 def _elsewhere(model: nn.Module) -> int:
@@ -155,7 +158,7 @@ def _spread(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: boo
     part = [ceil(size / ranks) for size in (peak.gradients, peak.optimizer, peak.gradients)]
     parameters = peak.parameters - peak.gradients + part[0]
     return Peak(peak.phase, parameters, part[1], part[2], peak.kept, whole,
-                peak.peak - there + parameters + part[1] + whole, spread=True)
+                peak.peak - there + parameters + part[1] + whole, peak.saved, spread=True)
 
 
 def make_wrapper(optim: dict, model: nn.Module):

@@ -1,5 +1,7 @@
 """`compile` in a config: each transformer block is compiled, not the step around them."""
 import inspect
+import os
+import shutil
 from collections.abc import Iterator
 
 import torch
@@ -35,6 +37,10 @@ def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:
     owners = [module for module in model.modules() if hasattr(module, 'compile_blocks')]
     if not owners:
         raise ConfigError(f'compile: no part of this {type(model).__name__} is a ViT of mmincubation')
+    backend = 'inductor' if given is True else given.get('backend', 'inductor')
+    if backend == 'inductor' and not torch.cuda.is_available() and not shutil.which(os.environ.get('CXX', 'g++')):
+        raise ConfigError('compile: on a CPU torch.compile needs a C++ compiler: install g++, or give '
+                          'compile.backend=aot_eager')
     try:
         for owner in owners:
             owner.compile_blocks(**({} if given is True else given))
