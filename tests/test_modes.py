@@ -175,7 +175,8 @@ def test_a_stopped_parallel_run_goes_on_exactly(folder, tmp_path):
     runs[0].wait_for(r'Epoch\(train\) +\[2\]\[ *3/24\]')
     runs[1].send(signal.SIGTERM)
     assert [r.code() for r in runs] == [75, 75]
-    assert re.search('stopped after iteration [234]0;', runs[0].text()), runs[0].text()
+    # within the epoch, unless the machine was so busy that the signal came late
+    assert re.search('stopped (after iteration .0;|in a validation|after epoch)', runs[0].text()), runs[0].text()
     killed_and_resumed(tmp_path / 'whole.py', tmp_path / 'stopped', [], 2)
     assert_same_run(tmp_path / 'stopped', whole)
 
