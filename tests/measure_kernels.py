@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mmincubation.engine.compiling import compile_blocks
 from mmincubation.models import VisionTransformer
 from mmincubation.models.classifier import ClsDataPreprocessor
 from mmincubation.models.vit import attention_as_on_gpus, build_block, run_blocks
@@ -201,7 +202,7 @@ def checkpointing() -> Iterator[tuple]:
 def compiling() -> Iterator[tuple]:
     """Blocks as they are and compiled, of a step."""
     other = vit(drop_path_rate=0.1)
-    other.compile_blocks()
+    compile_blocks(other, True)
     yield 'step: blocks not compiled', 'compiled', partial(step, vit(drop_path_rate=0.1), images()), \
         partial(step, other, images())
 

@@ -10,6 +10,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch.profiler import ProfilerActivity, profile
 
+from mmincubation.benchmark.memory import allocated
 from mmincubation.check import batches, memory
 from mmincubation.engine.config_check import load_config
 from mmincubation.models.vit import attention_as_on_gpus
@@ -85,13 +86,6 @@ def measured(cfg: Config) -> int:
     state = [v for s in wrapper.optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
     always = [*model.parameters(), *model.buffers(), *state]
     return sum(t.numel() * t.element_size() for t in always) + allocated(prof)
-
-
-def allocated(prof: profile) -> int:
-    """The largest sum of what the CPU allocator gave minus what it took back."""
-    events = [e for e in prof.profiler.kineto_results.events() if e.name() == '[memory]']
-    sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
-    return int(np.cumsum(sizes).max())
 
 
 def cases() -> dict[str, Config]:

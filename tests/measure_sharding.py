@@ -11,10 +11,11 @@ from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
+from mmincubation.benchmark.memory import allocated
 from mmincubation.check import batches, memory
 from mmincubation.models.sharding import own, shard
 from tests.forked import free_port
-from tests.measure_memory import LEAN, SMALL, allocated, classifier, detector, real_batch
+from tests.measure_memory import LEAN, SMALL, classifier, detector, real_batch
 
 SPREAD = dict(type='mmincubation.FullyShard')
 

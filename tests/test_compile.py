@@ -76,7 +76,7 @@ def test_twelve_rates_are_two_graphs(bf16, with_cp):
     """The first block has no stochastic depth."""
     expected, model = step(classifier(), bf16), classifier(with_cp=with_cp)
     names = list(model.state_dict())
-    model.compile_blocks(backend='aot_eager')
+    compile_blocks(model, dict(backend='aot_eager'))
     for _ in range(2):
         assert same(step(model, bf16), expected)
     assert counters['frames'] == dict(total=2, ok=2) and list(model.state_dict()) == names
@@ -84,7 +84,7 @@ def test_twelve_rates_are_two_graphs(bf16, with_cp):
 
 def test_with_timms_stochastic_depth_torch_gives_up():
     model = with_timms()
-    model.compile_blocks(backend='eager')
+    compile_blocks(model, dict(backend='eager'))
     with torch._dynamo.config.patch(recompile_limit=8):  # torch's own, which something in this process may have raised
         step(model)
     assert counters['frames']['ok'] < counters['frames']['total']
@@ -95,7 +95,7 @@ def test_inductors_blocks_compute_the_same():
     arch = dict(ARCH, depth=1)
     models = [VisionTransformer(arch).train() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    models[1].compile_blocks()
+    compile_blocks(models[1], True)
     expected, found = map(step, models)
     assert counters['frames'] == dict(total=1, ok=1) and not same(found, expected)
     for name, value in expected.items():
@@ -110,7 +110,7 @@ def test_a_backbone_with_windows(with_cp):
         torch.manual_seed(0)
         models.append(ViTBackbone(dict(ARCH, depth=6), (5, ), window_size=3, global_blocks=(1, 3), drop_path_rate=0.4,
                                   with_cp=with_cp).train())
-    models[1].compile_blocks(backend='aot_eager')
+    compile_blocks(models[1], dict(backend='aot_eager'))
     expected = step(models[0])
     for _ in range(2):
         assert same(step(models[1]), expected)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmincubation.check.batches import input_size, make_batch, transforms
+from mmincubation.check.batches import input_size, loads_polygons, make_batch
 
 OBJECTS, CORNERS = 7, 32  # on an image, COCO's mean; of a mask's polygon
 
@@ -48,7 +48,7 @@ def _objects(sample, size: tuple[int, int], rng, cfg: Config) -> None:
     around = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
     circle = np.stack([np.cos(around), np.sin(around)], 1) / 2 + .5
     masks = PolygonMasks([[(box[:2] + circle * (box[2:] - box[:2])).ravel()] for box in boxes], *size)
-    if not any(step.get('poly2mask') is False for step in transforms(cfg.train_dataloader)):
+    if not loads_polygons(cfg.train_dataloader):
         masks = BitmapMasks(masks.to_ndarray(), *size)
     classes = cfg.model.roi_head.bbox_head.num_classes
     sample.gt_instances = InstanceData(

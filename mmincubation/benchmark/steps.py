@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmincubation.check.memory import make_wrapper
 from mmincubation.engine.compiling import compile_blocks
+from mmincubation.engine.runtime_info import wrappers_of
 from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.incubation.phases import Phase, read_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
@@ -110,8 +111,7 @@ class TrainStep:
     @property
     def optimizers(self) -> Iterator[torch.optim.Optimizer]:
         """All that the step uses."""
-        wrappers = self.wrapper.values() if isinstance(self.wrapper, OptimWrapperDict) else [self.wrapper]
-        return (wrapper.optimizer for wrapper in wrappers)
+        return (wrapper.optimizer for wrapper in wrappers_of(self.wrapper))
 
     def __call__(self) -> dict:
         """Train once; returns the losses, on the device."""

@@ -97,11 +97,6 @@ class ViTBackbone(BaseModule):
             nn.LayerNorm(arch.dim, eps=arch.norm_eps) if tap_norm else nn.Identity() for _ in self.out_indices)
         set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
 
-    def compile_blocks(self, **options) -> None:
-        """Compile each block, in place, with `torch.compile`'s options; for images of one size."""
-        for block in self.blocks:
-            block.compile(**options)
-
     def _draw(self) -> None:
         """Random weights, as timm draws them."""
         nn.init.trunc_normal_(self.pos_embed, std=.02)

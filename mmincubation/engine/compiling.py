@@ -8,6 +8,8 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
+from mmincubation.models.sharding import blocks_of
+
 from .config_check import ConfigError
 from .cost import unwrap
 
@@ -34,16 +36,16 @@ def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:
     """
     if given is None or given is False:
         return False
-    owners = [module for module in model.modules() if hasattr(module, 'compile_blocks')]
-    if not owners:
+    blocks = blocks_of(model)
+    if not blocks:
         raise ConfigError(f'compile: no part of this {type(model).__name__} is a ViT of mmincubation')
     backend = 'inductor' if given is True else given.get('backend', 'inductor')
     if backend == 'inductor' and not torch.cuda.is_available() and not shutil.which(os.environ.get('CXX', 'g++')):
         raise ConfigError('compile: on a CPU torch.compile needs a C++ compiler: install g++, or give '
                           'compile.backend=aot_eager')
     try:
-        for owner in owners:
-            owner.compile_blocks(**({} if given is True else given))
+        for block in blocks:
+            block.compile(**({} if given is True else given))
     except Exception as error:  # each backend has its own
         raise ConfigError(f'compile: {str(error).strip().splitlines()[0]}') from error
     return True

@@ -9,12 +9,12 @@ from time import monotonic
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 from torch import distributed
 
 from .checkpoint_hook import CheckpointHook
 from .checkpointing import checkpoints_of
+from .runtime_info import wrappers_of
 from .stops import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -160,9 +160,7 @@ class PreemptionHook(Hook):
 
 def at_rest(runner) -> bool:
     """Whether no gradients wait for an update."""
-    wrapper = runner.optim_wrapper
-    if isinstance(wrapper, OptimWrapperDict):  # they are at rest together
-        wrapper = next(iter(wrapper.values()))
+    wrapper = wrappers_of(runner.optim_wrapper)[0]  # of several: they are at rest together
     count, of = getattr(wrapper, '_inner_count', 0), getattr(wrapper, '_accumulative_counts', 1)
     return count % of == 0 or count == wrapper._max_counts
 

@@ -134,11 +134,6 @@ class VisionTransformer(nn.Module):
         """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then norm and head."""
         return layer_of(name, self.arch.depth)
 
-    def compile_blocks(self, **options) -> None:
-        """Compile each block, in place, with `torch.compile`'s options."""
-        for block in self.blocks:
-            block.compile(**options)
-
     def reset(self) -> None:
         """Draw all weights anew, as timm does."""
         nn.init.trunc_normal_(self.pos_embed, std=.02)
