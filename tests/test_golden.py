@@ -40,7 +40,8 @@ def incubation(folder: Path, name: str, changes: dict) -> dict[str, list[float]]
     cfg = incubation_config(folder / 'images', folder / name, (5, 5, 5), drop_path_rate=.3)
     drawing(cfg, workers=0)
     cfg.train_dataloader.update(batch_size=6, drop_last=True)
-    cfg.optim_wrapper.optimizer.lr = 1e-3  # at more, rounding grows beyond the tolerance within 20 steps
+    # Else rounding grows beyond the tolerance: Adam makes whole steps of gradients that are zero but for it.
+    cfg.optim_wrapper.optimizer.update(lr=1e-3, eps=1e-4)
     cfg.train_cfg.update(changes)
     cfg.experiment_name = str(folder / name)
     allow_mm_checkpoints()
