@@ -1,24 +1,34 @@
 """Child registries, so that `type='mmincubation.X'` resolves in any MM config without `custom_imports`."""
+from collections.abc import Iterator
+
 from mmengine import registry as root
 
 SCOPE = 'mmincubation'
 
 
-def _child(name: str, *rooms: str) -> root.Registry:
+def _child(name: str, *places: str) -> root.Registry:
     return root.Registry(
-        name.lower(), parent=getattr(root, name), scope=SCOPE, locations=[f'{SCOPE}.{room}' for room in rooms])
+        name.lower(), parent=getattr(root, name), scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in places])
 
 
+# Each registry imports the modules of its places when a name is first looked up.
 MODELS = _child('MODELS', 'models', 'incubation', 'downstream')
-# Not all of datasets/: the writers of the demo's data work without torch.
 DATASETS = _child('DATASETS', 'datasets.classification', 'datasets.checked')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets.samplers')
 TRANSFORMS = _child('TRANSFORMS', 'datasets.crops')
-METRICS = _child('METRICS', 'engine', 'downstream')
-HOOKS = _child('HOOKS', 'engine')
-LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')
-LOOPS = _child('LOOPS', 'exact', 'incubation')
-WEIGHT_INITIALIZERS = _child('WEIGHT_INITIALIZERS', 'checkpoints')
-MODEL_WRAPPERS = _child('MODEL_WRAPPERS', 'engine')
-OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
-OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
+METRICS = _child('METRICS', 'models', 'downstream')
+HOOKS = _child('HOOKS', 'hooks', 'recovery')
+LOG_PROCESSORS = _child('LOG_PROCESSORS', 'hooks')
+LOOPS = _child('LOOPS', 'resumable', 'incubation')
+MODEL_WRAPPERS = _child('MODEL_WRAPPERS', 'vit')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine.optim')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine.optim')
+
+
+def dicts_in(node, place: str) -> Iterator[tuple[str, dict]]:
+    """All (dotted place, dict) within the value of a config that is at `place`."""
+    if isinstance(node, dict):
+        yield place, node
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for key, value in items:
+        yield from dicts_in(value, f'{place}.{key}')

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
-from .atomic import write_atomic
+from mmincubation.atomic import write_atomic
 
 SCHEMA = 1
 NUMBER_LIMIT = 2**63

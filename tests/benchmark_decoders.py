@@ -25,8 +25,8 @@ from torchvision.transforms import v2
 
 from mmincubation.datasets.classification import planes, read_rgb
 from mmincubation.datasets.crops import create_transform as ours
-from mmincubation.datasets.sources import photos
-from mmincubation.exact.draws import seeded
+from mmincubation.demo.sources import photos
+from mmincubation.resumable.draws import seeded
 
 CROP = dict(input_size=224, is_training=True, interpolation='bicubic', color_jitter=None, normalize=False)
 FULL = dict(CROP, auto_augment='rand-m9-mstd0.5-inc1', color_jitter=0.4)

@@ -10,7 +10,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.engine.data_errors import DataError, read_records
+from mmincubation.datasets.records import read_records
+from mmincubation.errors import DataError
 
 BAD = 1  # the index that is damaged
 

@@ -20,11 +20,11 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
-from mmincubation.benchmark import parts, reads
+from mmincubation.benchmark import host_syncs, parts
 from mmincubation.check.memory import make_wrapper
-from mmincubation.engine.config_check import load_config
+from mmincubation.config.load import load_config
 from mmincubation.engine.optim import AutocastOptimWrapper
-from mmincubation.exact.draws import seed_process
+from mmincubation.resumable.draws import seed_process
 
 from .synthetic_ade import write_ade
 from .synthetic_coco import write_coco
@@ -127,7 +127,7 @@ def main() -> None:
         cfg = small(args.task, args.side, Path(folder))
         step = make_step(cfg, args.batch)
         if args.what == 'reads':
-            print(reads.table(reads.host_reads(step)))
+            print(host_syncs.table(host_syncs.host_reads(step)))
         else:
             steps = precisions(step) if args.what == 'bf16' else \
                 {'ViT-B': step, 'ResNet-50': make_step(with_resnet(cfg), args.batch)}

@@ -16,11 +16,11 @@ from torch import nn
 from mmincubation.engine.compiling import compile_blocks
 from mmincubation.models import VisionTransformer
 from mmincubation.models.classifier import ClsDataPreprocessor
-from mmincubation.models.vit import attention_as_on_gpus, build_block, run_blocks
+from mmincubation.vit.transformer import attention_as_on_gpus, build_block, run_blocks
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 BATCH, ROUNDS = (128, 30) if DEVICE == 'cuda' else (4, 7)
-ARCH = dict(dim=768, depth=3, heads=12, patch_size=16, img_size=224, num_classes=1000)  # three blocks of ViT-B
+ARCH = dict(embed_dim=768, depth=3, num_heads=12, patch_size=16, img_size=224, num_classes=1000)  # 3 blocks of ViT-B
 
 
 def wait() -> None:

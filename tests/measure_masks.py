@@ -24,8 +24,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor
 
 from mmincubation.check.tracking import LiveBytes
-from mmincubation.engine.config_check import load_config
-from mmincubation.exact.draws import seeded
+from mmincubation.config.load import load_config
+from mmincubation.resumable.draws import seeded
 
 from .synthetic_coco import write_coco
 

@@ -12,11 +12,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmincubation.benchmark.memory import allocated
 from mmincubation.check import batches, memory
-from mmincubation.engine.config_check import load_config
-from mmincubation.models.vit import attention_as_on_gpus
+from mmincubation.config.load import load_config
+from mmincubation.vit.transformer import attention_as_on_gpus
 
 CLS, DET, SEG = (f'configs/demo/{name}_e2e.py' for name in ('vit_demo', 'maskrcnn_vit_demo', 'upernet_vit_demo'))
-SMALL = dict(dim=384, depth=8, heads=6, patch_size=16, img_size=224)
+SMALL = dict(embed_dim=384, depth=8, num_heads=6, patch_size=16, img_size=224)
 LEAN = {'model.backbone.bf16': True, 'model.backbone.with_cp': True, 'model.neck.bf16': True}
 BF16 = {'optim_wrapper.type': 'mmincubation.AutocastOptimWrapper'}
 
@@ -25,7 +25,7 @@ def dense(width: int, depth: int, batch: int, side: int, **more) -> dict:
     """Options that change size, batch and images of a detector or segmentor of the demo."""
     taps = [depth // 4 * (i + 1) - 1 for i in range(4)]
     options = {
-        'model.backbone.arch': dict(dim=width, depth=depth, heads=width // 32, patch_size=8, img_size=32),
+        'model.backbone.arch': dict(embed_dim=width, depth=depth, num_heads=width // 32, patch_size=8, img_size=32),
         'train_dataloader.batch_size': batch, 'train_dataloader.dataset.pipeline.2.scale': (side, side), **more}
     return taps, options
 

@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from mmincubation.benchmark.memory import allocated
 from mmincubation.check import batches, memory
-from mmincubation.models.sharding import own, shard
+from mmincubation.vit.sharding import own, shard
 from tests.forked import free_port
 from tests.measure_memory import LEAN, SMALL, classifier, detector, real_batch
 

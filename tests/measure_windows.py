@@ -13,7 +13,7 @@ from torch import nn
 
 from mmincubation.downstream import windows
 from mmincubation.models import Arch
-from mmincubation.models.vit import build_block
+from mmincubation.vit.transformer import build_block
 
 CASES = [((32, 32), 14, 2), ((40, 60), 14, 1), ((50, 67), 14, 1), ((50, 84), 14, 1), ((64, 64), 14, 1),
          ((28, 28), 14, 2)]  # (grid, window, images)
@@ -45,7 +45,7 @@ def seconds(*args) -> float:
 
 def compare(dim: int, grid: tuple[int, int], size: int, batch: int, bf16: bool, runs: int) -> str:
     torch.manual_seed(0)
-    block = build_block(Arch(dim=dim, depth=1, heads=dim // 64))
+    block = build_block(Arch(embed_dim=dim, depth=1, num_heads=dim // 64))
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=.05)
     case = block, torch.randn(batch, grid[0] * grid[1], dim), grid, size, bf16

@@ -64,7 +64,7 @@ def shrink(cfg: Config, data: Path) -> Config:
     owner = cfg.model.backbone if dense else cfg.model
     full = Arch.parse(owner.arch)
     side = full.img_size if full.img_size == 32 else 4 * full.patch_size  # CIFAR's images are small already
-    small = Arch.parse(full.to_dict() | dict(dim=DIM, heads=2, depth=DEPTH, img_size=side))
+    small = Arch.parse(full.to_dict() | dict(embed_dim=DIM, num_heads=2, depth=DEPTH, img_size=side))
     factor = 1 / 8 if dense else small.img_size / full.img_size
     cfg = Config(_scaled(cfg.to_dict(), factor, dense), filename=cfg.filename)
     owner = cfg.model.backbone if dense else cfg.model

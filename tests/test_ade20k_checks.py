@@ -6,9 +6,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmincubation.config.runtime import check_runtime, norm_problems, zero_label_problems
 from mmincubation.engine import launch
-from mmincubation.engine.config_check import ConfigError
-from mmincubation.engine.runtime_check import check_runtime, norm_problems, zero_label_problems
+from mmincubation.errors import ConfigError
 from tests.shrink import shrink
 from tests.synthetic_ade import write_ade
 from tests.toy import arguments

@@ -229,7 +229,7 @@ def shrunk_vit_h(root, weights, **changes) -> Config:
     cfg = shrink(Config.fromfile(ROOT / 'configs/ade20k/upernet_vit_h_incub.py'), root.parents[1])
     cfg.model.backbone.arch.img_size = 256  # the config's own
     cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(weights))
-    arch = Arch.parse(dict(name='vit_huge', dim=DIM, heads=2, depth=DEPTH) | changes)
+    arch = Arch.parse(dict(name='vit_huge', embed_dim=DIM, num_heads=2, depth=DEPTH) | changes)
     write_tensors(weights, VisionTransformer(arch).state_dict(), dict(kind='vit', arch=arch.to_dict()))
     return cfg
 

@@ -10,7 +10,7 @@ from mmincubation.checkpoints import CheckpointError, digest, load_strict, read_
 from mmincubation.incubation.assemble import assemble, split
 from mmincubation.models import Arch, Division, VisionTransformer
 
-ARCH = Arch(dim=16, depth=6, heads=2, patch_size=4, img_size=16, num_classes=5)
+ARCH = Arch(embed_dim=16, depth=6, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 
 
 def seeded(arch, seed):
@@ -93,13 +93,14 @@ def test_public_files(tmp_path, depths, qkv_bias):
     assert equal(tensors, target)
     assert header['division'] == depths and header['kind'] == 'vit'
     assert header['meta_digest'] == (meta_digest if len(depths) > 1 else None)
-    assert header['arch'] == {k: v for k, v in arch.to_dict().items() if k not in ('heads', 'norm_eps', 'init_values')}
-    assert 'heads and norm_eps are not in the files' in header['assumed'][0]
+    unseen = ('num_heads', 'norm_eps', 'init_values')
+    assert header['arch'] == {k: v for k, v in arch.to_dict().items() if k not in unseen}
+    assert 'num_heads and norm_eps are not in the files' in header['assumed'][0]
     assert ('cannot show' in header['assumed'][-1]) == (len(depths) < 3)
 
 
 def test_timm_reads_the_assembled_file(tmp_path):
-    arch = Arch(dim=192, depth=12, heads=3)
+    arch = Arch(embed_dim=192, depth=12, num_heads=3)
     target, paths = save_parts(tmp_path, [3, 4, 3, 2], arch)
     tensors, header = assemble(paths)
     write_tensors(tmp_path / 'vit.safetensors', tensors, header)
@@ -182,7 +183,7 @@ def test_refuses_another_arch_or_division(tmp_path):
     _, others = save_parts(tmp_path / 'd', [3, 3])
     refusal([ours[0], others[1]], '3 modules', 'of 2', others[1])
     _, public, _ = save_public(tmp_path / 'e', [2, 2, 2])
-    _, wide, _ = save_public(tmp_path / 'f', [2, 2, 2], Arch.parse(dict(ARCH.to_dict(), dim=32)))
+    _, wide, _ = save_public(tmp_path / 'f', [2, 2, 2], Arch.parse(dict(ARCH.to_dict(), embed_dim=32)))
     refusal([public[0], wide[1], public[2]], wide[1])
 
 

@@ -12,11 +12,11 @@ from mmincubation.checkpoints import CheckpointError, write_tensors
 from mmincubation.downstream import ViTBackbone, backbone
 from mmincubation.downstream.windows import WindowBlock, attend_in_windows
 from mmincubation.models import Arch, VisionTransformer
-from mmincubation.models.vit import build_block, set_drop_path
+from mmincubation.vit.transformer import build_block, set_drop_path
 
 from .measure_windows import cut_before, run
 
-TINY = dict(dim=16, depth=4, heads=2, patch_size=4, img_size=24, num_classes=3)
+TINY = dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=24, num_classes=3)
 
 
 def randomise(module):
@@ -51,7 +51,7 @@ def test_windows_equal_timms_sam_block(grid, window, options):
 def test_windows_and_gradients_equal_those_cut_before_the_linear_layers(grid, options, bf16):
     """To the bit where nothing is padded; elsewhere the sums have other summands, zeros or none."""
     torch.manual_seed(0)
-    block = randomise(build_block(Arch(**TINY | dict(dim=64), **options)))
+    block = randomise(build_block(Arch(**TINY | dict(embed_dim=64), **options)))
     case = block, torch.randn(2, grid[0] * grid[1], 64), grid, 4, bf16
     padded = any(side % 4 for side in grid)
     for found, expected in zip(run(attend_in_windows, *case), run(cut_before, *case), strict=True):
@@ -73,7 +73,7 @@ def test_a_window_sees_itself_alone():
 
 def test_gradient_through_padded_windows():
     torch.manual_seed(0)
-    block = randomise(build_block(Arch(dim=4, depth=1, heads=2), WindowBlock)).double()
+    block = randomise(build_block(Arch(embed_dim=4, depth=1, num_heads=2), WindowBlock)).double()
     tokens = torch.randn(1, 6, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: block(x, (3, 2), 2), tokens)
 
@@ -255,7 +255,7 @@ def test_another_grid_is_resized_and_reported(weights, build, cls_token):
 
 def test_without_a_file_the_start_is_random_and_timms():
     torch.manual_seed(0)
-    model = ViTBackbone(TINY | dict(dim=64), (3, ))
+    model = ViTBackbone(TINY | dict(embed_dim=64), (3, ))
     model.init_weights()
     assert model.load_report is None
     assert model.pos_embed.std().item() == pytest.approx(.02, rel=.1)
@@ -283,7 +283,7 @@ def test_a_file_that_does_not_match_is_refused(weights, build, change, arguments
     assert 'vit.safetensors' in str(raised.value)
 
 
-@pytest.mark.parametrize('field, value', [('heads', 4), ('norm_eps', 1e-5)])
+@pytest.mark.parametrize('field, value', [('num_heads', 4), ('norm_eps', 1e-5)])
 def test_a_header_that_contradicts_the_arch_is_refused(weights, tmp_path, field, value):
     path = str(tmp_path / 'vit.safetensors')
     write_tensors(path, weights, dict(arch=Arch(**TINY).to_dict()))

@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmincubation.checkpoints import write_tensors
 from mmincubation.models import VisionTransformer
 
-TINY = dict(dim=16, depth=4, heads=2, patch_size=16, img_size=64, num_classes=3)
+TINY = dict(embed_dim=16, depth=4, num_heads=2, patch_size=16, img_size=64, num_classes=3)
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,8 @@ def test_in_an_upernet(tmp_path):
 def test_the_name_resolves_without_any_import_of_ours():
     code = ('import sys\n'
             'from mmengine.registry import MODELS, DefaultScope\n'
-            "cfg = dict(type='mmincubation.ViTBackbone', arch=dict(dim=4, depth=1, heads=1), out_indices=(0, ))\n"
+            "arch = dict(embed_dim=4, depth=1, num_heads=1)\n"
+            "cfg = dict(type='mmincubation.ViTBackbone', arch=arch, out_indices=(0, ))\n"
             "with DefaultScope.overwrite_default_scope('mmengine'):\n"
             '    print(type(MODELS.build(cfg)).__module__)\n')
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,

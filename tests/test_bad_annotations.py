@@ -5,7 +5,7 @@ from mmengine.registry import init_default_scope
 
 from mmincubation.datasets.annotations import segment_faults
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.engine.data_errors import DataError
+from mmincubation.errors import DataError
 from tests.damage import BAD, build, change_json, image_file, refuses_and_skips, settings
 
 

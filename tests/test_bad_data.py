@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmincubation.engine.data_errors import DataError
+from mmincubation.errors import DataError
 from tests.damage import (
     BAD,
     UNREADABLE,

@@ -7,10 +7,12 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, init_default_scope
 from torch.utils.data import DataLoader
 
+from mmincubation.config.data_errors import check_policy
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.engine.config_check import ConfigError
-from mmincubation.engine.data_errors import DataError, check_policy, check_samples, read_records
-from mmincubation.exact.batches import SeededDataset
+from mmincubation.datasets.records import read_records
+from mmincubation.errors import ConfigError, DataError
+from mmincubation.recovery.data_errors import check_samples
+from mmincubation.resumable.batches import SeededDataset
 from tests.damage import (
     BAD,
     JPEG,

@@ -22,9 +22,9 @@ from mmincubation.benchmark.run import main
 from mmincubation.benchmark.steps import Phases, build, plain
 from mmincubation.benchmark.table import check, render
 from mmincubation.benchmark.units import BlockFlops, of_phase
-from mmincubation.engine.config_check import load_config
+from mmincubation.config.load import load_config
 from mmincubation.models import Arch, Division
-from mmincubation.models.vit import attention_as_on_gpus
+from mmincubation.vit.transformer import attention_as_on_gpus
 from tests.forked import CONTEXT, LIMIT, free_port
 from tests.test_benchmark_units import ARCH, CPU, DEPTHS
 from tests.toy import incubation_config

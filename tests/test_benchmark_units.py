@@ -9,10 +9,10 @@ from mmincubation.benchmark.plan import e2e_units
 from mmincubation.benchmark.steps import Phases, build
 from mmincubation.benchmark.units import BlockFlops, Units, joint, module, of_phase, recipe, total, whole
 from mmincubation.models import ARCHS, Arch, Division, VisionTransformer
-from mmincubation.models.vit import attention_as_on_gpus
+from mmincubation.vit.transformer import attention_as_on_gpus
 from tests.toy import incubation_config
 
-ARCH = dict(dim=48, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5)
+ARCH = dict(embed_dim=48, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 DEPTHS = [1, 3, 2, 2]
 PHASES = ['meta', *(f'module_{i}' for i in range(4)), 'modules', 'finetune']
 CPU = torch.device('cpu')

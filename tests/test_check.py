@@ -10,8 +10,8 @@ from mmincubation.check.report import Report
 from mmincubation.check.run import check, main
 from mmincubation.check.weights import check_weights
 from mmincubation.checkpoints import write_tensors
-from mmincubation.datasets.demo import write_demo_data
-from mmincubation.engine.config_check import load_config
+from mmincubation.config.load import load_config
+from mmincubation.demo.data import write_demo_data
 from mmincubation.models import VisionTransformer
 from tests.test_downstream_tools import ARCH, short_config
 from tests.test_tools import tool
@@ -117,7 +117,8 @@ def recipe(images, **changes):
     ({'train_dataloader.batch_size': 60}, '24 images are less than one batch'),
     ({'load_from': '{folder}/other.safetensors'}, 'mlp.fc1')])
 def test_recipe_and_load_from(images, changes, expected):
-    small = VisionTransformer(dict(dim=16, depth=4, heads=2, patch_size=4, img_size=8, num_classes=3, mlp_ratio=2.))
+    small = VisionTransformer(
+        dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_classes=3, mlp_ratio=2.))
     write_tensors(images / 'other.safetensors', {f'vit.{k}': v for k, v in small.state_dict().items()}, {})
     changes = {k: v.format(folder=images) if isinstance(v, str) else v for k, v in changes.items()}
     problems = recipe(images, **changes)
@@ -138,7 +139,7 @@ def weights_of(cfg) -> Report:
 
 
 @pytest.mark.parametrize('changes, expected', [
-    (dict(dim=32), 'misshaped'), (dict(depth=28), 'missing'), (dict(norm_eps=1e-5), 'norm_eps')])
+    (dict(embed_dim=32), 'misshaped'), (dict(depth=28), 'missing'), (dict(norm_eps=1e-5), 'norm_eps')])
 def test_weights_that_do_not_fit(data, changes, expected):
     cfg = load_config(short_config('upernet', data))
     if 'norm_eps' in changes:
@@ -168,7 +169,7 @@ def test_a_full_disk(images, monkeypatch):
 
 
 def test_a_model_that_cannot_be_built_is_a_problem_among_others(images):
-    cfg = e2e_config(images / 'images', images / 'work', **{'model.arch': dict(dim=15)})
+    cfg = e2e_config(images / 'images', images / 'work', **{'model.arch': dict(embed_dim=15)})
     problems = lines(checked(cfg, images))
-    assert any('dim=15 is not divisible by heads=2' in line for line in problems)
+    assert any('embed_dim=15 is not divisible by num_heads=2' in line for line in problems)
     assert torch.get_default_device().type == 'cpu'

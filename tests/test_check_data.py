@@ -10,10 +10,10 @@ from PIL import Image
 from mmincubation.check.data import check_data
 from mmincubation.check.report import Report
 from mmincubation.check.sampling import Look
-from mmincubation.datasets.demo import write_demo_data
+from mmincubation.demo.data import write_demo_data
 from tests.toy import write_images
 
-ARCH = dict(dim=16, depth=4, heads=2, patch_size=4, img_size=8, num_classes=3)
+ARCH = dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_classes=3)
 
 
 @pytest.fixture(scope='module')

@@ -4,10 +4,10 @@ import torch
 
 from mmincubation.check import batches, memory
 from mmincubation.check.tracking import shapes_only
-from mmincubation.engine.config_check import load_config
+from mmincubation.config.load import load_config
 from tests.measure_memory import BF16, LEAN, SMALL, classifier, detector, measured, segmentor
 
-TINY = dict(dim=96, depth=4, heads=3, patch_size=16, img_size=128)
+TINY = dict(embed_dim=96, depth=4, num_heads=3, patch_size=16, img_size=128)
 
 
 @pytest.mark.parametrize('cfg', [

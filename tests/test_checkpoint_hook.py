@@ -9,9 +9,9 @@ from mmengine.runner import Runner
 from mmincubation.checkpoints import CheckpointError, sha256_of
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.engine import CheckpointHook, launch
-from mmincubation.engine.checkpointing import damage
-from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.runner import ToolRunner
+from mmincubation.errors import ConfigError
+from mmincubation.recovery.checkpoint_files import damage
 from tests.toy import e2e_config
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from mmincubation.engine import launch
-from mmincubation.engine.checkpointing import damage
+from mmincubation.recovery.checkpoint_files import damage
 from tests.test_checkpoint_hook import build, checkpoints, config
 from tests.toy import arguments, e2e_config, incubation_config
 

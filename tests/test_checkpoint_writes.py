@@ -12,8 +12,8 @@ import torch
 from mmincubation.atomic import STRAY, remove_strays, replacing, write_atomic
 from mmincubation.checkpoints import CheckpointError, write_tensors
 from mmincubation.checkpoints.files import nbytes
-from mmincubation.engine import checkpointing
-from mmincubation.engine.checkpointing import (
+from mmincubation.recovery import checkpoint_files as checkpointing
+from mmincubation.recovery.checkpoint_files import (
     damage,
     newest_complete,
     point_to,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmincubation.checkpoints import CheckpointError, read_tensors, sha256_of, write_tensors
-from mmincubation.engine.checkpointing import (
+from mmincubation.recovery.checkpoint_files import (
     checkpoints_of,
     damage,
     digest_file,

@@ -22,7 +22,7 @@ from mmincubation.checkpoints import (
 )
 from mmincubation.models import Arch, Division, VisionTransformer
 
-ARCH = Arch(dim=16, depth=3, heads=2, patch_size=4, img_size=16, num_classes=5)
+ARCH = Arch(embed_dim=16, depth=3, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_load_strict_head_and_bias_hints(vit):
 
 def test_infer_arch(vit):
     fields, note = infer_arch(vit.state_dict())
-    known = {k: v for k, v in ARCH.to_dict().items() if k not in ('heads', 'norm_eps', 'init_values')}
+    known = {k: v for k, v in ARCH.to_dict().items() if k not in ('num_heads', 'norm_eps', 'init_values')}
     assert fields == known and 'width 16' in note
     assert vit_shapes(fields) == {name: value.shape for name, value in vit.state_dict().items()}
 
@@ -288,8 +288,15 @@ def test_infer_arch(vit):
 def test_infer_arch_names_heads_of_known_widths():
     huge = {k: torch.empty(v, device='meta') for k, v in vit_shapes(Arch.parse('vit_huge').to_dict()).items()}
     fields, note = infer_arch(huge)
-    assert (fields['heads'], fields['norm_eps'], fields['qkv_bias'], fields['img_size']) == (16, 1e-5, False, 224)
+    assert (fields['num_heads'], fields['norm_eps'], fields['qkv_bias'], fields['img_size']) == (16, 1e-5, False, 224)
     assert 'from vit_huge' in note
     biased = huge | {'blocks.0.attn.qkv.bias': torch.empty(3840, device='meta')}
     fields, note = infer_arch(biased)  # timm's ViT-H is another one
-    assert (fields['heads'], fields['norm_eps'], fields['qkv_bias']) == (16, 1e-6, True) and "timm's ViT-H" in note
+    assert (fields['num_heads'], fields['norm_eps'], fields['qkv_bias']) == (16, 1e-6, True) and "timm's ViT-H" in note
+
+
+def test_headers_of_earlier_versions_have_todays_names(tmp_path):
+    """Files keep their use when a field is renamed; configs are told."""
+    old = {dict(embed_dim='dim', num_heads='heads').get(k, k): v for k, v in ARCH.to_dict().items()}
+    write_tensors(tmp_path / 'a.safetensors', {'x': torch.zeros(1)}, dict(kind='vit', arch=old))
+    assert Arch.parse(read_tensors(tmp_path / 'a.safetensors')[1]['arch']) == ARCH

@@ -9,7 +9,7 @@ from timm.layers.patch_embed import resample_patch_embed
 from mmincubation.checkpoints import CheckpointError, load_vit, read_vit, sha256_of, write_tensors
 from mmincubation.checkpoints.convert import convert
 from mmincubation.checkpoints.fit import fit_patch
-from mmincubation.datasets.sources import photos
+from mmincubation.demo.sources import photos
 from mmincubation.downstream import ViTBackbone
 from mmincubation.engine import launch
 from mmincubation.models import Arch, VisionTransformer, ViTClassifier
@@ -144,7 +144,7 @@ def test_a_pooled_head_is_named_too(tmp_path):
 
 def test_what_shapes_do_not_show_is_compared(tmp_path):
     path, _ = write_file(tmp_path, 'ours.safetensors')
-    for field, value in (('heads', 4), ('norm_eps', 1e-5), ('global_pool', 'avg')):
+    for field, value in (('num_heads', 4), ('norm_eps', 1e-5), ('global_pool', 'avg')):
         with pytest.raises(CheckpointError, match=f'the model has {field}={value}; set it in arch'):
             ViTClassifier(changed(**{field: value}), init_cfg=init_cfg(path)).init_weights()
     ViTClassifier(changed(global_pool='avg'), init_cfg=init_cfg(path, fresh=('head', ))).init_weights()
@@ -230,7 +230,7 @@ def test_each_vit_h_loads_into_its_own_architecture(huge, name, arch):
     ('official', dict(OURS, norm_eps=1e-6), 'vit_huge with norm_eps=1e-05, the model has norm_eps=1e-06; set'),
     ('timm', OURS, '1 unexpected: blocks.0.attn.qkv.bias 3840.*build the model with qkv_bias=True .and the norm_eps'),
     ('timm', dict(OURS, qkv_bias=True), "timm's ViT-H with norm_eps=1e-06, the model has norm_eps=1e-05; set norm_eps"),
-    ('timm', dict(TIMMS, heads=20), "timm's ViT-H with heads=16, the model has heads=20"),
+    ('timm', dict(TIMMS, num_heads=20), "timm's ViT-H with num_heads=16, the model has num_heads=20"),
 ])
 def test_each_vit_h_refuses_the_other(huge, name, arch, message):
     for load in loaders(arch, huge / f'{name}.pth'):

@@ -94,14 +94,14 @@ def test_inspection_of_every_format(tmp_path, name):
     info = inspect_weights(path)
     assert (info.format, info.sha256, info.keys) == (FILES[name][0], sha256_of(path), len(state))
     assert info.parameters == sum(value.numel() for value in state.values())
-    shown = dict(dim=16, depth=4, patch_size=4, img_size=16, mlp_ratio=4., qkv_bias=True,
+    shown = dict(embed_dim=16, depth=4, patch_size=4, img_size=16, mlp_ratio=4., qkv_bias=True,
                  num_classes=5 if FILES[name][2] else 0)
     assert shown.items() <= info.arch.items()
     assert ('init_values' in info.arch and info.arch['init_values'] is not None) == name.startswith('dinov2')
     if name == 'ours.safetensors':
         assert info.arch == ARCH.to_dict() and info.assumed == [] and info.header['division'] == DIVISION
     else:
-        assert info.header == {} and 'heads' in info.assumed[0]
+        assert info.header == {} and 'num_heads' in info.assumed[0]
     assert ('global_pool' in info.arch) == (info.format != 'mmengine')
 
 
@@ -125,10 +125,11 @@ def test_inspection_of_less_than_a_vit(tmp_path):
 
 
 def test_transformers_epsilon_is_not_guessed(tmp_path):
-    state = random_vit(type(ARCH)(dim=192, depth=1, heads=3, patch_size=16, img_size=32, num_classes=2)).state_dict()
+    arch = type(ARCH)(embed_dim=192, depth=1, num_heads=3, patch_size=16, img_size=32, num_classes=2)
+    state = random_vit(arch).state_dict()
     save_file({key: value.clone() for key, value in hf_names(state).items()}, tmp_path / 'a.safetensors')
     info = inspect_weights(tmp_path / 'a.safetensors')
-    assert info.arch['heads'] == 3 and 'norm_eps' not in info.arch and 'norm_eps' in info.assumed[0]
+    assert info.arch['num_heads'] == 3 and 'norm_eps' not in info.arch and 'norm_eps' in info.assumed[0]
 
 
 # --- the backbone
@@ -178,5 +179,5 @@ def test_layer_scale_needs_init_values(tmp_path):
 def test_a_header_survives_other_names(tmp_path):
     write_tensors(tmp_path / 'a.safetensors', hf_names(random_vit().state_dict()), dict(arch=ARCH.to_dict()))
     weights = open_vit(tmp_path / 'a.safetensors')
-    assert weights.format == 'hf' and weights.header['arch']['heads'] == 2
+    assert weights.format == 'hf' and weights.header['arch']['num_heads'] == 2
     assert headless(weights.tensors).keys() == headless(random_vit().state_dict()).keys()

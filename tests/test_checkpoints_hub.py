@@ -9,9 +9,10 @@ import torch
 from mmincubation.checkpoints import CheckpointError, inspect_weights, load_vit, read_vit, sha256_of
 from mmincubation.checkpoints.convert import convert
 from mmincubation.checkpoints.hub import HubFile, fetch, local_file
+from mmincubation.config.keys import check_config
 from mmincubation.downstream import ViTBackbone
 from mmincubation.engine import launch
-from mmincubation.engine.config_check import ConfigError, check_config
+from mmincubation.errors import ConfigError
 from mmincubation.models import VisionTransformer, ViTClassifier
 
 from . import toy

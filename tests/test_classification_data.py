@@ -13,8 +13,8 @@ from timm.data.distributed_sampler import RepeatAugSampler as TimmSampler
 
 from mmincubation.datasets.classification import HFImages, ImageFolder, balanced_subset
 from mmincubation.datasets.samplers import RepeatAugSampler
-from mmincubation.engine.config_check import ConfigError
-from mmincubation.exact.batches import SeededDataset, positioned
+from mmincubation.errors import ConfigError
+from mmincubation.resumable.batches import SeededDataset, positioned
 
 CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
 DEIT = [dict(type='timm.data.create_transform', input_size=8, is_training=True, interpolation='bicubic',

@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 
-from mmincubation.engine.config_check import load_config
-from mmincubation.engine.config_types import type_problems
-from mmincubation.engine.launch import check_models
+from mmincubation.config.load import load_config
+from mmincubation.config.models import check_models
+from mmincubation.config.types import type_problems
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted((ROOT / 'configs/coco').glob('*.py'))

@@ -8,8 +8,9 @@ from mmengine.config import Config
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmincubation.config.keys import check_config
 from mmincubation.downstream.coco_metric import FastEval
-from mmincubation.engine.config_check import ConfigError, check_config
+from mmincubation.errors import ConfigError
 from mmincubation.registry import METRICS
 from tests.synthetic_coco import CATEGORY_IDS, predictions, truth
 

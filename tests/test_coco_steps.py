@@ -11,8 +11,11 @@ from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmincubation.checkpoints import read_vit
-from mmincubation.engine import launch, options
-from mmincubation.engine.config_check import ConfigError, check_config, load_config
+from mmincubation.config.keys import check_config
+from mmincubation.config.load import load_config
+from mmincubation.engine import launch
+from mmincubation.engine import test_options as options
+from mmincubation.errors import ConfigError
 from tests.shrink import shrink
 from tests.synthetic_coco import CATEGORY_IDS, write_coco
 from tests.test_coco_configs import ROOT

@@ -8,17 +8,17 @@ from mmengine.config import Config
 from torch._dynamo.utils import counters
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.config.runtime import check_runtime, compile_problems
 from mmincubation.downstream import ViTBackbone
-from mmincubation.engine.compiling import compile_blocks, compile_problems
-from mmincubation.engine.config_check import ConfigError
+from mmincubation.engine.compiling import compile_blocks
 from mmincubation.engine.runner import ToolRunner
-from mmincubation.engine.runtime_check import check_runtime
+from mmincubation.errors import ConfigError
 from mmincubation.models import VisionTransformer
 from tests.forked import trained
 from tests.resumed import assert_same_run, killed_and_resumed, newest
 from tests.toy import e2e_config, incubation_config
 
-ARCH = dict(dim=32, depth=12, heads=2, patch_size=8, img_size=32, num_classes=5)
+ARCH = dict(embed_dim=32, depth=12, num_heads=2, patch_size=8, img_size=32, num_classes=5)
 
 
 @pytest.fixture(autouse=True)

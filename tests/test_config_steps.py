@@ -5,8 +5,8 @@ import math
 import pytest
 from mmengine.runner import Runner
 
-from mmincubation.engine.config_check import check_config
-from mmincubation.engine.launch import check_models
+from mmincubation.config.keys import check_config
+from mmincubation.config.models import check_models
 from tests.shrink import shrink, write_data
 from tests.test_configs import LEAVES, load, weights_of
 

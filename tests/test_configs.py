@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmincubation.engine.config_check import ConfigError, check_config, load_config
+from mmincubation.config.keys import check_config
+from mmincubation.config.load import load_config
+from mmincubation.errors import ConfigError
 from mmincubation.models import Arch, Division
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,12 +107,12 @@ def test_size_and_resolution_are_the_names(path):
     if said['size'] == 'demo':
         assert arch.depth == 24
     elif said['size'].startswith('t_'):
-        assert (arch.dim, arch.heads, arch.patch_size, arch.img_size) == (192, 3, 4, 32)
+        assert (arch.embed_dim, arch.num_heads, arch.patch_size, arch.img_size) == (192, 3, 4, 32)
         assert arch.depth == int(said['size'].removeprefix('t_'))
     else:
         expected = Arch.parse(ARCHS[said['size']])
-        assert [getattr(arch, f) == getattr(expected, f) for f in ('dim', 'depth', 'heads', 'qkv_bias', 'norm_eps')] \
-            == [True] * 5
+        for field in ('embed_dim', 'depth', 'num_heads', 'qkv_bias', 'norm_eps'):
+            assert getattr(arch, field) == getattr(expected, field), field
         assert arch.patch_size == (16 if said['head'] else expected.patch_size)  # dense maps have stride 16
         assert said['head'] or arch.img_size == int(said['side'] or 224)
 

@@ -130,7 +130,7 @@ def test_timm_loads_the_output_strictly(tmp_path):
     model = timm.create_model('deit_tiny_patch16_224', depth=2, num_classes=7).eval()
     save_file({key: value.clone() for key, value in hf_names(model.state_dict()).items()}, tmp_path / 'hf.safetensors')
     done = convert(str(tmp_path / 'hf.safetensors'), tmp_path / 'vit.safetensors', arch=dict(norm_eps=1e-6))
-    assert done.source == 'hf' and done.arch['heads'] == 3
+    assert done.source == 'hf' and done.arch['num_heads'] == 3
     other = timm.create_model('deit_tiny_patch16_224', depth=2, num_classes=7).eval()
     other.load_state_dict(load_file(tmp_path / 'vit.safetensors'), strict=True)
     ours = VisionTransformer(read_tensors(tmp_path / 'vit.safetensors')[1]['arch']).eval()
@@ -155,9 +155,9 @@ def state_with(**change):
     ('./src.safetensors', 'timm', {}, r'src\.safetensors: is the source itself; choose another name'),
     ('a.pth', 'official', dict(modules=3), 'src.safetensors: 4 blocks do not divide into 3 equal.* --modules K'),
     ('a.safetensors', 'timm', dict(modules=2), '--modules 2: only --to official divides; leave it out'),
-    ('a.safetensors', 'timm', dict(arch=dict(head=2)), '--arch head: no field of an architecture; nearest: heads'),
+    ('a.safetensors', 'timm', dict(arch=dict(head=2)), '--arch head: no field of an architecture; nearest: num_heads'),
     ('a.safetensors', 'timm', dict(arch=dict(depth=3)), '--arch depth=3: .*src.safetensors has depth=4; leave it out'),
-    ('a.safetensors', 'timm', dict(arch=dict(heads=3)), r'no ViT \(dim=16 is not divisible by heads=3'),
+    ('a.safetensors', 'timm', dict(arch=dict(num_heads=3)), r'no ViT \(embed_dim=16 is not divisible by num_heads=3'),
 ])
 def test_what_cannot_be_is_refused(tmp_path, dst, to, options, message):
     save_file(random_vit().state_dict(), tmp_path / 'src.safetensors')
@@ -206,14 +206,14 @@ def test_tool_help_is_quick():
 def test_tool_says_what_it_did(tool, tmp_path):
     src, state = write_file(tmp_path, 'mae.pth')
     dst = tmp_path / 'vit.safetensors'
-    result = tool(src, dst, '--arch', 'heads=2', 'norm_eps=1e-6')
+    result = tool(src, dst, '--arch', 'num_heads=2', 'norm_eps=1e-6')
     assert result.returncode == 0, result.stderr
     parameters = sum(value.numel() for value in state.values())
-    for text in (f'{src}: mae', 'heads=2', 'norm_eps=1e-06', 'assumed: left out by name: ', 'mask_token',
-                 'assumed: heads=2 norm_eps=1e-06, as given by --arch',
+    for text in (f'{src}: mae', 'num_heads=2', 'norm_eps=1e-06', 'assumed: left out by name: ', 'mask_token',
+                 'assumed: num_heads=2 norm_eps=1e-06, as given by --arch',
                  f'{dst}: timm, {len(state)} keys, {parameters:,} parameters, sha256 {sha256_of(dst)}'):
         assert text in result.stdout
-    assert read_tensors(dst)[1]['arch']['heads'] == 2 and 'not in the file' not in result.stdout
+    assert read_tensors(dst)[1]['arch']['num_heads'] == 2 and 'not in the file' not in result.stdout
     official = tool(dst, tmp_path / 'a.pth', '--to', 'official', '--modules', 2)
     assert official.returncode == 0 and 'division: [2, 2]' in official.stdout
 
@@ -224,5 +224,5 @@ def test_tool_errors_are_one_line(tool, tmp_path):
         result = tool(*args)
         assert result.returncode == 2 and result.stdout == ''
         assert result.stderr.startswith('convert.py: error: ') and result.stderr.count('\n') == 1
-    assert "'heads': write it as FIELD=VALUE" in tool(src, tmp_path / 'a.safetensors', '--arch', 'heads').stderr
+    assert "'num_heads': write it as FIELD=VALUE" in tool(src, tmp_path / 'a.safetensors', '--arch', 'num_heads').stderr
     assert os.listdir(tmp_path) == ['timm.pth']

@@ -14,11 +14,11 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmincubation.engine import cost
-from mmincubation.engine.cost import CostMeter
-from mmincubation.engine.result_hook import ResultHook
-from mmincubation.exact import timed
+from mmincubation.hooks import cost
+from mmincubation.hooks.cost import CostMeter
+from mmincubation.hooks.result import ResultHook
 from mmincubation.result import read_result, write_result
+from mmincubation.resumable import timed_loader as timed
 
 
 class Clock:

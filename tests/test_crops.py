@@ -12,8 +12,8 @@ from timm.data import create_transform as timms
 from mmincubation.datasets import classification
 from mmincubation.datasets.classification import planes, read_rgb
 from mmincubation.datasets.crops import ResizedCrop, create_transform
-from mmincubation.datasets.sources import photos
-from mmincubation.engine.config_check import ConfigError
+from mmincubation.demo.sources import photos
+from mmincubation.errors import ConfigError
 from tests.damage import encoded
 
 PLAIN = dict(input_size=64, is_training=True, interpolation='bicubic', color_jitter=None, normalize=False)

@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from mmincubation.engine import cost
-from mmincubation.exact import timed
-from mmincubation.exact.timed import TimedLoader
+from mmincubation.hooks import cost
 from mmincubation.result import read_result
+from mmincubation.resumable import timed_loader as timed
+from mmincubation.resumable.timed_loader import TimedLoader
 from tests.test_cost_meter import Clock, make_runner
 from tests.toy import incubation_config
 

@@ -14,8 +14,8 @@ import pytest
 from pycocotools import mask as mask_utils
 from sklearn.datasets import load_digits
 
-from mmincubation.datasets import compose, sources
-from mmincubation.datasets.demo import CLASSES, MANIFEST, folder_digest, write_classification, write_demo_data
+from mmincubation.demo import compose, sources
+from mmincubation.demo.data import CLASSES, MANIFEST, folder_digest, write_classification, write_demo_data
 
 REPO = Path(__file__).resolve().parents[1]
 SMALL = {'cls_train': 40, 'cls_val': 20, 'scenes_train': 24, 'scenes_val': 12}
@@ -225,7 +225,7 @@ def test_other_content_is_refused_with_a_remedy(tmp_path):
 
 
 def test_killed_attempt_leaves_nothing_in_the_way(tmp_path):
-    code = f'from mmincubation.datasets.demo import write_demo_data; write_demo_data({str(tmp_path / "demo")!r})'
+    code = f'from mmincubation.demo.data import write_demo_data; write_demo_data({str(tmp_path / "demo")!r})'
     child = subprocess.Popen([sys.executable, '-c', code], cwd=REPO)
     try:
         while not list((tmp_path / '.demo.partial').glob('cls/train/9/*.png')):
@@ -248,5 +248,5 @@ def test_tool_reports_refusal_in_one_line(tmp_path):
 
 
 def test_needs_no_torch():
-    code = 'import sys, mmincubation.datasets.demo; sys.exit("torch" in sys.modules)'
+    code = 'import sys, mmincubation.demo.data; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=REPO).returncode == 0

@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as mask_utils
 from torchvision.datasets import ImageFolder
 
-from mmincubation.datasets.demo import CLASSES, SEG_CLASSES, write_demo_data
+from mmincubation.demo.data import CLASSES, SEG_CLASSES, write_demo_data
 
 
 @pytest.fixture(scope='module')

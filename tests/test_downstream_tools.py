@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from mmincubation.checkpoints import write_tensors
-from mmincubation.datasets.demo import write_demo_data
+from mmincubation.demo.data import write_demo_data
 from mmincubation.models import VisionTransformer
 from tests.forked import Run
 from tests.test_bad_data_runs import skipped, stops
 from tests.test_tools import ROOT, refused, tool
 
-ARCH = dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32)
+ARCH = dict(embed_dim=64, depth=24, num_heads=2, patch_size=8, img_size=32)
 PATHS = dict(
     maskrcnn="ann_file='annotations/instances_{split}.json', data_prefix=dict(img='{split}/img/')",
     upernet="data_prefix=dict(img_path='{split}/img', seg_map_path='{split}/seg')")

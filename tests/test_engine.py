@@ -6,7 +6,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from mmincubation.engine import Accuracy, AutocastOptimWrapper
 from mmincubation.models import ViTClassifier
 
-ARCH = dict(dim=16, depth=2, heads=2, patch_size=4, img_size=8, num_classes=3)
+ARCH = dict(embed_dim=16, depth=2, num_heads=2, patch_size=4, img_size=8, num_classes=3)
 
 
 def test_autocast_computes_in_bfloat16_and_keeps_float32_weights():

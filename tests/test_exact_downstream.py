@@ -9,13 +9,13 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmincubation.exact.batches import positioned
+from mmincubation.resumable.batches import positioned
 from tests.forked import trained
 from tests.resumed import assert_same_run, killed_and_resumed
 from tests.shrink import shrink, write_data
 
 ROOT = Path(__file__).resolve().parents[1]
-ITERATION = 'mmincubation.exact.loops.seed_process'  # called as each iteration begins
+ITERATION = 'mmincubation.resumable.loops.seed_process'  # called as each iteration begins
 DETECTOR, SEGMENTOR = 'coco/maskrcnn_vit_b_incub', 'ade20k/upernet_vit_b_incub'
 
 

@@ -8,7 +8,7 @@ from tests.resumed import assert_same_run, killed_and_resumed
 from tests.toy import e2e_config, incubation_config, write_images
 
 CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
-ITERATION = 'mmincubation.exact.loops.seed_process'  # called as each iteration begins
+ITERATION = 'mmincubation.resumable.loops.seed_process'  # called as each iteration begins
 
 
 @pytest.fixture(scope='module')
@@ -48,7 +48,7 @@ def test_three_kills_at_chosen_iterations(incubation, tmp_path):
 
 def test_kills_in_validation_and_between_phases(incubation, tmp_path):
     config, whole = incubation
-    kills = [dict(kill_at='mmincubation.engine.accuracy.Accuracy.compute_metrics:1'),
+    kills = [dict(kill_at='mmincubation.models.accuracy.Accuracy.compute_metrics:1'),
              dict(kill_at='mmincubation.incubation.weights.begin_module:1'),
              dict(kill_at='mmincubation.incubation.weights.write_tensors:1:after')]
     killed_and_resumed(config, tmp_path / 'killed', kills)
@@ -81,7 +81,7 @@ def test_end_to_end(folder, tmp_path, ema):
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, save_best='auto')
     cfg.dump(tmp_path / 'c.py')
     assert trained(tmp_path / 'c.py', tmp_path / 'whole')
-    kills = [dict(kill_at='mmincubation.engine.accuracy.Accuracy.compute_metrics:1'), dict(kill_at=f'{ITERATION}:3')]
+    kills = [dict(kill_at='mmincubation.models.accuracy.Accuracy.compute_metrics:1'), dict(kill_at=f'{ITERATION}:3')]
     killed_and_resumed(tmp_path / 'c.py', tmp_path / 'killed', kills)
     assert_same_run(tmp_path / 'killed', tmp_path / 'whole')
 

@@ -10,12 +10,11 @@ from mmengine.hooks import Hook
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmincubation.compat.exit_codes import DIVERGED
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from mmincubation.engine.finite import FiniteGuard, batch_files
 from mmincubation.engine.runner import ToolRunner
-from mmincubation.engine.stops import DivergenceError
+from mmincubation.errors import DIVERGED, DivergenceError
 from mmincubation.models import ViTClassifier
+from mmincubation.recovery.divergence import FiniteGuard, batch_files
 from tests.forked import Run, ranks
 from tests.toy import e2e_config, write_images
 

@@ -19,8 +19,9 @@ from tests.toy import incubation_config, write_images
 
 TEXT = Path(__file__).parent / 'golden' / 'losses.txt'
 TOLERANCE = 1e-4  # relative, between CPUs: they add up in different orders
-ARCH = dict(dim=16, depth=4, heads=2, patch_size=16, img_size=64, num_classes=3)
-RUNS = {'sequential': {}, 'joint': dict(mode='joint', start='grow'), 'paper_code': dict(recipe='paper_code', start='ends')}
+ARCH = dict(embed_dim=16, depth=4, num_heads=2, patch_size=16, img_size=64, num_classes=3)
+RUNS = {'sequential': {}, 'joint': dict(mode='joint', start='grow'),
+        'paper_code': dict(recipe='paper_code', start='ends')}
 # Adam makes whole steps of gradients that are zero but for rounding: more so without the clipping that the code lacks.
 OPTIMIZERS = {'paper_code': dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.05)}
 
@@ -64,7 +65,7 @@ def two_steps(model, images, samples) -> list[float]:
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        found += [float(values[key]) for key in sorted(values) if 'loss' in key]
+        found += [float(values[key].detach()) for key in sorted(values) if 'loss' in key]
     return found
 
 

@@ -8,8 +8,8 @@ import torch
 from mmengine.config import Config
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmincubation.config.runtime import size_problems
 from mmincubation.datasets.samplers import RepeatAugSampler
-from mmincubation.engine.runtime_check import size_problems
 from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.incubation.phases import read_phases
 from mmincubation.models import Arch, VisionTransformer
@@ -69,7 +69,7 @@ def test_the_name_says_what_it_is(name):
     assert cfg.model.type == f'mmincubation.{"ViTClassifier" if plain else "IncubationModel"}'
     assert ('init_cfg' in cfg.model) == (arch.img_size > 224)
     if size == 't':
-        assert (arch.dim, arch.heads, arch.patch_size, arch.img_size, arch.depth) == (192, 3, 4, 32, int(res))
+        assert (arch.embed_dim, arch.num_heads, arch.patch_size, arch.img_size, arch.depth) == (192, 3, 4, 32, int(res))
     else:
         assert arch == Arch.parse(dict(name=SIZES[size], img_size=int(res or 224)))
     check_pipelines(cfg, arch)

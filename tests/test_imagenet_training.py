@@ -41,7 +41,7 @@ def data(tmp_path_factory):
 def shrink(data, config: str, work_dir, **more) -> Namespace:
     """Arguments of a tool: four blocks of width 12, three classes, batch 8, two workers; the recipe stays."""
     options = {
-        'model.arch.dim': 12, 'model.arch.depth': 4, 'model.arch.heads': 3, 'model.arch.num_classes': 3,
+        'model.arch.embed_dim': 12, 'model.arch.depth': 4, 'model.arch.num_heads': 3, 'model.arch.num_classes': 3,
         'model.data_preprocessor.mixup.num_classes': 3, 'train_dataloader.batch_size': 8,
         'train_dataloader.num_workers': 2, 'val_dataloader.batch_size': 8, 'val_dataloader.num_workers': 0,
         'val_dataloader.persistent_workers': False, 'test_dataloader.num_workers': 0,

@@ -9,7 +9,7 @@ from mmincubation.checkpoints import write_tensors
 from mmincubation.incubation import IncubationModel, assemble, begin_module, split
 from mmincubation.models import Arch, Division, VisionTransformer
 
-ARCH = dict(dim=16, depth=6, heads=2, patch_size=4, img_size=16, num_classes=5)
+ARCH = dict(embed_dim=16, depth=6, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 DIVISIONS = [1, 2, 3, 6, [1, 5], [3, 1, 2]]
 
 

@@ -11,7 +11,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.visualization.vis_backend import BaseVisBackend
 
-from mmincubation.compat.exit_codes import PROCESS_LOST
+from mmincubation.errors import PROCESS_LOST
 from tests.forked import ROOT, Run, free_port, ranks
 from tests.shrink import shrink, write_data
 from tests.test_preemption import config, same, weights

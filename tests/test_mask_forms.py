@@ -3,9 +3,9 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from mmincubation.check import memory
+from mmincubation.config.load import load_config
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.engine.config_check import load_config
-from mmincubation.engine.data_errors import DataError
+from mmincubation.errors import DataError
 
 from .damage import settings
 from .measure_masks import boxes_near, datasets, exact_targets, look, measure, targets
@@ -81,8 +81,8 @@ def test_the_estimate_of_memory_knows_the_form(poly2mask, monkeypatch):
     monkeypatch.setattr(memory, 'make_batch', lambda *args: seen.append(made(*args)) or seen[-1])
     cfg = load_config('configs/demo/maskrcnn_vit_demo_scratch.py')
     cfg.train_dataloader.batch_size = 1
-    cfg.model.backbone.update(arch=dict(dim=16, depth=1, heads=1, patch_size=8, img_size=32), out_indices=(0, ),
-                              global_blocks=())
+    arch = dict(embed_dim=16, depth=1, num_heads=1, patch_size=8, img_size=32)
+    cfg.model.backbone.update(arch=arch, out_indices=(0, ), global_blocks=())
     cfg.model.neck.in_channels = 16
     cfg.train_dataloader.dataset.pipeline[1].poly2mask = poly2mask
     assert memory.estimate(cfg)[0].kept > 0

@@ -25,7 +25,7 @@ def test_timm_loads_our_file_strictly_and_agrees(tmp_path):
     dict(qkv_bias=False, norm_eps=1e-5), dict(init_values=0.1), dict(patch_size=8, img_size=40), dict(mlp_ratio=2.),
     dict(global_pool='avg')])
 def test_free_choices_agree_with_timm(arch):
-    arch = Arch.parse(dict(dim=32, depth=2, heads=4, patch_size=4, img_size=16, num_classes=3) | arch)
+    arch = Arch.parse(dict(embed_dim=32, depth=2, num_heads=4, patch_size=4, img_size=16, num_classes=3) | arch)
     ours = VisionTransformer(arch).eval()
     theirs = timm.models.VisionTransformer(
         img_size=arch.img_size, patch_size=arch.patch_size, embed_dim=32, depth=2, num_heads=4, num_classes=3,
@@ -48,8 +48,8 @@ def test_arch_errors_name_the_culprit():
         Arch.parse('vit_bse')
     with pytest.raises(ValueError, match=r"unknown arch fields \['patch'\].*patch_size"):
         Arch.parse(dict(name='vit_base', patch=8))
-    with pytest.raises(ValueError, match='dim=10 is not divisible by heads=3'):
-        Arch(dim=10, depth=1, heads=3)
+    with pytest.raises(ValueError, match='embed_dim=10 is not divisible by num_heads=3'):
+        Arch(embed_dim=10, depth=1, num_heads=3)
     with pytest.raises(ValueError, match='img_size=30 is not a multiple'):
         Arch.parse(dict(name='vit_base', img_size=30))
     assert Arch.parse(dict(name='vit_large', depth=2)) == ARCHS['vit_large'].with_depth(2)
@@ -71,7 +71,7 @@ def test_division():
 
 
 def test_layers():
-    model = VisionTransformer(dict(dim=16, depth=2, heads=2, patch_size=4, img_size=8, num_classes=3))
+    model = VisionTransformer(dict(embed_dim=16, depth=2, num_heads=2, patch_size=4, img_size=8, num_classes=3))
     layers = {name: model.layer_of(name) for name, _ in model.named_parameters()}
     assert {layers[n] for n in ('cls_token', 'pos_embed', 'patch_embed.proj.weight', 'patch_embed.proj.bias')} == {0}
     assert {layers[n] for n in layers if n.startswith('blocks.1.')} == {2} and model.num_layers == 2
@@ -82,7 +82,7 @@ def test_layers():
 
 
 def test_classifier_normalises_and_scores():
-    model = ViTClassifier(dict(dim=16, depth=1, heads=2, patch_size=4, img_size=8, num_classes=3)).eval()
+    model = ViTClassifier(dict(embed_dim=16, depth=1, num_heads=2, patch_size=4, img_size=8, num_classes=3)).eval()
     data = dict(inputs=torch.full((2, 3, 8, 8), 124, dtype=torch.uint8), labels=torch.tensor([2, 0]))
     inputs = model.data_preprocessor(data)['inputs']
     assert inputs[0, :, 0, 0].tolist() == pytest.approx([(124 - m) / s for m, s in zip(
@@ -90,3 +90,8 @@ def test_classifier_normalises_and_scores():
     samples = model.val_step(data)
     assert [int(s['label']) for s in samples] == [2, 0]
     assert all(s['scores'].sum().item() == pytest.approx(1) for s in samples)
+
+
+def test_earlier_names_of_arch_are_refused_with_the_new_ones():
+    with pytest.raises(ValueError, match='dim is called embed_dim and heads is called num_heads, as in timm; rename'):
+        Arch.parse(dict(dim=16, depth=1, heads=2))

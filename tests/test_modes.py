@@ -140,7 +140,7 @@ def test_joint_resumes_exactly(folder, tmp_path):
     cfg = config(folder, 'joint', 2)
     whole = run(cfg, tmp_path / 'whole')
     kills = [dict(kill_at=f'{ITERATION}:{n}') for n in (5, 9, 14)] + [
-        dict(kill_at='mmincubation.engine.accuracy.Accuracy.compute_metrics:2')]
+        dict(kill_at='mmincubation.models.accuracy.Accuracy.compute_metrics:2')]
     killed_and_resumed(tmp_path / 'whole.py', tmp_path / 'killed', kills)
     assert_same_run(tmp_path / 'killed', whole)
 
@@ -194,7 +194,7 @@ def test_what_cannot_run_side_by_side():
         read_phases(phases, 2, 'joint')
     with pytest.raises(ValueError, match="mode='jiont' is unknown; valid"):
         check_mode('jiont', 2, 1)
-    arch = dict(dim=16, depth=6, heads=2, patch_size=4, img_size=16, num_classes=5)
+    arch = dict(embed_dim=16, depth=6, num_heads=2, patch_size=4, img_size=16, num_classes=5)
     model = IncubationModel(arch, [2, 1, 2, 1])
     model.set_phase('modules', 0.3)
     with pytest.raises(ValueError, match="block 1 has the stochastic depths.*recipe='clean'"):
@@ -202,7 +202,7 @@ def test_what_cannot_run_side_by_side():
 
 
 def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
-    arch = dict(dim=16, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5)
+    arch = dict(embed_dim=16, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5)
     model = IncubationModel(arch, 4).train()
     model.set_phase('modules')
     calls = Counter()
@@ -225,7 +225,7 @@ def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
     ('finetune', '01234567hs', ''), ('modules', '01234567hs', '0123hs')])
 def test_only_what_runs_is_on_the_device(phase, target, meta):
     """Blocks by number, h the head, s the stem."""
-    model = IncubationModel(dict(dim=16, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5), 4)
+    model = IncubationModel(dict(embed_dim=16, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5), 4)
     model.set_phase(phase)
 
     def found(vit: str) -> set[str]:
@@ -237,7 +237,8 @@ def test_only_what_runs_is_on_the_device(phase, target, meta):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU: on a CPU nothing has to wait elsewhere')
 def test_what_waits_is_on_the_cpu():
-    model = IncubationModel(dict(dim=16, depth=8, heads=2, patch_size=4, img_size=16, num_classes=5), 4).cuda()
+    arch = dict(embed_dim=16, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5)
+    model = IncubationModel(arch, 4).cuda()
     for phase in ('meta', 'module_1', 'modules', 'finetune'):
         model.set_phase(phase)
         assert all(p.is_cuda == model.resident(name) for name, p in model.named_parameters())

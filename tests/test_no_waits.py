@@ -10,12 +10,12 @@ from mmengine.hooks import Hook
 from PIL import Image
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from mmincubation.engine import finite
-from mmincubation.engine.finite import FiniteGuard
 from mmincubation.engine.runner import OURS, ToolRunner
-from mmincubation.engine.runtime_info import on_host
-from mmincubation.engine.stops import DivergenceError
-from mmincubation.exact import exact_loop
+from mmincubation.errors import DivergenceError
+from mmincubation.hooks.runtime_info import on_host
+from mmincubation.recovery import divergence as finite
+from mmincubation.recovery.divergence import FiniteGuard
+from mmincubation.resumable import exact_loop
 from tests.resumed import logged
 from tests.shrink import shrink
 from tests.synthetic_ade import write_ade

@@ -15,14 +15,14 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 from mmincubation.downstream import ViTBackbone
-from mmincubation.engine.config_check import ConfigError
 from mmincubation.engine.optim import ViTOptimWrapperConstructor, group_table
+from mmincubation.errors import ConfigError
 from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.models import ViTClassifier
 
 from .test_backbone_in_mm import mask_rcnn, upernet
 
-ARCH = dict(dim=16, depth=4, heads=2, patch_size=4, img_size=8, num_classes=3)
+ARCH = dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_classes=3)
 LR, DECAY = 1e-3, 0.1
 # The rates of BEiT for 12 blocks at 0.95, factor for factor: 0.95 ** 13 the stem, 0.95 ** (12 - i) block i, 1 the rest.
 BEIT_12 = [0.51334208, 0.54036009, 0.56880009, 0.59873694, 0.63024941, 0.66342043, 0.69833730, 0.73509189, 0.77378094,

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from mmincubation import pipeline
-from mmincubation.pipeline import LINE, STEPS, Step
+from mmincubation.demo import run as pipeline
+from mmincubation.demo.run import LINE, STEPS, Step
 
 
 @pytest.fixture

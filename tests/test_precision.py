@@ -6,12 +6,12 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mmincubation.downstream import SimpleFeaturePyramid, ViTBackbone
-from mmincubation.models import vit
+from mmincubation.vit import transformer as vit
 
 from .test_backbone import randomise, weighted_sum
 from .test_backbone_in_mm import assert_trains, mask_rcnn
 
-ARCH = dict(dim=32, depth=4, heads=2, patch_size=4, img_size=24)
+ARCH = dict(embed_dim=32, depth=4, num_heads=2, patch_size=4, img_size=24)
 KINDS = [dict(out_indices=(1, 3), window_size=4, global_blocks=(3, )), dict(out_indices=(3, ), cls_token=True),
          dict(out_indices=(1, 3), tap_norm=True)]
 

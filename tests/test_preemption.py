@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmincubation.compat.exit_codes import PREEMPTED, PROCESS_LOST
+from mmincubation.errors import PREEMPTED, PROCESS_LOST
 from tests.forked import ROOT, Run, free_port, ranks
 from tests.toy import incubation_config, write_images
 

@@ -4,7 +4,7 @@ import os
 from mmengine.config import Config
 from torch import nn
 
-from mmincubation.engine import provenance
+from mmincubation import provenance
 
 
 def test_config_hash_knows_what_matters():

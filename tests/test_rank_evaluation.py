@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mmincubation.engine.accuracy import Accuracy
+from mmincubation.models.accuracy import Accuracy
 from tests.toy import e2e_config, write_images
 
 COUNTS = 4, 1, 2  # images of each class: 7 in all, which neither 2 nor 3 divides

@@ -8,8 +8,8 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.config.scaling import batch_warnings
 from mmincubation.engine.launch import train
-from mmincubation.engine.scaling import batch_warnings
 from mmincubation.models import ViTClassifier
 
 from .test_optim import ARCH, LR, wrap

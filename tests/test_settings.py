@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from torch.utils.data import ConcatDataset
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from mmincubation.engine import launch, settings
-from mmincubation.engine.settings import content_of, differences, early_settings
+from mmincubation.engine import launch
+from mmincubation.recovery import fingerprint as settings
+from mmincubation.recovery.fingerprint import content_of, differences, early_settings
 from mmincubation.registry import HOOKS
 from tests import toy
 from tests.toy import e2e_config, incubation_config, write_images
@@ -126,7 +127,7 @@ def test_another_world_size_is_refused(stopped):
 
 def test_other_code_is_refused_by_file_and_package(stopped, monkeypatch, capsys):
     ours = settings._code()
-    assert 'code.mmincubation/engine/settings.py' in ours and 'version of torch' in ours
+    assert 'code.mmincubation/recovery/fingerprint.py' in ours and 'version of torch' in ours
     assert not [name for name in ours if '/leaderboard/' in name or '/check/' in name or 'python' in name]
     changed = ours | {'code.mmincubation/engine/optim.py': 'abc', 'version of timm': '0.1'}
     monkeypatch.setattr(settings, '_code', lambda: changed)

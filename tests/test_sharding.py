@@ -9,16 +9,17 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
 
+from mmincubation.config.keys import check_config
+from mmincubation.config.sharding import check_sharding
 from mmincubation.engine import launch
-from mmincubation.engine.config_check import ConfigError, check_config
-from mmincubation.engine.sharding import check_sharding
-from mmincubation.models.sharding import own, shard
+from mmincubation.errors import ConfigError
+from mmincubation.vit.sharding import own, shard
 from tests.forked import trained
 from tests.resumed import assert_same_run
 from tests.toy import arguments, e2e_config, incubation_config, write_images
 
 SPREAD = dict(type='mmincubation.FullyShard')
-ITERATION = 'mmincubation.exact.loops.seed_process'
+ITERATION = 'mmincubation.resumable.loops.seed_process'
 
 
 class HeldBytes(Hook):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmincubation.engine.config_check import load_config
+from mmincubation.config.load import load_config
 from tests.resumed import newest
 from tests.shrink import shrink
 from tests.synthetic_ade import write_ade

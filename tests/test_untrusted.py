@@ -21,10 +21,11 @@ from torch.utils.model_zoo import load_url
 from mmincubation.check.run import main as check_tool
 from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors, write_tensors
 from mmincubation.checkpoints.convert import convert
+from mmincubation.config.data_only import read_data_only
+from mmincubation.config.load import load_config
 from mmincubation.downstream import ViTBackbone
 from mmincubation.engine import launch
-from mmincubation.engine.config_check import ConfigError, load_config
-from mmincubation.engine.data_only import read_data_only
+from mmincubation.errors import ConfigError
 from mmincubation.incubation.assemble import assemble
 from mmincubation.models import ViTClassifier
 from tests import toy

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmincubation.datasets.classification import HFImages
-from mmincubation.engine.config_check import ConfigError
+from mmincubation.errors import ConfigError
 from mmincubation.leaderboard.board import make_leaderboard
 from mmincubation.result import ResultError, read_result
 from tests.synthetic_coco import write_coco

@@ -4,11 +4,11 @@ import torch
 
 from mmincubation.check import memory
 from mmincubation.models import ViTClassifier
-from mmincubation.models.vit import VisionTransformer, attention_as_on_gpus, run_blocks
+from mmincubation.vit.transformer import VisionTransformer, attention_as_on_gpus, run_blocks
 from tests.measure_memory import classifier, measured
 
-ARCH = dict(dim=48, depth=6, heads=3, patch_size=8, img_size=32, num_classes=5)
-TINY = dict(dim=96, depth=4, heads=3, patch_size=16, img_size=128)
+ARCH = dict(embed_dim=48, depth=6, num_heads=3, patch_size=8, img_size=32, num_classes=5)
+TINY = dict(embed_dim=96, depth=4, num_heads=3, patch_size=16, img_size=128)
 
 
 def pictures() -> torch.Tensor:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mmincubation.engine import workdir
-from mmincubation.engine.config_check import ConfigError
-from mmincubation.engine.workdir import LOCK, hold
+from mmincubation.errors import ConfigError
+from mmincubation.recovery import lock as workdir
+from mmincubation.recovery.lock import LOCK, hold
 from tests.toy import e2e_config, write_images
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-ARCH = dict(dim=16, depth=4, heads=2, patch_size=4, img_size=8, num_classes=3)
+ARCH = dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_classes=3)
 
 
 def write_images(root, per_class: int = 8) -> None:

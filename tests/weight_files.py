@@ -10,7 +10,7 @@ from torch import nn
 from mmincubation.checkpoints import write_tensors
 from mmincubation.models import Arch, VisionTransformer
 
-ARCH = Arch(dim=16, depth=4, heads=2, patch_size=4, img_size=16, num_classes=5)
+ARCH = Arch(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 DIVISION = [1, 3]
 
 

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def field(text: str) -> tuple[str, object]:
-    """`heads=12` to ('heads', 12)."""
+    """`num_heads=12` to ('num_heads', 12)."""
     name, _, value = text.partition('=')
     if not value:
         raise argparse.ArgumentTypeError(f'{text!r}: write it as FIELD=VALUE')
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--modules', type=int, metavar='K', help='equal modules for --to official, if neither header '
                         'nor source has a division (default: 4, as in the paper)')
     parser.add_argument('--arch', nargs='+', type=field, default=[], metavar='FIELD=VALUE',
-                        help='what the file does not show, for the header of the new one: heads=12 norm_eps=1e-6')
+                        help='what the file does not show, for the header of the new one: num_heads=12 norm_eps=1e-6')
     return parser.parse_args()
 
 

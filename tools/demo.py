@@ -10,5 +10,5 @@ sys.path.insert(0, str(ROOT))
 if __name__ == '__main__':
     argparse.ArgumentParser(description=__doc__).parse_args()
     os.chdir(ROOT)
-    from mmincubation.pipeline import run_demo
+    from mmincubation.demo.run import run_demo
     sys.exit(run_demo())

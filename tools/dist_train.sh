@@ -18,7 +18,7 @@ ADDR=${MASTER_ADDR:-127.0.0.1}
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 LOCAL=()
 [ "$ADDR" != 127.0.0.1 ] || LOCAL=(--local_addr=127.0.0.1)
-exec python -m mmincubation.compat.torchrun --signals_to_handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
+exec python -m mmincubation.engine.torchrun --signals_to_handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
     --max_restarts="${MAX_RESTARTS:-0}" --nnodes="${NNODES:-1}" --nproc_per_node="$GPUS" \
     --rdzv_backend=c10d --rdzv_endpoint="$ADDR:${PORT:-29500}" --rdzv_id="${PORT:-29500}" "${LOCAL[@]}" \
     "$ROOT/tools/train.py" "$CONFIG" --launcher pytorch "${@:3}"

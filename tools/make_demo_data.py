@@ -13,7 +13,7 @@ def main() -> int:
     parser.add_argument('--root', default='data/demo', help='folder to write (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='seed of every random choice (default: %(default)s)')
     args = parser.parse_args()
-    from mmincubation.datasets.demo import write_demo_data  # after parsing: --help need not wait for these imports
+    from mmincubation.demo.data import write_demo_data  # after parsing: --help need not wait for these imports
 
     try:
         written = write_demo_data(args.root, args.seed)

@@ -15,6 +15,6 @@ _base_ = [
 experiment = dict(task='classification', model='DeiT-T-128', method='incub')
 model = dict(
     type='mmincubation.IncubationModel', modules=4,
-    arch=dict(dim=192, depth=128, heads=3, patch_size=4, img_size=32, num_classes=100),
+    arch=dict(embed_dim=192, depth=128, num_heads=3, patch_size=4, img_size=32, num_classes=100),
     data_preprocessor={{_base_.data_preprocessor}})
 train_cfg = dict(phases=dict(finetune=dict(drop_path_rate=0.1)))

@@ -14,6 +14,6 @@ _base_ = [
 experiment = dict(task='classification', model='DeiT-T-32', method='e2e')
 model = dict(
     type='mmincubation.ViTClassifier', drop_path_rate=0.1,
-    arch=dict(dim=192, depth=32, heads=3, patch_size=4, img_size=32, num_classes=100),
+    arch=dict(embed_dim=192, depth=32, num_heads=3, patch_size=4, img_size=32, num_classes=100),
     data_preprocessor={{_base_.data_preprocessor}})
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)

@@ -35,7 +35,7 @@ def synthetic(cfg: Config, size: tuple[int, int], count: int, seed: int = 0) -> 
 
 
 def _classes(cfg: Config) -> int:
-    from mmincubation.models import Arch
+    from mmincubation.vit import Arch
     return Arch.parse(cfg.model.arch).num_classes
 
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmincubation.engine.runner import ToolRunner
-from mmincubation.exact.batches import positioned
+from mmincubation.resumable.batches import positioned
 
 from .flops import synchronize
 

@@ -8,8 +8,9 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_reduce, get_world_size
 
-from mmincubation.engine.config_check import ConfigError, load_config
-from mmincubation.models.spec import Arch, Division
+from mmincubation.config.load import load_config
+from mmincubation.errors import ConfigError
+from mmincubation.vit.spec import Arch, Division
 
 from . import loading, memory
 from .batches import image_size, synthetic

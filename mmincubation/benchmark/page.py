@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmincubation.atomic import write_atomic
-from mmincubation.models.spec import ARCHS, Division
+from mmincubation.vit.spec import ARCHS, Division
 
 from .plan import Cluster, e2e_units, hours, plan
 from .table import check, markdown, render

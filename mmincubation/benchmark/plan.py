@@ -3,9 +3,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmincubation.models.spec import Arch, Division
+from mmincubation.vit.spec import Arch, Division
 
-from .units import E2E, FINETUNE, META, MODULE, BlockFlops, Units, joint, module, parameters, trained_parameters, whole
+from .units import (
+    E2E,
+    FINETUNE,
+    META,
+    MODULE,
+    BlockFlops,
+    Units,
+    joint,
+    module,
+    parameters,
+    trained_parameters,
+    whole,
+)
 
 IMAGES, BATCH = 1281167, 2048  # of an ImageNet epoch, of a step over all GPUs
 GRADIENT = 4  # bytes: weights, and so gradients, are float32

@@ -15,8 +15,8 @@ from timm.layers import drop_path
 from torch import Tensor, nn
 
 from mmincubation.incubation.hybrid import IncubationModel
-from mmincubation.models.spec import STEM_KEYS
-from mmincubation.models.vit import VisionTransformer
+from mmincubation.vit.spec import STEM_KEYS
+from mmincubation.vit.transformer import VisionTransformer
 
 from .flops import synchronize
 

@@ -15,9 +15,9 @@ import torch
 from mmengine.dist import get_world_size, is_main_process
 
 from mmincubation.atomic import write_atomic
-from mmincubation.engine.config_check import ConfigError
-from mmincubation.engine.provenance import git_commit, hardware, versions
 from mmincubation.engine.ranks import close_process_group
+from mmincubation.errors import ConfigError
+from mmincubation.provenance import git_commit, hardware, versions
 
 from .flops import SIDE, matrix_rates, spread
 from .loading import write_jpegs

@@ -15,11 +15,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmincubation.check.memory import make_wrapper
 from mmincubation.engine.compiling import compile_blocks
-from mmincubation.engine.runtime_info import wrappers_of
+from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.incubation.hybrid import IncubationModel
 from mmincubation.incubation.phases import Phase, read_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
-from mmincubation.models import Arch, Division
+from mmincubation.vit import Arch, Division
 
 from .flops import synchronize
 from .reference import PublicStep

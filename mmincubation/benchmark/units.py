@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from mmincubation.models.spec import Arch, Division
+from mmincubation.vit.spec import Arch, Division
 
 # The paper's: epochs of the meta model, of each module, of fine-tuning, and of end-to-end training.
 META, MODULE, FINETUNE, E2E = 300, 100, 100, 300
@@ -98,7 +98,7 @@ class BlockFlops:
     @classmethod
     def of(cls, arch: Arch) -> BlockFlops:
         """Of a ViT's blocks at its own image size; an MLP of `mlp_ratio`."""
-        patches, dim = arch.grid**2, arch.dim
+        patches, dim = arch.grid**2, arch.embed_dim
         tokens = patches + 1
         hidden = int(arch.mlp_ratio * dim)
         return cls(linear=2 * tokens * (4 * dim * dim + 2 * dim * hidden), attention=2 * tokens**2 * dim,
@@ -119,7 +119,7 @@ class BlockFlops:
 
 def parameters(arch: Arch, blocks: int, stem: bool = True, head: bool = True) -> int:
     """Parameters of so many blocks, of the stem, and of norm and head."""
-    dim, hidden = arch.dim, int(arch.mlp_ratio * arch.dim)
+    dim, hidden = arch.embed_dim, int(arch.mlp_ratio * arch.embed_dim)
     block = dim * 3 * dim + 3 * dim * arch.qkv_bias + dim * dim + dim + 2 * dim * hidden + hidden + dim + 4 * dim
     stems = 3 * arch.patch_size**2 * dim + dim + (arch.grid**2 + 2) * dim
     heads = 2 * dim + dim * arch.num_classes + arch.num_classes

@@ -28,7 +28,7 @@ def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
     A landscape image is assumed where only a frame is given. None: the pipeline does not bound it.
     """
     if 'arch' in model:
-        from mmincubation.models import Arch
+        from mmincubation.vit import Arch
         return (Arch.parse(model['arch']).img_size, ) * 2
     preprocessor = model.get('data_preprocessor') or {}
     size = _after(transforms(loader), None)

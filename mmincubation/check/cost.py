@@ -41,7 +41,7 @@ def _block_forwards(cfg, phase) -> int:
     """Blocks that an image passes in a phase, on all ranks; where there are no phases their number does not matter."""
     if training_phases(cfg) == [None]:
         return 1
-    from mmincubation.models import Arch, Division
+    from mmincubation.vit import Arch, Division
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
     others = len(division) - 1
     if phase is None or phase.name == 'finetune':

@@ -2,8 +2,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmincubation.engine.config_check import ConfigError, data_paths
-from mmincubation.engine.data_errors import num_classes
+from mmincubation.config.keys import data_paths
+from mmincubation.errors import ConfigError
+from mmincubation.recovery.data_errors import num_classes
 
 from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
 from .batches import nested_datasets

@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mmincubation.engine.signatures import resolve
+from mmincubation.config.signatures import resolve
 
 from .report import Report
 from .sampling import Look

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
-from mmincubation.models.sharding import blocks_of, shard_options
+from mmincubation.vit.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
@@ -65,7 +65,7 @@ def training_phases(cfg: Config) -> list:
     loop = cfg.get('train_cfg') or {}
     if not str(loop.get('type')).endswith('IncubationLoop'):
         return [None]
-    from mmincubation.models import Arch, Division
+    from mmincubation.vit import Arch, Division
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
     phases = read_phases(loop.phases, len(division), loop.get('mode', 'sequential'))
     return select_phases(phases, loop.get('phase'))

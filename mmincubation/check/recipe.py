@@ -1,7 +1,7 @@
 """Batch, learning rate and schedules against the recipe that the config states."""
 from dataclasses import dataclass
 
-from mmincubation.engine.scaling import accumulation, images_per_step
+from mmincubation.config.scaling import accumulation, images_per_step
 
 from .memory import training_phases
 from .report import Report

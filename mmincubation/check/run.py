@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
-from mmincubation.engine.config_check import ConfigError, check_config, load_config
-from mmincubation.engine.data_only import read_data_only
-from mmincubation.engine.launch import check_models, parse_options
-from mmincubation.engine.runtime_check import check_runtime
-from mmincubation.engine.sharding import check_sharding
+from mmincubation.config.data_only import read_data_only
+from mmincubation.config.keys import check_config
+from mmincubation.config.load import load_config, parse_options
+from mmincubation.config.models import check_models
+from mmincubation.config.runtime import check_runtime
+from mmincubation.config.sharding import check_sharding
+from mmincubation.errors import ConfigError
 
 from .batches import BOXES, input_size
 from .cost import check_disk, check_time, gib

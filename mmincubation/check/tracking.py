@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmincubation.models.vit import attention_as_on_gpus
+from mmincubation.vit.transformer import attention_as_on_gpus
 
 aten = torch.ops.aten
 

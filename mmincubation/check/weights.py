@@ -6,7 +6,7 @@ import torch
 
 from mmincubation.checkpoints import CheckpointError, check_fit, inspect_weights, read_tensors, sha256_of
 from mmincubation.checkpoints.hub import is_hub, local_file
-from mmincubation.engine.config_check import dicts_in
+from mmincubation.registry import dicts_in
 
 from .report import Report
 

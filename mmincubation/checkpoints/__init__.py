@@ -1,15 +1,16 @@
 """Weights on disk: safe reading and atomic writing, key names, strict loading."""
-from .errors import CheckpointError
+from mmincubation.errors import CheckpointError
+from mmincubation.hashes import digest, sha256_of
+
 from .files import read_tensors, write_tensors
-from .fit import PretrainedViT, load_fitted
+from .fit import load_fitted, load_pretrained
 from .formats import open_vit, read_vit
-from .hashes import digest, sha256_of
 from .inspection import WeightsInfo, inspect_weights
 from .load import check_fit, check_header, load_strict, load_vit
 from .shapes import infer_arch, vit_shapes
 
 __all__ = [
-    'CheckpointError', 'PretrainedViT', 'WeightsInfo', 'check_fit', 'check_header', 'digest', 'infer_arch',
+    'CheckpointError', 'load_pretrained', 'WeightsInfo', 'check_fit', 'check_header', 'digest', 'infer_arch',
     'inspect_weights', 'load_fitted', 'load_strict', 'load_vit', 'open_vit', 'read_tensors', 'read_vit', 'sha256_of',
     'vit_shapes', 'write_tensors'
 ]

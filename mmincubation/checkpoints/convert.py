@@ -4,12 +4,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmincubation.models import Division
+from mmincubation.errors import CheckpointError
+from mmincubation.hashes import sha256_of
+from mmincubation.vit import Division
 
-from .errors import CheckpointError
 from .files import write_tensors, write_torch
 from .formats import SHOWN, Weights, open_vit
-from .hashes import sha256_of
 from .hub import fetch, is_hub, local_file
 from .inspection import check_name, describe
 from .keymaps import from_timm, global_names
@@ -39,7 +39,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     Args:
         to: whose names: `timm`, `mmpretrain`, `official` (the public Deep Incubation code) or `hf` (transformers).
         modules: K equal modules, for `official` where neither header nor source has a division; the paper's 4 if None.
-        arch: `Arch` fields that the file does not show (`heads`, `norm_eps`), for the new header.
+        arch: `Arch` fields that the file does not show (`num_heads`, `norm_eps`), for the new header.
 
     Raises:
         CheckpointError: `dst` cannot be or exists, or `src` is no whole ViT, or `to` has no place for a tensor.

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmincubation.atomic import replacing
+from mmincubation.errors import CheckpointError
+from mmincubation.vit.spec import RENAMED
 
-from .errors import CheckpointError
 from .hub import local_file
 
 HEADER_KEY = 'mmincubation'
@@ -43,8 +44,16 @@ def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
     if path.suffix in TORCH_SUFFIXES:
         content = _read_torch(path, mapped)
         header = content.pop(HEADER_KEY, {})
-        return content, header if isinstance(header, dict) else {}
+        return content, _current(header) if isinstance(header, dict) else {}
     raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
+
+
+def _current(header: dict) -> dict:
+    """A header with today's names of the fields of `arch`, whichever version wrote it."""
+    arch = header.get('arch')
+    if not isinstance(arch, dict):
+        return header
+    return header | {'arch': {RENAMED.get(key, key): value for key, value in arch.items()}}
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
@@ -157,7 +166,7 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, 'pt') as file:
             header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
-            return {name: file.get_tensor(name) for name in file.keys()}, header
+            return {name: file.get_tensor(name) for name in file.keys()}, _current(header)
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 

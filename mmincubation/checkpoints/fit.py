@@ -5,11 +5,10 @@ from mmengine.logging import print_log
 from timm.layers.patch_embed import resample_patch_embed
 from torch import Tensor, nn
 
-from mmincubation.models import Arch, VisionTransformer
-from mmincubation.models.vit import resize_pos_embed
-from mmincubation.registry import WEIGHT_INITIALIZERS
+from mmincubation.errors import CheckpointError
+from mmincubation.vit import Arch, VisionTransformer
+from mmincubation.vit.transformer import resize_pos_embed
 
-from .errors import CheckpointError
 from .formats import open_vit
 from .load import check_known, load_strict
 
@@ -54,7 +53,7 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
 
 
 def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
-                fields=('heads', 'norm_eps', 'global_pool')) -> dict:
+                fields=('num_heads', 'norm_eps', 'global_pool')) -> dict:
     """Load a ViT's file strictly into `module`, a ViT of `arch` or a part of one, after fitting patch kernel and
     position embedding to it.
 
@@ -72,21 +71,16 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
     return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes])}
 
 
-@WEIGHT_INITIALIZERS.register_module()
-class PretrainedViT:
-    """What `ViTClassifier` builds from its `init_cfg`: loads `checkpoint` into a VisionTransformer.
+def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = ()) -> dict:
+    """Load `checkpoint` into a classifier's ViT, log what arrived, and return `load_fitted`'s report.
 
-    It is found by name in the registry, because a model must not import the room that reads files. `fresh` names what
-    keeps its random start though the file may have it: `('head', )` for another set of classes.
+    `fresh` names what keeps its random start though the file may have it: `('head', )` for another set of classes.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not match.
     """
-
-    def __init__(self, checkpoint: str, fresh: tuple[str, ...] = ()):
-        self.checkpoint, self.fresh = str(checkpoint), tuple(fresh)
-
-    def __call__(self, vit: VisionTransformer) -> dict:
-        """Load, log what arrived, and return `load_fitted`'s report; CheckpointError if the file does not fit."""
-        drop = (*self.fresh, *(('fc_norm', ) if 'norm' in self.fresh else ()))
-        fields = ('heads', 'norm_eps') if 'head' in self.fresh else ('heads', 'norm_eps', 'global_pool')
-        report = load_fitted(vit, self.checkpoint, vit.arch, drop=drop, fresh=self.fresh, fields=fields)
-        print_log(f'{self.checkpoint}: {report["coverage"]}', logger='current')
-        return report
+    drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))
+    fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
+    report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields)
+    print_log(f'{checkpoint}: {report["coverage"]}', logger='current')
+    return report

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .errors import CheckpointError
+from mmincubation.errors import CheckpointError
+
 from .files import read_tensors
 from .keymaps import below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from .errors import CheckpointError
-from .hashes import git_blob_sha1_of, sha256_of
+from mmincubation.errors import CheckpointError
+from mmincubation.hashes import git_blob_sha1_of, sha256_of
 
 SCHEME = 'hf://'
 SYNTAX = 'hf://ORG/REPO/PATH/FILE@REVISION[#sha256=HASH]'

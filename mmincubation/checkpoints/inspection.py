@@ -4,15 +4,15 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
-from mmincubation.models import Arch
+from mmincubation.errors import CheckpointError
+from mmincubation.hashes import sha256_of
+from mmincubation.vit import Arch
 
-from .errors import CheckpointError
 from .formats import Weights, open_vit
-from .hashes import sha256_of
 from .hub import fetch, is_hub, local_file
 from .shapes import infer_arch
 
-UNSEEN = ('heads', 'norm_eps')  # fields without a trace in names or shapes
+UNSEEN = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]
         note += "; global_pool is in the run's config alone"
     guessed = {key: arch.pop(key) for key in UNSEEN if key in arch}
     if weights.format == 'hf' and guessed.pop('norm_eps', None):
-        note = f'heads={guessed["heads"]} as in the public ViT of this width; norm_eps is in its config.json alone'
+        note = (f'num_heads={guessed["num_heads"]} as in the public ViT of this width; norm_eps is in its config.json '
+                'alone')
     return arch, guessed, [note]
 
 

@@ -3,7 +3,7 @@ import re
 
 from torch import Tensor, cat
 
-from .errors import CheckpointError
+from mmincubation.errors import CheckpointError
 
 # timm's name: mmpretrain's (VisionTransformer in an ImageClassifier), transformers' (ViTForImageClassification; None:
 # it has no such tensor). `#` is a block's number, `.weight` and `.bias` follow; q, k and v are the parts of timm's qkv.

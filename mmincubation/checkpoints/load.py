@@ -4,11 +4,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mmincubation.models import Arch, VisionTransformer
+from mmincubation.errors import CheckpointError
+from mmincubation.hashes import sha256_of
+from mmincubation.vit import Arch, VisionTransformer
 
-from .errors import CheckpointError
 from .formats import Weights, open_vit
-from .hashes import sha256_of
 from .hub import fetch, is_hub, local_file
 from .shapes import public_arch
 
@@ -61,7 +61,7 @@ def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> Non
     _check(module.state_dict(), tensors, source)
 
 
-def check_header(header: dict, arch: Arch, source: str, fields=('heads', 'norm_eps', 'global_pool')) -> None:
+def check_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
     """Compare what tensor shapes do not show, as far as the file's header names it; a backbone has no pooling.
 
     Raises:
@@ -74,7 +74,7 @@ def check_header(header: dict, arch: Arch, source: str, fields=('heads', 'norm_e
                                   f'{field}={getattr(arch, field)}; set it in arch')
 
 
-def check_known(weights: Weights, arch: Arch, source: str, fields=('heads', 'norm_eps', 'global_pool')) -> None:
+def check_known(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
     """`check_header`; where there is no header, compare heads and epsilon with those of the public ViT that it must be.
 
     Runs of our own may be of any shape, and transformers' epsilon differs from conversion to conversion.
@@ -87,9 +87,9 @@ def check_known(weights: Weights, arch: Arch, source: str, fields=('heads', 'nor
     if weights.header.get('arch') or known is None or weights.format == 'mmengine':
         return
     name, public = known
-    for field in ('heads', 'norm_eps') if weights.format != 'hf' else ('heads', ):
+    for field in ('num_heads', 'norm_eps') if weights.format != 'hf' else ('num_heads', ):
         value, ours = getattr(public, field), getattr(arch, field)
-        if (arch.dim, arch.qkv_bias) == (public.dim, public.qkv_bias) and value != ours:
+        if (arch.embed_dim, arch.qkv_bias) == (public.embed_dim, public.qkv_bias) and value != ours:
             raise CheckpointError(
                 f'{source}: the file does not say {field}, by width and qkv bias it is {name} with {field}={value}, '
                 f'the model has {field}={ours}; set {field}={value} in arch, or if the file is another ViT give it a '

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import Size, Tensor
 
-from mmincubation.models import ARCHS, Arch, VisionTransformer
+from mmincubation.vit import ARCHS, Arch, VisionTransformer
 
 # Public ViTs whose heads and epsilon are known though their files do not show them, by width and qkv bias.
 PUBLIC = {
-    'DeiT-Ti': Arch(dim=192, depth=12, heads=3),
-    'DeiT-S': Arch(dim=384, depth=12, heads=6),
+    'DeiT-Ti': Arch(embed_dim=192, depth=12, num_heads=3),
+    'DeiT-S': Arch(embed_dim=384, depth=12, num_heads=6),
     **ARCHS,
-    "timm's ViT-H": Arch(dim=1280, depth=32, heads=16, patch_size=14),
+    "timm's ViT-H": Arch(embed_dim=1280, depth=32, num_heads=16, patch_size=14),
 }
 
 
@@ -20,7 +20,7 @@ def vit_shapes(arch: Mapping) -> dict[str, Size]:
     """Names and shapes of all tensors of a ViT (without a head if it has 0 classes); heads and epsilon, which shape
     none, may be left out of `arch`."""
     with torch.device('meta'):
-        vit = VisionTransformer(Arch.parse({'heads': 1, **arch, 'num_classes': arch['num_classes'] or 1}))
+        vit = VisionTransformer(Arch.parse({'num_heads': 1, **arch, 'num_classes': arch['num_classes'] or 1}))
     return {name: value.shape for name, value in vit.state_dict().items()
             if arch['num_classes'] or not name.startswith('head.')}
 
@@ -28,13 +28,13 @@ def vit_shapes(arch: Mapping) -> dict[str, Size]:
 def public_arch(tensors: Mapping[str, Tensor]) -> tuple[str, Arch] | None:
     """Name and architecture of the public ViT with the width and the qkv bias of `tensors`, None if there is none."""
     seen = tensors['patch_embed.proj.weight'].shape[0], 'blocks.0.attn.qkv.bias' in tensors
-    return next(((name, arch) for name, arch in PUBLIC.items() if (arch.dim, arch.qkv_bias) == seen), None)
+    return next(((name, arch) for name, arch in PUBLIC.items() if (arch.embed_dim, arch.qkv_bias) == seen), None)
 
 
 def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
     """The `Arch` fields that a whole ViT's tensors (timm's names) show, and one line on what they do not show.
 
-    `heads` and `norm_eps` leave no trace in the shapes: they are taken from the public ViT with the same width and
+    `num_heads` and `norm_eps` leave no trace in the shapes: they are taken from the public ViT with the same width and
     qkv bias, and left out of the fields if there is none. A file without a head has `num_classes` 0.
 
     Raises:
@@ -42,7 +42,7 @@ def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
     """
     dim, _, patch, _ = tensors['patch_embed.proj.weight'].shape
     fields = dict(
-        dim=dim,
+        embed_dim=dim,
         depth=len({key.split('.')[1] for key in tensors if key.startswith('blocks.')}),
         patch_size=patch,
         img_size=math.isqrt(tensors['pos_embed'].shape[1] - 1) * patch,
@@ -53,7 +53,7 @@ def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
     if 'blocks.0.ls1.gamma' in tensors:
         fields['init_values'] = 1e-5  # any number: it says that there is LayerScale, whose weights the file brings
     if (known := public_arch(tensors)) is None:
-        return fields, f'heads and norm_eps are not in the files and no known ViT of width {dim} is alike: set them'
+        return fields, f'num_heads and norm_eps are not in the files and no known ViT of width {dim} is alike: set them'
     name, like = known
-    fields.update(heads=like.heads, norm_eps=like.norm_eps)
-    return fields, f'heads={like.heads} and norm_eps={like.norm_eps:g} are not in the files: taken from {name}'
+    fields.update(num_heads=like.num_heads, norm_eps=like.norm_eps)
+    return fields, f'num_heads={like.num_heads} and norm_eps={like.norm_eps:g} are not in the files: taken from {name}'

@@ -11,12 +11,12 @@ from mmengine.dist import get_rank
 from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
-from mmincubation.engine.config_check import ConfigError, dicts_in
-from mmincubation.engine.data_errors import LIMIT, DataError, add_record, listed, read_records
-from mmincubation.registry import DATASETS
+from mmincubation.errors import ConfigError, DataError
+from mmincubation.registry import DATASETS, dicts_in
 
 from .classification import ClsDataset
 from .files import fault as file_fault
+from .records import LIMIT, add_record, listed, read_records
 from .rules import Instances, SampleRules
 
 DRAWS = 10  # a random crop may find no object; then the same image is drawn anew

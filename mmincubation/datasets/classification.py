@@ -15,7 +15,7 @@ from torchvision import datasets
 from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
-from mmincubation.engine.config_check import ConfigError
+from mmincubation.errors import ConfigError
 from mmincubation.registry import DATASETS
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'

@@ -7,9 +7,16 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmincubation.engine.config_check import ConfigError
+from mmincubation.errors import ConfigError
 
-from .annotations import BOX_BORDER, annotation_faults, is_lost_as_polygons, is_outside, is_speck, twice
+from .annotations import (
+    BOX_BORDER,
+    annotation_faults,
+    is_lost_as_polygons,
+    is_outside,
+    is_speck,
+    twice,
+)
 
 SHOWN = 3
 IGNORED = 255

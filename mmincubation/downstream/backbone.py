@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from mmincubation.checkpoints import load_fitted
 from mmincubation.models.init_cfg import check_init_cfg
-from mmincubation.models.spec import Arch, layer_of
-from mmincubation.models.vit import build_block, drop_path_ramp, resize_pos_embed, run_block, set_drop_path
 from mmincubation.registry import MODELS
+from mmincubation.vit.spec import Arch, layer_of
+from mmincubation.vit.transformer import build_block, drop_path_ramp, resize_pos_embed, run_block, set_drop_path
 
 from .precision import bfloat16
 from .windows import WindowBlock
@@ -88,13 +88,14 @@ class ViTBackbone(BaseModule):
     def _build(self, tap_norm: bool, drop_path_rate: float) -> None:
         arch = self.arch
         self.patch_embed = PatchEmbed(
-            arch.img_size, arch.patch_size, 3, arch.dim, flatten=False, strict_img_size=False, dynamic_img_pad=True)
+            arch.img_size, arch.patch_size, 3, arch.embed_dim, flatten=False, strict_img_size=False,
+            dynamic_img_pad=True)
         if self.prefix:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + arch.grid**2, arch.dim))
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + arch.grid**2, arch.embed_dim))
         self.blocks = nn.ModuleList(build_block(arch, WindowBlock) for _ in range(arch.depth))
         self.tap_norms = nn.ModuleList(
-            nn.LayerNorm(arch.dim, eps=arch.norm_eps) if tap_norm else nn.Identity() for _ in self.out_indices)
+            nn.LayerNorm(arch.embed_dim, eps=arch.norm_eps) if tap_norm else nn.Identity() for _ in self.out_indices)
         set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
 
     def _draw(self) -> None:
@@ -128,7 +129,7 @@ class ViTBackbone(BaseModule):
         """Load the file on every rank and report what arrived."""
         drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
         return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
-                           fields=('heads', 'norm_eps'))
+                           fields=('num_heads', 'norm_eps'))
 
     def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Images (B, 3, H, W) to tokens (B, prefix + rows * columns, C) and their grid (rows, columns)."""

@@ -4,7 +4,7 @@ from timm.layers import Attention
 from torch import Tensor
 from torch.autograd import Function
 
-from mmincubation.models.vit import Block
+from mmincubation.vit.transformer import Block
 
 
 def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:

@@ -1,28 +1,13 @@
 """`compile` in a config: each transformer block is compiled, not the step around them."""
-import inspect
 import os
 import shutil
-from collections.abc import Iterator
 
 import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from mmincubation.models.sharding import blocks_of
-
-from .config_check import ConfigError
-from .cost import unwrap
-
-
-def compile_problems(cfg: dict) -> Iterator[str]:
-    """What is wrong with the key `compile`: True, False or a dict of `torch.compile`'s options."""
-    given = cfg.get('compile')
-    if not isinstance(given, dict | bool | None):
-        yield f'compile={given!r}: give True, False or a dict of options of torch.compile'
-    valid = sorted(set(inspect.signature(torch.compile).parameters) - {'model'})
-    for key in given if isinstance(given, dict) else ():
-        if key not in valid:
-            yield f'compile.{key}: torch.compile has no such option; it takes {", ".join(valid)}'
+from mmincubation.errors import ConfigError
+from mmincubation.vit.sharding import blocks_of, unwrap
 
 
 def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:

@@ -2,43 +2,43 @@
 import re
 import sys
 import zipfile
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
-from mmincubation.exact import exact_loop
-from mmincubation.incubation.phases import check_mode, read_phases, select_phases
-from mmincubation.incubation.recipe import check_recipe
-from mmincubation.incubation.start import check_start
-from mmincubation.models import Arch, Division
-from mmincubation.models.sharding import shard_options
-from mmincubation.result import check_experiment
+from mmincubation.config.data_errors import check_policy
+from mmincubation.config.data_only import read_data_only
+from mmincubation.config.keys import check_config
+from mmincubation.config.load import load_config, parse_options
+from mmincubation.config.models import check_models, is_incubation
+from mmincubation.config.runtime import check_runtime
+from mmincubation.config.scaling import batch_warnings, check_scaling
+from mmincubation.config.sharding import check_sharding
+from mmincubation.datasets.records import forget_records
+from mmincubation.errors import ConfigError, Stop
+from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
+from mmincubation.recovery.checkpoint_guard import CheckpointGuard
+from mmincubation.recovery.data_errors import DataErrorsHook, check_samples
+from mmincubation.recovery.divergence import FiniteGuard
+from mmincubation.recovery.fingerprint import SettingsHook, check_settings
+from mmincubation.recovery.lock import hold
+from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
+from mmincubation.recovery.preemption import PreemptionHook, Request, listening
+from mmincubation.resumable import exact_loop
+from mmincubation.vit.sharding import shard_options, unwrap
 
-from . import options
-from .checkpointing import checkpoints_of, damage, newest_complete
-from .config_check import ConfigError, check_config, load_config
-from .cost import unwrap
-from .data_errors import DataErrorsHook, check_policy, check_samples, forget_records
-from .data_only import read_data_only
-from .finite import FiniteGuard
-from .hooks import CheckpointGuard
-from .preemption import PreemptionHook, Request, listening
+from . import test_options
 from .ranks import check_launcher, close_process_group, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
-from .runtime_check import check_runtime
-from .scaling import batch_warnings, check_scaling
-from .settings import SettingsHook, check_settings
-from .sharding import ShardingHook, check_sharding
-from .stops import Stop, end_workers, leave, naming_lost_processes
-from .workdir import hold
+from .sharding import ShardingHook
 
 
 def one_line_errors(tool):
@@ -118,15 +118,15 @@ def test(args: Namespace, request: Request) -> int:
     if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
         raise ConfigError(f'{args.config} cannot be tested: it has no {", ".join(missing)}')
     if args.tta:
-        options.use_tta(cfg, args.config)
+        test_options.use_tta(cfg, args.config)
     if args.show_dir:
-        options.draw(cfg, args.show_dir)
+        test_options.draw(cfg, args.show_dir)
     if args.format_only is not None:
-        options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
+        test_options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
     cfg.load_from, cfg.resume = None, False
     _check_file(args.checkpoint)
     if args.out:
-        options.dump(cfg, args.out)
+        test_options.dump(cfg, args.out)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     check_samples(runner, 'test')
@@ -151,15 +151,6 @@ def load_for_test(model: torch.nn.Module, path: str) -> str:
     if vit is None:
         raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
     return load_vit(vit, path)['coverage']
-
-
-def parse_options(words: list[str] | None) -> dict:
-    """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
-    parser = ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    if wrong := [word for word in words or [] if '=' not in word]:
-        raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
-    return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
 
 
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
@@ -212,40 +203,8 @@ def _prepare(args: Namespace, mode: str) -> Config:
 
 def _run_alone(cfg: Config, phase: str) -> None:
     """One phase in a folder of its own under the run's; the weights are shared through `<work_dir>/weights`."""
-    if not _is_incubation(cfg):
+    if not is_incubation(cfg):
         raise ConfigError('--phase needs a config whose train_cfg is an IncubationLoop')
     cfg.train_cfg.phase = phase
     cfg.train_cfg.setdefault('weights_dir', str(Path(cfg.work_dir) / 'weights'))
     cfg.work_dir = str(Path(cfg.work_dir) / phase)
-
-
-def check_models(cfg: Config, ranks: int | None = None) -> None:
-    """Read architecture, phases and experiment once, so that their errors come before anything is built.
-
-    `ranks` is the number of processes, None if that is not known.
-
-    Raises:
-        ConfigError: one of them is wrong.
-    """
-    try:
-        if 'experiment' in cfg or any('ResultHook' in hook.type for hook in cfg.get('custom_hooks') or []):
-            check_experiment(cfg.get('experiment'))
-        for model in (cfg.model, cfg.model.get('backbone') or {}):
-            if str(model.get('type')).startswith('mmincubation.') and 'arch' in model:
-                Arch.parse(model.arch)
-        if _is_incubation(cfg):
-            if any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
-                raise ValueError("custom_hooks: mmengine's EMAHook would average over the phases of an incubation; "
-                                 "write type='mmincubation.EMAHook', which averages fine-tuning")
-            loop = cfg.train_cfg
-            check_recipe(loop.get('recipe', 'clean'))
-            check_start(loop.get('start', 'random'))
-            division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-            mode = check_mode(loop.get('mode', 'sequential'), len(division), ranks or len(division))
-            select_phases(read_phases(loop.phases, len(division), mode), loop.get('phase'))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
-
-
-def _is_incubation(cfg: Config) -> bool:
-    return (cfg.get('train_cfg') or {}).get('type', '').endswith('IncubationLoop')

@@ -9,10 +9,9 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.optim import Optimizer
 
+from mmincubation.config.paramwise import NO_DECAY, paramwise_problems
+from mmincubation.errors import ConfigError
 from mmincubation.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
-
-from .config_check import ConfigError
-from .paramwise import NO_DECAY, paramwise_problems
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

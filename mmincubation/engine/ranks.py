@@ -5,7 +5,7 @@ from datetime import timedelta
 import torch
 from mmengine.config import Config
 
-from .config_check import ConfigError
+from mmincubation.errors import ConfigError
 
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
 SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')

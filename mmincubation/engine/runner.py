@@ -16,16 +16,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.models.sharding import gathered, shard_options, sharded_parts
+from mmincubation.errors import ConfigError
+from mmincubation.hooks.runtime_info import RuntimeInfoHook
+from mmincubation.recovery.checkpoint_files import write_checkpoint
+from mmincubation.recovery.checkpoint_hook import CheckpointHook
+from mmincubation.recovery.preemption import SIGNALS
+from mmincubation.vit.sharding import FullyShard, gathered, shard_options, sharded_parts, unwrap
 
-from .checkpoint_hook import CheckpointHook
-from .checkpointing import write_checkpoint
 from .compiling import compile_model
-from .config_check import ConfigError
-from .cost import unwrap
-from .preemption import SIGNALS
-from .runtime_info import RuntimeInfoHook
-from .sharding import FullyShard, take_parts
+from .sharding import take_parts
 
 OURS = {name: ours for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
         for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmincubation.checkpoints import CheckpointError, digest, infer_arch, read_tensors, sha256_of, vit_shapes
 from mmincubation.checkpoints.keymaps import global_names, named_tensors, stage_depth
-from mmincubation.models.spec import Arch, Division
+from mmincubation.vit.spec import Arch, Division
 
 SHOWN = 8
 

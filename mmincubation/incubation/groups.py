@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._pytree import tree_map_only
 
-from mmincubation.models.spec import Division
+from mmincubation.vit.spec import Division
 
 
 class ModuleGroups:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mmincubation.checkpoints import digest
 from mmincubation.models.classifier import BaseClassifier
-from mmincubation.models.spec import Arch, Division, layer_of
-from mmincubation.models.vit import VisionTransformer, drop_path_ramp, set_drop_path
 from mmincubation.registry import MODELS
+from mmincubation.vit.spec import Arch, Division, layer_of
+from mmincubation.vit.transformer import VisionTransformer, drop_path_ramp, set_drop_path
 
 from .part import META, Part, run_drawn
 from .recipe import module_drop_path

@@ -11,10 +11,10 @@ from mmengine.registry import MODEL_WRAPPERS
 from torch.distributed import get_world_size as size_of
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.exact import EpochLoop
-from mmincubation.exact.draws import seed_process
-from mmincubation.models.sharding import shard, shard_options
 from mmincubation.registry import LOOPS
+from mmincubation.resumable import EpochLoop
+from mmincubation.resumable.draws import seed_process
+from mmincubation.vit.sharding import shard, shard_options
 
 from .groups import ModuleGroups, losses_of_all, states_of
 from .phases import Phase, check_mode, read_phases, select_phases

@@ -2,9 +2,9 @@
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from mmincubation.exact.draws import seed_torch
-from mmincubation.models.spec import Division
-from mmincubation.models.vit import VisionTransformer, run_block
+from mmincubation.resumable.draws import seed_torch
+from mmincubation.vit.spec import Division
+from mmincubation.vit.transformer import VisionTransformer, run_block
 
 META, TARGET = 0, 1  # whose block it is, in the key of its draws
 

@@ -9,8 +9,8 @@
 """
 from copy import deepcopy
 
-from mmincubation.models.spec import Division
-from mmincubation.models.vit import drop_path_ramp
+from mmincubation.vit.spec import Division
+from mmincubation.vit.transformer import drop_path_ramp
 
 RECIPES = ('clean', 'paper_code')
 

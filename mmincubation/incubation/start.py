@@ -1,8 +1,8 @@
 """How a target module begins its incubation."""
 import torch
 
-from mmincubation.models.spec import HEAD_KEYS, STEM_KEYS, Division
-from mmincubation.models.vit import VisionTransformer
+from mmincubation.vit.spec import HEAD_KEYS, STEM_KEYS, Division
+from mmincubation.vit.transformer import VisionTransformer
 
 STARTS = ('random', 'ends', 'grow')
 

@@ -6,7 +6,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
-from mmincubation.models.vit import VisionTransformer
+from mmincubation.vit.transformer import VisionTransformer
 
 from .assemble import assemble
 from .hybrid import IncubationModel

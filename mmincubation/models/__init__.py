@@ -1,6 +1,7 @@
-"""The plain Vision Transformer, its division into modules, and the classifier around it."""
-from .classifier import ViTClassifier
-from .spec import ARCHS, Arch, Division
-from .vit import VisionTransformer
+"""Models that a config names: the classifier, its preprocessor and its metric. The ViT itself is in `vit`."""
+from mmincubation.vit import ARCHS, Arch, Division, VisionTransformer
 
-__all__ = ['ARCHS', 'Arch', 'Division', 'VisionTransformer', 'ViTClassifier']
+from .accuracy import Accuracy
+from .classifier import ClsDataPreprocessor, ViTClassifier
+
+__all__ = ['ARCHS', 'Accuracy', 'Arch', 'ClsDataPreprocessor', 'Division', 'ViTClassifier', 'VisionTransformer']

@@ -4,10 +4,11 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmincubation.registry import MODELS, WEIGHT_INITIALIZERS
+from mmincubation.checkpoints import load_pretrained
+from mmincubation.registry import MODELS
+from mmincubation.vit.transformer import VisionTransformer
 
 from .init_cfg import check_init_cfg
-from .vit import VisionTransformer
 
 
 @MODELS.register_module()
@@ -93,8 +94,7 @@ class ViTClassifier(BaseClassifier):
     def init_weights(self) -> None:
         """Load the file that `init_cfg` names; a second call changes nothing."""
         if self.init_cfg is not None and not self.is_init:
-            load = WEIGHT_INITIALIZERS.build({**self.init_cfg, 'type': 'mmincubation.PretrainedViT'})
-            self.load_report = load(self.vit)
+            self.load_report = load_pretrained(self.vit, self.init_cfg['checkpoint'], self.init_cfg.get('fresh', ()))
         self.is_init = True
 
     @property

@@ -6,7 +6,7 @@ learning rate.
 """
 _base_ = '../runtime.py'
 default_scope = 'mmengine'
-arch = dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32, num_classes=10, global_pool='avg')
+arch = dict(embed_dim=64, depth=24, num_heads=2, patch_size=8, img_size=32, num_classes=10, global_pool='avg')
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

@@ -8,7 +8,7 @@ model = dict(
         pad_mask=True, pad_size_divisor=16),
     backbone=dict(
         type='mmincubation.ViTBackbone',
-        arch=dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32),
+        arch=dict(embed_dim=64, depth=24, num_heads=2, patch_size=8, img_size=32),
         out_indices=(23, ),
         window_size=6,
         global_blocks=(5, 11, 17, 23)),

@@ -10,7 +10,7 @@ model = dict(
         seg_pad_val=255, size=(96, 96)),
     backbone=dict(
         type='mmincubation.ViTBackbone',
-        arch=dict(dim=64, depth=24, heads=2, patch_size=8, img_size=32),
+        arch=dict(embed_dim=64, depth=24, num_heads=2, patch_size=8, img_size=32),
         out_indices=(5, 11, 17, 23),
         window_size=0,
         cls_token=True,

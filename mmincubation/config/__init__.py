@@ -1,0 +1,1 @@
+"""Config files: loaded, checked, and what is wrong with them in one list."""

@@ -1,0 +1,54 @@
+"""What the MM packages read for a run is read as data: no file but a config can bring code."""
+from functools import partial
+from os.path import expanduser
+
+import yaml
+from mmengine.fileio import PickleHandler, YamlHandler, register_handler
+from mmengine.runner import CheckpointLoader, checkpoint
+from torch.utils.model_zoo import load_url
+
+from mmincubation.checkpoints import read_tensors
+from mmincubation.checkpoints.hub import SCHEME
+from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.errors import ConfigError
+
+from .keys import PICKLE
+
+
+class DataYaml(YamlHandler):
+    """YAML whose tags make numbers, text, lists and dicts alone; mmengine's own calls whatever a tag names."""
+
+    def load_from_fileobj(self, file, **kwargs):
+        """Raises ConfigError on any other tag, and on what is no YAML."""
+        try:
+            return yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            reason = ' '.join(str(error).split())
+            raise ConfigError(f'YAML: {reason}; only plain data are read, nothing was executed') from error
+
+
+class NoPickle(PickleHandler):
+    """Writes pickles (predictions of a test) and reads none: mmengine's data sets would take one as annotations."""
+
+    def load_from_fileobj(self, file, **kwargs):
+        """Raises ConfigError."""
+        raise ConfigError(f'the file {PICKLE}')
+
+
+def read_data_only() -> None:
+    """Make mmengine's readers refuse code, in this process; the tools call it first, more calls change nothing.
+
+    Checkpoints from local files and from the hub are read by `read_tensors`, those from an address (http, torchvision,
+    open-mmlab, mmcls) with weights_only, which torch hub leaves off and mmengine does not ask for.
+    """
+    allow_mm_checkpoints()
+    checkpoint.load_url = partial(load_url, weights_only=True)
+    for scheme in ('', SCHEME):
+        CheckpointLoader.register_scheme(scheme, _load_local, force=True)
+    register_handler(['yaml', 'yml'])(DataYaml)
+    register_handler(['pickle', 'pkl'])(NoPickle)
+
+
+def _load_local(name: str, map_location=None) -> dict:
+    """On the CPU, wherever it was: what loads it copies it. Not mapped: a run may write over the file."""
+    return read_tensors(name if name.startswith(SCHEME) else expanduser(name), mapped=False)[0]

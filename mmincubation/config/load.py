@@ -1,0 +1,133 @@
+"""Config files: loaded and checked before anything is built, with every mistake named in one line."""
+import ast
+import builtins
+import os
+import re
+import traceback
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmincubation.errors import ConfigError
+
+from .types import runner_keys
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+
+def load_config(path: str | Path, options: dict | None = None) -> 'Config':
+    """Read a config file and merge `options` (dotted key -> value, from `--cfg-options`).
+
+    Raises:
+        ConfigError: the file or one of its `_base_` is missing or wrong, or an option changes nothing.
+    """
+    path = Path(path)
+    _need_file(path, f'config {path}')
+    files = _check_sources(path)
+    from mmengine.config import Config  # not before: a wrong path must not wait for torch
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program: anything can go wrong in it
+        raise ConfigError(f'{_where(error, files, path)}: {_one_line(error)}') from error
+    _check_options(cfg, options or {})
+    try:
+        cfg.merge_from_dict(options or {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f'--cfg-options: {_one_line(error)}') from error
+    return cfg
+
+
+def _need_file(path: Path, what: str) -> None:
+    if path.is_file():
+        return
+    known = sorted({str(p) for p in (*Path('configs').rglob('*.py'), *path.parent.glob('*.py'))})
+    known = [k for k in known if _alike(Path(k).name, path.name) > 0.6]
+    near = max(known, key=lambda k: _alike(k, str(path)), default='')
+    problem = 'is a folder' if path.is_dir() else 'does not exist'
+    raise ConfigError(f'{what} {problem}' + (f' (nearest: {near})' if near else ''))
+
+
+def _alike(a: str, b: str) -> float:
+    return SequenceMatcher(None, a, b).ratio()
+
+
+def _check_sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
+    """Parse a config and its bases; returns their absolute paths. mmengine names neither file nor line of an error."""
+    name = os.path.abspath(path)
+    if name in trail:
+        raise ConfigError(f'{path}: has itself as its _base_')
+    files = {name}
+    if path.suffix != '.py':
+        return files
+    try:
+        tree = ast.parse(_without_env(path.read_text('utf-8')))
+    except SyntaxError as error:
+        raise ConfigError(f'{path}:{error.lineno}: {error.msg}') from error
+    for line, base in _bases(tree):
+        file = Path(os.path.normpath(path.parent / base))
+        _need_file(file, f'{path}:{line}: _base_ {file}')
+        files |= _check_sources(file, (*trail, name))
+    return files
+
+
+def _bases(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, relative path) of the `_base_` that are literal files; mmengine finds the others."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
+            strings = [n for n in ast.walk(node.value) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            yield from ((s.lineno, s.value) for s in strings if '::' not in s.value and '{{' not in s.value)
+
+
+def _where(error: Exception, files: set[str], path: Path) -> str:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    return f'{os.path.relpath(frames[-1].filename)}:{frames[-1].lineno}' if frames else str(path)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error.__cause__, ImportError):  # of custom_imports
+        error = error.__cause__
+    text = str(error.args[0] if error.args else error)
+    return f'{type(error).__name__}: {text.splitlines()[0] if text else ""}'
+
+
+def _without_env(source: str) -> str:
+    """mmengine's `{{$VARIABLE:default}}` is no Python."""
+    return re.sub(r'''\{\{\s*['"]?\s*\$.*?\}\}''', 'None', source)
+
+
+def names_in(text: str) -> list[tuple[str, set[str], set[str]]]:
+    """(file, names assigned, names read) of a text-style config and its bases, from `Config.text`; else empty."""
+    _, *parts = re.split(r'^((?:/|[A-Za-z]:).*\.py)$', text, flags=re.MULTILINE)  # each file's name is on a line
+    found = []
+    for file, source in zip(parts[::2], parts[1::2], strict=True):
+        try:
+            nodes = list(ast.walk(ast.parse(_without_env(source))))
+        except SyntaxError:
+            return []
+        names = [n for n in nodes if isinstance(n, ast.Name)]
+        read = {n.id for n in names if isinstance(n.ctx, ast.Load)} - set(dir(builtins))
+        read |= {n.attr for n in nodes if isinstance(n, ast.Attribute)}  # _base_.name
+        found.append((file, {n.id for n in names if isinstance(n.ctx, ast.Store)}, read))
+    return found
+
+
+def _check_options(cfg: 'Config', options: dict) -> None:
+    """Helper variables have already been used when options arrive: such an option would change nothing, silently."""
+    helpers = set().union(*(assigned for _, assigned, _ in names_in(cfg.text))) - runner_keys() if options else set()
+    for option in options:
+        if option.partition('.')[0] in helpers:
+            raise ConfigError(f'--cfg-options {option}: {option.partition(".")[0]} is a helper variable of the config, '
+                              'changing it has no effect any more; change the keys that were made from it')
+
+
+def parse_options(words: list[str] | None) -> dict:
+    """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
+    from mmengine.config import DictAction  # not before: see load_config
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    if wrong := [word for word in words or [] if '=' not in word]:
+        raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
+    return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options

@@ -1,0 +1,107 @@
+"""Mistakes that would stop a run only after it has begun, some after hours: batch norm, label 0, sizes, `compile`."""
+import inspect
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config
+
+from mmincubation.errors import ConfigError
+from mmincubation.registry import dicts_in
+from mmincubation.vit import Arch
+
+from .signatures import resolve
+
+
+def check_runtime(cfg: Config, mode: str, gpu: bool | None = None) -> None:
+    """Find them before anything is built; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`.
+
+    `gpu` says whether the run has GPUs; None: whether this machine has any.
+
+    Raises:
+        ConfigError: one line for each mistake.
+    """
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    problems = [*zero_label_problems(cfg), *size_problems(cfg, mode)]
+    if mode == 'train':
+        problems += [*norm_problems(cfg, gpu), *compile_problems(cfg)]
+    if problems:
+        raise ConfigError('\n'.join(problems))
+
+
+def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
+    """Batch norm that cannot train here: SyncBN between CPU ranks, and statistics over a single value.
+
+    Without a launcher the Runner makes SyncBN BN. Between ranks SyncBN has other images to average with.
+    """
+    alone = cfg.get('launcher', 'none') == 'none'
+    settings = [(place, *(_setting(node, key, cfg.get('default_scope')) for key in ('norm_cfg', 'pool_scales')))
+                for place, node in dicts_in(cfg.get('model'), 'model') if isinstance(node.get('type'), str)]
+    kinds = {place: norm['type'] for place, norm, _ in settings if norm}
+    synced = [f'{place}.norm_cfg.type=BN' for place, kind in kinds.items() if kind == 'SyncBN']
+    if synced and not alone and not gpu:
+        yield f'{synced[0].removesuffix(".type=BN")}: SyncBN needs GPUs, and the ranks of this run are on the CPU; ' \
+              f'add --cfg-options {" ".join(synced)}'
+    if (cfg.get('train_dataloader') or {}).get('batch_size') != 1:
+        return
+    for place, _, pool_scales in settings:
+        if 1 in (pool_scales or ()) and (kinds.get(place) == 'BN' or alone and kinds.get(place) == 'SyncBN'):
+            yield f'{place}.pool_scales: scale 1 gives BN one value per channel and image, and one is too few to ' \
+                  'normalise with; set train_dataloader.batch_size=2 or more'
+
+
+def size_problems(cfg: Config, mode: str) -> Iterator[str]:
+    """timm's transforms of classifiers that make another size than the ViT takes."""
+    if not str(cfg.model.get('type')).startswith('mmincubation.') or 'arch' not in cfg.model:
+        return
+    try:
+        side = Arch.parse(cfg.model.arch).img_size
+    except (ValueError, TypeError):  # another check's business
+        return
+    for key in ('train_dataloader', 'val_dataloader') if mode == 'train' else ('test_dataloader', ):
+        for place, step in dicts_in(cfg.get(key), key):
+            size = step.get('input_size')
+            sides = set(size[-2:]) if isinstance(size, list | tuple) else {size}
+            if str(step.get('type')).endswith('create_transform') and sides - {side, None}:
+                yield f'{place}.input_size is {size}, model.arch.img_size is {side}: make them equal'
+
+
+def zero_label_problems(cfg: Config) -> Iterator[str]:
+    """Datasets and the LoadAnnotations in their pipelines that disagree about reduce_zero_label.
+
+    mmseg asserts that they agree when it reads an image: for the validation set, after the first interval of training.
+    """
+    scope = cfg.get('default_scope')
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for place, node in dicts_in(cfg.get(key), key):
+            flag = _setting(node, 'reduce_zero_label', scope) if 'pipeline' in node else None
+            pipelines = {f'{place}.pipeline': node.get('pipeline')}
+            pipelines |= {'tta_pipeline': cfg.get('tta_pipeline')} if key == 'test_dataloader' else {}
+            for where, step in (found for at, steps in pipelines.items() for found in dicts_in(steps, at)):
+                given = step.get('reduce_zero_label')
+                if None not in (flag, given) and given != flag:
+                    yield f'{where}.reduce_zero_label is {given}, {place} ({node["type"]}) has {flag}: make them ' \
+                          'equal, or drop the key here'
+
+
+def _setting(node: dict, key: str, scope: str | None):
+    """What a dict with a `type` sets, or its class has as default; None if neither."""
+    if key in node or not isinstance(node.get('type'), str):
+        return node.get(key)
+    for _, cls in resolve(node['type'], node.get('_scope_') or scope or 'mmengine'):
+        for base in getattr(cls, '__mro__', ()):
+            init = vars(base).get('__init__')
+            parameter = inspect.signature(init).parameters.get(key) if inspect.isfunction(init) else None
+            if parameter is not None and parameter.default is not parameter.empty:
+                return parameter.default
+    return None
+
+
+def compile_problems(cfg: dict) -> Iterator[str]:
+    """What is wrong with the key `compile`: True, False or a dict of `torch.compile`'s options."""
+    given = cfg.get('compile')
+    if not isinstance(given, dict | bool | None):
+        yield f'compile={given!r}: give True, False or a dict of options of torch.compile'
+    valid = sorted(set(inspect.signature(torch.compile).parameters) - {'model'})
+    for key in given if isinstance(given, dict) else ():
+        if key not in valid:
+            yield f'compile.{key}: torch.compile has no such option; it takes {", ".join(valid)}'

@@ -1,0 +1,39 @@
+"""Samples that were skipped, in files that every rank and worker can add to."""
+import json
+from pathlib import Path
+
+LIMIT = 100  # samples; in more, something is wrong that no substitute mends
+LISTED = 10  # in the log and in result.json; the files in the work dir have all
+RECORDS = 'data_errors.rank*.jsonl'
+
+
+def forget_records(folder: str) -> None:
+    """Remove what an earlier run recorded there, for one that begins anew."""
+    for path in Path(folder).glob(RECORDS):
+        path.unlink()
+
+
+def add_record(folder: str, rank: int, record: dict) -> None:
+    """Add one line to the rank's file, `data_errors.rank<r>.jsonl`; its workers may do so at the same time."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / RECORDS.replace('*', str(rank)), 'ab', buffering=0) as file:
+        file.write(json.dumps(record).encode() + b'\n')
+
+
+def read_records(*folders: str | Path) -> list[dict]:
+    """The records of all ranks in these work dirs, each sample once, in a fixed order."""
+    found = {}
+    for path in (path for folder in folders for path in sorted(Path(folder).glob(RECORDS))):
+        for line in path.read_bytes().splitlines():
+            try:
+                record = json.loads(line)
+                found.setdefault((record['data'], record['index']), record)
+            except (ValueError, TypeError, KeyError):  # a line that a kill cut short
+                continue
+    return [found[key] for key in sorted(found)]
+
+
+def listed(records: list[dict]) -> str:
+    """The first of them in words."""
+    more = f' and {len(records) - LISTED} more' if len(records) > LISTED else ''
+    return '; '.join(record['fault'] for record in records[:LISTED]) + more

@@ -1,0 +1,1 @@
+"""The embedded demo: its data and its runs."""

@@ -1,0 +1,166 @@
+"""The demo: every step of the pipeline through the public tools, as many at once as there are cores."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+LINE = re.compile(r'(?:\[(?P<phase>\w+)[],].*?)?(?P<at>(?:Epoch|Iter)\(\w+\) *\[[^ ]*).*?eta: (?P<eta>[\d:]+)')
+
+
+@dataclass
+class Step:
+    """One command; `seconds` is what it took alone on one core of the machine the README names (for the ETA)."""
+    name: str
+    seconds: int
+    needs: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> Path:
+        return Path('configs/demo') / f'{self.name}.py'
+
+    @property
+    def folder(self) -> Path:
+        return Path('work_dirs') / self.name
+
+    @property
+    def product(self) -> Path:
+        """The file that exists once the step is finished."""
+        return Path('data/demo/manifest.json') if self.name == 'data' else self.folder / 'result.json'
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files that make the product out of date when they are newer."""
+        if self.name == 'data':
+            return list(Path('mmincubation/demo').glob('*.py'))
+        return [self.config, *Path('configs/_base_').rglob('*.py'), *(STEPS[n].product for n in self.needs)]
+
+    def finished(self) -> bool:
+        """The product is there and newer than all it was made from."""
+        return self._up_to_date(self.product)
+
+    def _up_to_date(self, made: Path) -> bool:
+        if not made.exists():
+            return False
+        when = made.stat().st_mtime
+        return all(source.exists() and source.stat().st_mtime <= when for source in self.sources)
+
+    def command(self) -> list[str]:
+        """What to run; an interrupted training goes on where it was, unless what it was made from has changed."""
+        if self.name == 'data':
+            shutil.rmtree(self.product.parent, ignore_errors=True)
+            return [sys.executable, 'tools/make_demo_data.py']
+        interrupted = not self.product.exists() and self._up_to_date(self.folder / 'last_checkpoint')
+        if not interrupted:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return [sys.executable, 'tools/train.py', str(self.config), *(['--resume'] if interrupted else [])]
+
+
+STEPS = {step.name: step for step in [
+    Step('data', 20),
+    Step('vit_demo_incub', 200, ('data', )),
+    Step('vit_demo_e2e', 180, ('data', )),
+    Step('vit_demo_incub_random', 200, ('data', )),
+    Step('maskrcnn_vit_demo_incub', 100, ('vit_demo_incub', )),
+    Step('maskrcnn_vit_demo_e2e', 100, ('vit_demo_e2e', )),
+    Step('maskrcnn_vit_demo_scratch', 100, ('data', )),
+    Step('upernet_vit_demo_incub', 135, ('vit_demo_incub', )),
+    Step('upernet_vit_demo_e2e', 135, ('vit_demo_e2e', )),
+    Step('upernet_vit_demo_scratch', 135, ('data', )),
+]}
+
+
+@dataclass
+class Job:
+    """A running step."""
+    step: Step
+    process: subprocess.Popen
+    log: Path
+    began: float
+
+    @classmethod
+    def start(cls, step: Step) -> 'Job':
+        command = step.command()
+        step.folder.mkdir(parents=True, exist_ok=True)
+        log = step.folder / 'demo.log'
+        # One thread each: two processes of one thread use two cores better than one process of two.
+        env = dict(os.environ, OMP_NUM_THREADS='1', MKL_NUM_THREADS='1', PYTHONUNBUFFERED='1')
+        with log.open('w') as out:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
+        print(f'+ {" ".join(["python", *command[1:]])}', flush=True)
+        return cls(step, process, log, time.monotonic())
+
+    def status(self) -> str:
+        """Where the step is, from the last line of its log that says so."""
+        found = list(LINE.finditer(self.log.read_text(errors='replace')))
+        if not found:
+            return f'{self.step.name}: starting'
+        last = found[-1]
+        phase = f'{last["phase"]} ' if last['phase'] else ''
+        return f'{self.step.name}: {phase}{" ".join(last["at"].split())} eta {last["eta"]}'
+
+
+def run_demo(poll: float = 1., report: float = 15.) -> int:
+    """Run what is not finished yet, then the leaderboard; returns the exit code."""
+    began, jobs = time.monotonic(), []
+    waiting = []
+    for step in STEPS.values():
+        stale = any(STEPS[n] in waiting for n in step.needs)
+        if step.finished() and not stale:
+            print(f'= {step.name}: finished earlier, reused ({step.product})')
+        else:
+            waiting.append(step)
+    try:
+        if failed := _work(waiting, jobs, poll, report):
+            return _explain(failed)
+    finally:
+        for job in jobs:
+            job.process.terminate()
+    print(f'All steps finished after {_clock(time.monotonic() - began)}.', flush=True)
+    return subprocess.call([sys.executable, 'tools/leaderboard.py', 'work_dirs'])
+
+
+def _work(waiting: list[Step], jobs: list[Job], poll: float, report: float) -> Job | None:
+    """Keep every core busy until nothing is left; returns the first job that failed."""
+    slots, total, began, said = _cores(), len(waiting), time.monotonic(), 0.
+    while waiting or jobs:
+        busy = {s.name for s in waiting} | {job.step.name for job in jobs}
+        for step in [s for s in waiting if not busy & set(s.needs)][:slots - len(jobs)]:
+            waiting.remove(step)
+            jobs.append(Job.start(step))
+        time.sleep(poll)
+        for job in [j for j in jobs if j.process.poll() is not None]:
+            jobs.remove(job)
+            if job.process.returncode:
+                return job
+            print(f'= {job.step.name}: finished in {_clock(time.monotonic() - job.began)}', flush=True)
+        if time.monotonic() - said > report and jobs:
+            said = time.monotonic()
+            done = total - len(waiting) - len(jobs)
+            print(f'[{done}/{total} steps, {_clock(said - began)} gone, about {_clock(_left(waiting, jobs, slots))} '
+                  f'left]  {"  |  ".join(job.status() for job in jobs)}', flush=True)
+    return None
+
+
+def _left(waiting: list[Step], jobs: list[Job], slots: int) -> float:
+    """Seconds to go, from what the steps took when the figures above were written."""
+    running = [max(job.step.seconds - (time.monotonic() - job.began), 5) for job in jobs]
+    return max([(sum(running) + sum(s.seconds for s in waiting)) / slots, *running])
+
+
+def _explain(job: Job) -> int:
+    print(f'{job.step.name} failed with exit code {job.process.returncode}; the end of {job.log}:', file=sys.stderr)
+    print('\n'.join(job.log.read_text(errors='replace').splitlines()[-15:]), file=sys.stderr)
+    print('Run `make demo` again to go on from here, or `make clean-demo` to begin anew.', file=sys.stderr)
+    return 1
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def _clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02d}'

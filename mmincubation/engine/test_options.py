@@ -1,0 +1,83 @@
+"""What tools/test.py's options change in a config."""
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmincubation.config.signatures import accepted, resolve
+from mmincubation.errors import ConfigError
+
+
+def use_tta(cfg: Config, path: str) -> None:
+    """Test-time augmentation as the config at `path` defines it.
+
+    Raises:
+        ConfigError: it defines none.
+    """
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def dump(cfg: Config, path: str) -> None:
+    """Also write the predictions to a pickle.
+
+    Raises:
+        ConfigError: its name says that it is something else.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise ConfigError(f'--out {path}: predictions are written as a pickle; give a name that ends in .pkl')
+    kind = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
+    cfg.test_evaluator = [*_evaluators(cfg), dict(type=kind, out_file_path=path)]
+
+
+def format_only(cfg: Config, where: str) -> None:
+    """Have the metrics write the predictions as a test server takes them, to a prefix (COCO) or into a folder (pictures
+    of labels), instead of comparing them with a truth, which then is not even read.
+
+    Raises:
+        ConfigError: a metric of the config writes none.
+    """
+    for evaluator in _evaluators(cfg):
+        keys = {key for _, cls in resolve(evaluator.type, cfg.default_scope) for key in accepted(cls)[0]}
+        targets = [key for key in ('outfile_prefix', 'output_dir') if key in keys]
+        if 'format_only' not in keys or not targets:
+            raise ConfigError(f'--format-only: {evaluator.type} writes no predictions; the metrics of detection '
+                              '(FastCocoMetric, CocoMetric) and segmentation (IoUMetric) do')
+        evaluator.update({'format_only': True, targets[0]: where})
+    dataset = cfg.test_dataloader.dataset
+    dataset.pipeline = _without_truth(dataset.pipeline)
+
+
+def draw(cfg: Config, show_dir: str) -> None:
+    """Pictures of the predictions beside the ground truth, through the scope's own hook and visualiser.
+
+    Raises:
+        ConfigError: the config has no such hook.
+    """
+    if 'visualization' not in cfg.default_hooks:
+        raise ConfigError('the config has no default_hooks.visualization: drop --show-dir, or add the hook')
+    cfg.default_hooks.visualization.draw = True
+    show_dir = str(Path(show_dir).resolve())  # a relative one would be taken from the work dir
+    if cfg.default_scope == 'mmdet':
+        cfg.default_hooks.visualization.test_out_dir = show_dir
+    else:
+        cfg.visualizer.save_dir = show_dir
+    if cfg.default_scope == 'mmseg':
+        cfg.default_hooks.visualization.interval = 1
+
+
+def _evaluators(cfg: Config) -> list[ConfigDict]:
+    return cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+
+
+def _without_truth(steps: list) -> list:
+    """A pipeline without LoadAnnotations, also within TestTimeAug, whose steps are lists of alternatives."""
+    kept = []
+    for step in steps:
+        if isinstance(step, list):
+            step = _without_truth(step)
+            kept += [step] if step else []  # an empty list of alternatives would leave TestTimeAug none at all
+        elif step.type.rpartition('.')[2] != 'LoadAnnotations':
+            kept.append(step | {'transforms': _without_truth(step.transforms)} if 'transforms' in step else step)
+    return kept

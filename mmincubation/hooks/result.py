@@ -1,0 +1,180 @@
+"""Writes `result.json` at the end of a run."""
+from __future__ import annotations
+
+import copy
+import math
+from datetime import datetime, timezone
+from numbers import Real
+from pathlib import Path
+
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop
+
+from mmincubation import provenance
+from mmincubation.incubation.phases import phase_names
+from mmincubation.recovery.data_errors import skipped_samples
+from mmincubation.recovery.divergence import FiniteGuard
+from mmincubation.registry import HOOKS
+from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experiment, locked, read_result, write_result
+from mmincubation.vit.sharding import unwrap
+
+from .cost import CostMeter, phase_name
+
+ASSEMBLED = 'assembled'  # as the IncubationLoop calls the validation between incubation and fine-tuning
+
+
+@HOOKS.register_module()
+class ResultHook(Hook):
+    """Keeps the last validation of each phase and writes `<work_dir>/result.json` after training.
+
+    Needs a CostMeter beside it and `experiment = dict(task=..., model=..., method=...)` in the config. A run of one
+    phase alone keeps the other phases that an earlier run of the same config left in the file.
+    """
+
+    # After validation, logging and checkpoints: what they write (pictures, weights) belongs to the result.
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, dict[str, float]] = {}
+        self.validated_at = -1
+
+    def before_train(self, runner) -> None:
+        """Stop before the first step, not after the last, if the result could not be written."""
+        check_experiment(runner.cfg.get('experiment'))
+        cost_meter(runner)
+        if runner.iter == 0:
+            self.metrics, self.validated_at = {}, -1
+
+    def before_train_epoch(self, runner) -> None:
+        """Note the phase: phases are listed in the order in which they began, validated or not."""
+        self.metrics.setdefault(phase_name(runner), {})
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        """Remember the finite numbers among the metrics of this validation."""
+        numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
+        dropped = [key for key, value in numbers.items() if not math.isfinite(value)]
+        if dropped:
+            runner.logger.warning(f'result.json leaves out metrics that are not finite: {", ".join(dropped)}')
+        self.metrics[phase_name(runner)] = {key: value for key, value in numbers.items() if key not in dropped}
+        self.validated_at = runner.iter
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Put the metrics into the checkpoint: the phases that are over are not validated again."""
+        checkpoint['result_hook'] = dict(metrics=copy.deepcopy(self.metrics), validated_at=self.validated_at)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Take the metrics from the checkpoint, if it has them."""
+        state = checkpoint.get('result_hook', dict(metrics={}, validated_at=-1))
+        self.metrics, self.validated_at = copy.deepcopy(state['metrics']), state['validated_at']
+
+    def after_train(self, runner) -> None:
+        """Validate if a run, killed between its last step and its validation, was resumed; then write the file."""
+        if runner.val_loop is not None and self.validated_at != runner.iter:
+            runner.val_loop.run()
+        self._write(runner)
+
+    @master_only
+    def _write(self, runner) -> None:
+        path = run_folder(runner) / 'result.json'
+        with locked(path):  # jobs of other phases may end at the same time
+            phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
+            folders = [runner.work_dir]
+            if getattr(runner.train_loop, 'only_phase', None):
+                folders += [path.parent / phase['name'] for phase in phases]
+            write_result(path, make_result(runner, phases) | skipped_steps(runner) | skipped_samples(runner, folders))
+        runner.logger.info(f'Result written to {path}')
+
+
+def cost_meter(runner) -> CostMeter:
+    """The runner's CostMeter.
+
+    Raises:
+        ValueError: it has none.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, CostMeter):
+            return hook
+    raise ValueError("ResultHook needs a CostMeter: add dict(type='mmincubation.CostMeter') to `custom_hooks`")
+
+
+def skipped_steps(runner) -> dict[str, int]:
+    """The steps that were left out because they were not finite, if the run allowed any."""
+    guards = [hook for hook in runner.hooks if isinstance(hook, FiniteGuard) and hook.allowed]
+    return dict(skipped_steps=guards[0].skipped) if guards else {}
+
+
+def run_folder(runner) -> Path:
+    """The run's folder; a phase that runs alone works in a folder below it and shares the run's weights and result."""
+    loop = runner.train_loop
+    weights = getattr(loop, 'weights_dir', None)
+    alone = getattr(loop, 'only_phase', None) and weights
+    return Path(weights).parent if alone else Path(runner.work_dir)
+
+
+def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
+    """The phases that this run itself went through, in the order in which they began; a phase that only validates,
+    such as the assembled model before fine-tuning, costs nothing."""
+    loader, costs, phases = runner.train_dataloader, cost_meter(runner).phases, []
+    for name, values in metrics.items():
+        cost = costs.get(name, dict(iters=0, images=0, block_forwards=0, seconds=0.))
+        # An iteration loop's sampler is endless, its loader has no length to divide by.
+        by_images = isinstance(runner.train_loop, IterBasedTrainLoop)
+        epochs = cost['images'] / len(loader.dataset) if by_images else cost['iters'] / len(loader)
+        counts = {key: cost[key] for key in ('images', 'block_forwards', 'seconds', 'data_seconds') if key in cost}
+        phases.append(Phase(name=name, epochs=round(epochs, 3), **counts, metrics=values))
+    return phases
+
+
+def earlier_phases(runner, path: Path) -> list[Phase]:
+    """The phases in an existing result of the same config, else none."""
+    if not path.exists():
+        return []
+    try:
+        earlier = read_result(path)
+    except ResultError as error:
+        runner.logger.warning(f'The earlier result is not used: {error}')
+        return []
+    if earlier['config_sha256'] != provenance.config_sha256(runner.cfg):
+        runner.logger.warning(f'{path} is of another config: its phases are left out of the new result')
+        return []
+    return earlier['phases']
+
+
+def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
+    """Where one phase ran alone: its result together with the other phases' from earlier runs, in their order."""
+    loop = runner.train_loop
+    if not getattr(loop, 'only_phase', None):
+        return phases
+    merged = {phase['name']: phase for phase in [*earlier_phases(runner, path), *phases]}
+    meta, *modules, last = phase_names(len(loop.model.division))
+    return [merged[name] for name in [meta, 'modules', *modules, ASSEMBLED, last] if name in merged]
+
+
+def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:
+    """Metrics of what the run is for: a hybrid's or the meta model's accuracy is not the assembled model's."""
+    if hasattr(runner.train_loop, 'only_phase'):
+        phases = [phase for phase in phases if phase['name'] in (ASSEMBLED, phase_names(0)[-1])]
+    return phases[-1]['metrics'] if phases else {}
+
+
+def total_block_forwards(phases: list[Phase]) -> int | None:
+    """Sum over the phases; None if one of them was not counted."""
+    counts = [phase['block_forwards'] for phase in phases]
+    return None if None in counts else sum(counts)
+
+
+def make_result(runner, phases: list[Phase]) -> Result:
+    """Everything that `result.json` says about a run that has ended with these phases."""
+    cfg, work_dir = runner.cfg, run_folder(runner)
+    return Result(
+        schema=SCHEMA, run=Path(cfg.filename or work_dir).stem, experiment=cfg.experiment.to_dict(),
+        config=provenance.config_path(cfg), config_sha256=provenance.config_sha256(cfg),
+        git_commit=provenance.git_commit(), seed=runner.seed,
+        weights=provenance.loaded_weights(unwrap(runner.model)), outputs=provenance.written_weights(work_dir),
+        data=provenance.data_summary(runner), metrics=final_metrics(runner, phases), phases=phases,
+        images_seen=sum(phase['images'] for phase in phases), block_forwards=total_block_forwards(phases),
+        device_seconds=sum(phase['seconds'] for phase in phases), peak_memory_mib=provenance.peak_memory_mib(),
+        hardware=provenance.hardware(), devices=get_world_size(), versions=provenance.versions(),
+        pictures=provenance.newest_pictures(work_dir),
+        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'))

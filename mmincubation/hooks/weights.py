@@ -1,0 +1,58 @@
+"""Small hooks: what a checkpoint may do, and where trained weights go."""
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from mmincubation.checkpoints import write_tensors
+from mmincubation.registry import HOOKS
+from mmincubation.vit.sharding import gathered, unwrap
+
+from .ema import averaged
+
+
+@HOOKS.register_module()
+class WeightsHook(Hook):
+    """Writes what was trained as safetensors in timm's names: `<work_dir>/weights/<phase>_{last,best}.safetensors`.
+
+    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better);
+    where weights are averaged (`EMAHook`), the average.
+    """
+    priority = 'LOW'
+
+    def __init__(self, metric: str = 'accuracy/top1'):
+        self.metric = metric
+        self.best: dict[str, float] = {}
+
+    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+        """Write `best` if it is."""
+        phase = getattr(runner._train_loop, 'phase_name', 'e2e')
+        if phase != 'assembled' and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
+            self.best[phase] = metrics[self.metric]
+            self._write(runner, 'best')
+
+    def after_phase(self, runner) -> None:
+        """Write `last` (called by the IncubationLoop)."""
+        self._write(runner, 'last')
+
+    def after_train(self, runner) -> None:
+        """Write `last` where the loop has no phases."""
+        if not hasattr(runner.train_loop, 'phase_name'):
+            self._write(runner, 'last')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """The best scores so far go with the checkpoint."""
+        checkpoint['weights_hook'] = dict(self.best)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Inverse of `before_save_checkpoint`; weights of another run (`load_from`) bring no scores."""
+        if runner._resume:
+            self.best = dict(checkpoint.get('weights_hook', {}))
+
+    def _write(self, runner, which: str) -> None:
+        folder = getattr(runner.train_loop, 'weights_dir', Path(runner.work_dir) / 'weights')
+        with averaged(runner):
+            name, tensors, header = unwrap(runner.model).export()
+            tensors = gathered(tensors)  # on every rank
+            if is_main_process():
+                write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

@@ -1,0 +1,111 @@
+"""Where a result comes from: config, code, weights, data, machine and pictures of a run."""
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import platform
+import re
+import resource
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.utils import get_git_hash
+from torch import nn
+
+from mmincubation.hashes import sha256_of
+
+PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'mmsegmentation', 'timm')
+# How a run was started, not what it computes: the same experiment, resumed or run phase by phase, keeps its hash.
+LAUNCH_KEYS = ('work_dir', 'experiment_name', 'resume', 'launcher', 'model_wrapper_cfg')
+PHASE_KEYS = ('phase', 'weights_dir')
+
+
+def config_sha256(cfg: Config) -> str:
+    """Hex digest of the config as mmengine prints it, without the keys that only say how it was launched."""
+    cfg = copy.deepcopy(cfg)
+    if cfg.get('resume'):
+        cfg.pop('load_from', None)
+    for key in LAUNCH_KEYS:
+        cfg.pop(key, None)
+    for key in PHASE_KEYS:
+        (cfg.get('train_cfg') or {}).pop(key, None)
+    return hashlib.sha256(cfg.pretty_text.encode()).hexdigest()
+
+
+def config_path(cfg: Config) -> str:
+    """The config file relative to the current folder where it lies below it; '' for a config made in memory."""
+    path = Path(cfg.filename or '')
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path) if cfg.filename else ''
+
+
+def git_commit() -> str | None:
+    """Commit of the repository around the current folder, None outside of one or before the first commit."""
+    commit = get_git_hash(fallback='')
+    return commit if re.fullmatch('[0-9a-f]{40}', commit) else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of those of `PACKAGES` that are installed, none of them imported for it."""
+    installed = {dist.metadata['Name'].lower(): dist.version for dist in metadata.distributions()}
+    return dict(python=platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed})
+
+
+def hardware() -> str:
+    """Name of the GPU, or else of the CPU."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path('/proc/cpuinfo')
+    name = re.search(r'model name\s*:\s*(.+)', cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return name.group(1).strip() if name else platform.processor() or platform.machine()
+
+
+def peak_memory_mib() -> float:
+    """Most memory that this process held: GPU memory in tensors, or else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    # macOS counts bytes, Linux KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+
+
+def dataset_name(cfg: dict) -> str:
+    """What a dataset config reads, wrappers such as RepeatDataset left aside: type, root, annotation file, folders."""
+    while isinstance(cfg.get('dataset'), dict):
+        cfg = cfg['dataset']
+    names = [cfg.get(key) for key in ('type', 'root', 'data_root', 'ann_file')]
+    names += (cfg.get('data_prefix') or {}).values()
+    return ' '.join(str(name) for name in names if name)
+
+
+def data_summary(runner) -> dict:
+    """Names and sizes of the training and validation sets of a runner."""
+    summary = dict(
+        train=dataset_name(runner.cfg.train_dataloader['dataset']),
+        train_size=len(runner.train_dataloader.dataset), val=None, val_size=None)
+    if runner.val_loop is not None:
+        summary.update(
+            val=dataset_name(runner.cfg.val_dataloader['dataset']), val_size=len(runner.val_dataloader.dataset))
+    return summary
+
+
+def loaded_weights(model: nn.Module) -> dict | None:
+    """The load report of the first module that loaded a file: path, sha256, coverage."""
+    reports = (getattr(module, 'load_report', None) for module in model.modules())
+    report = next(filter(None, reports), None)
+    return report and {key: report[key] for key in ('path', 'sha256', 'coverage')}
+
+
+def written_weights(work_dir: Path) -> list[dict]:
+    """Path relative to `work_dir`, and sha256, of every file in `<work_dir>/weights/`."""
+    files = sorted((work_dir / 'weights').glob('*.safetensors'))
+    return [dict(path=file.relative_to(work_dir).as_posix(), sha256=sha256_of(file)) for file in files]
+
+
+def newest_pictures(work_dir: Path, count: int = 4) -> list[str]:
+    """The last pictures drawn by the newest start of this run, relative to `work_dir`."""
+    drawn = sorted(work_dir.glob('**/vis_image/*.png'), key=lambda file: (os.stat(file).st_mtime_ns, file.name))
+    last = [file for file in drawn if file.parent == drawn[-1].parent][-count:]
+    return [file.relative_to(work_dir).as_posix() for file in last]

@@ -1,0 +1,141 @@
+"""One run per work dir: a lock that dies with its process."""
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+from mmengine.logging import print_log
+
+from mmincubation.errors import ConfigError
+
+LOCK = '.run.lock'
+LONGEST = 4096  # bytes of a lock file that are read
+UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_descriptors: set[int] = set()  # of the locks that this process holds
+
+
+def _leave_locks_to_the_parent() -> None:
+    """In a forked loader worker: a worker that outlives a killed run must not hold the run's lock."""
+    for descriptor in _descriptors:
+        os.close(descriptor)  # the parent's lock stays: closing a copy does not unlock
+    _descriptors.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
+
+
+@contextmanager
+def hold(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[None]:
+    """Keep `work_dir` from every other run, and `shared`, the run that several phases belong to, from a whole run.
+
+    Two things tell an owner: flock, which the kernel releases with the process, on many network file systems for all
+    machines; and the file's text (pid, its start, machine), for a message, and for file systems without flock.
+
+    Raises:
+        ConfigError: another run has it; nothing was written but the lock file.
+    """
+    with ExitStack() as stack:
+        if shared is not None:
+            stack.enter_context(_locked(Path(shared) / LOCK, fcntl.LOCK_SH))
+        stack.enter_context(_locked(Path(work_dir) / LOCK, fcntl.LOCK_EX))
+        yield
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    _descriptors.add(descriptor)
+    try:
+        free, owner = _lock(descriptor, kind), _owner(descriptor)
+        _refuse_if_owned(path, free, owner)
+        if kind == fcntl.LOCK_EX:
+            _write(descriptor, json.dumps(_myself()))
+        try:
+            yield
+        finally:
+            if kind == fcntl.LOCK_EX:
+                _write(descriptor, '')
+    finally:
+        _descriptors.discard(descriptor)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> bool | None:
+    """Whether the lock was free and is ours now; None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return None
+    return True
+
+
+def _refuse_if_owned(path: Path, free: bool | None, owner: dict | None) -> None:
+    """Take over from an owner that is gone, which the log notes; ConfigError if it is there, or might be."""
+    who = f'pid {owner["pid"]} on {owner["host"]} since {owner["since"]}' if owner else 'a run of one of its phases'
+    local = owner is not None and owner['machine'] == _machine()
+    if free is False or (local and owner['start'] and owner['start'] == _start_of(owner['pid'])):
+        stop = f'stop it (`kill {owner["pid"]}`)' if local else 'stop it'
+        raise ConfigError(f'{path.parent} is in use: {who}; wait for it, {stop}, or give another --work-dir')
+    if owner is None:
+        return
+    if free is None and not (local and owner['start']):  # neither the kernel nor the process table knows
+        raise ConfigError(f'{path.parent} is in use or was left by a killed run: {who}, and its file system has no '
+                          f'locks; if that run is gone, delete {path}')
+    print_log(f'{path.parent}: taken over from {who}, which is gone', logger='current')
+
+
+def _owner(descriptor: int) -> dict | None:
+    """What the lock file says; None if nobody, or nonsense, such as half of a line."""
+    try:
+        owner = json.loads(os.pread(descriptor, LONGEST, 0))
+        return dict(pid=int(owner['pid']), start=int(owner['start']), since=_word(owner['since']),
+                    host=_word(owner['host']), machine=_word(owner['machine']))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _word(text) -> str:
+    return ''.join(char if char.isprintable() else '?' for char in str(text))
+
+
+def _write(descriptor: int, text: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, text.encode(), 0)
+    os.fsync(descriptor)
+
+
+def _myself() -> dict:
+    now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    return dict(pid=os.getpid(), start=_start_of(os.getpid()), since=now, host=_word(socket.gethostname()),
+                machine=_machine())
+
+
+def _machine() -> str:
+    """Tells this boot of this machine, seen with these process numbers, from any other."""
+    try:
+        boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+        return f'{socket.gethostname()} {boot} {os.readlink("/proc/self/ns/pid")}'
+    except OSError:
+        return _word(socket.gethostname())
+
+
+def _start_of(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 if there is none, or where that cannot be read.
+
+    A number that was given to a new process has another start. A zombie holds nothing any more.
+    """
+    try:
+        fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+    except OSError:
+        return 0
+    return int(fields[19]) if fields[0] not in 'ZX' else 0

@@ -1,0 +1,173 @@
+"""SIGTERM and SIGUSR1: all ranks stop at the same step, where a checkpoint lets the same command go on."""
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from time import monotonic
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop
+from torch import distributed
+
+from mmincubation.errors import Preempted
+from mmincubation.hooks.runtime_info import wrappers_of
+
+from .checkpoint_files import checkpoints_of
+from .checkpoint_hook import CheckpointHook
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SAME = 1.  # seconds within which signals are one request: srun and slurmstepd both send it at a time limit
+
+
+class Request:
+    """Whether this process was asked to stop; `listening` sets it."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+
+    def receive(self, number: int, _frame) -> None:
+        """The signal handler: the first signal asks, one that comes later ends the process at once, as by default."""
+        if self.at is None:
+            self.at = monotonic()
+            text = f'{signal.Signals(number).name}: rank {get_rank()} stops after this step; another ends it at once\n'
+            os.write(2, text.encode())
+        elif monotonic() - self.at > SAME:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
+@contextmanager
+def listening() -> Iterator[Request]:
+    """Take SIGTERM and SIGUSR1 as a request to stop, within the context."""
+    request = Request()
+    before = {number: signal.signal(number, request.receive) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) == request.receive:  # a run that was stopped ignores them to its end
+                signal.signal(number, handler)
+
+
+class Agreement:
+    """Lets all ranks learn at the same step that one of them was asked to stop, and none wait for it.
+
+    `tick` starts a sum over the ranks, in the background and on the CPU (gloo, beside the group of the gradients), and
+    returns what the one that the last tick started has come to. Every rank must tick equally often.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.group = self.pending = None
+        if get_world_size() > 1:
+            self.group = distributed.new_group(backend='gloo', timeout=timedelta(seconds=timeout))
+
+    def tick(self, asked: bool) -> bool:
+        """Whether any rank was asked before its last tick; alone, whether this one is."""
+        if self.group is None:
+            return asked
+        last, flag = self.pending, torch.tensor([int(asked)])
+        self.pending = flag, distributed.all_reduce(flag, group=self.group, async_op=True)
+        if last is None:
+            return False
+        last[1].wait()
+        return bool(last[0])
+
+    def least(self, number: int) -> int:
+        """The smallest `number` of all ranks."""
+        if self.group is not None:
+            flag = torch.tensor([number])
+            distributed.all_reduce(flag, distributed.ReduceOp.MIN, self.group)
+            number = int(flag)
+        return number
+
+    def wait(self) -> None:
+        """For all ranks."""
+        if self.group is not None:
+            distributed.barrier(self.group)
+
+
+class PreemptionHook(Hook):
+    """Stops a run that was asked to, by `Preempted`; the tools add it to every run.
+
+    In training after an iteration, with a checkpoint of it where the loop can resume within an epoch, else without one:
+    what was done since the last is done again, identically. In a validation after a batch: its metrics are dropped, and
+    a resumed run validates again.
+    """
+    priority = 'LOWEST'  # after what belongs to the iteration, regular checkpoints among it
+
+    def __init__(self, request: Request, timeout: float) -> None:
+        self.request, self.timeout = request, timeout
+        self.stopping, self.shared_batches = False, 0
+
+    def before_run(self, runner) -> None:
+        """The ranks of a process group exist by now, the data do not."""
+        self.agreement = Agreement(self.timeout)
+
+    def before_train(self, runner) -> None:
+        """Whoever was asked while data and model were built."""
+        if self.agreement.least(int(self.request.at is None)) == 0:
+            self._stop(runner, 'before the first iteration')
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Stop here, or, if the epoch is over or gradients are being accumulated, a little later."""
+        if (runner.iter + 1) % getattr(runner.train_loop, 'agreement_period', 1) == 0:
+            self.stopping |= self.agreement.tick(self.request.at is not None)
+        by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
+        if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
+            if not by_epoch or hasattr(runner.train_loop, 'epoch_iters_done'):
+                save_now(runner, True)
+            self._stop(runner, f'after iteration {runner.iter + 1}')
+
+    def after_train_epoch(self, runner) -> None:
+        """Stop after an epoch whose last iteration found the request."""
+        if self.stopping and not isinstance(runner.train_loop, IterBasedTrainLoop):
+            save_now(runner, False)
+            self._stop(runner, f'after epoch {runner.epoch + 1}')
+
+    def before_val_epoch(self, runner) -> None:
+        """Ranks may have one batch more than others; only as many as all have can be ticks."""
+        self.shared_batches = self.agreement.least(len(runner.val_dataloader))
+
+    def before_test_epoch(self, runner) -> None:
+        """As in validation."""
+        self.shared_batches = self.agreement.least(len(runner.test_dataloader))
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Stop within a validation."""
+        if batch_idx < self.shared_batches and self.agreement.tick(self.request.at is not None):
+            self._stop(runner, f'in a validation after iteration {runner.iter}')
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Stop within tools/test.py."""
+        if batch_idx < self.shared_batches and self.agreement.tick(self.request.at is not None):
+            self._leave()
+            raise Preempted(f'stopped after test batch {batch_idx + 1}; no metric was computed: run the command again')
+
+    def _stop(self, runner, where: str) -> None:
+        self._leave()
+        last = checkpoints_of(runner.work_dir)
+        state = f'the checkpoint to go on from is {last[0]}' if last else 'there is no checkpoint yet'
+        raise Preempted(f'stopped {where}; {state}. The same command with --resume goes on, exactly')
+
+    def _leave(self) -> None:
+        """Launchers signal the ranks that are left as soon as one ends: they shall all end as this one does."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        self.agreement.wait()
+
+
+def at_rest(runner) -> bool:
+    """Whether no gradients wait for an update."""
+    wrapper = wrappers_of(runner.optim_wrapper)[0]  # of several: they are at rest together
+    count, of = getattr(wrapper, '_inner_count', 0), getattr(wrapper, '_accumulative_counts', 1)
+    return count % of == 0 or count == wrapper._max_counts
+
+
+def save_now(runner, within_epoch: bool) -> None:
+    """A checkpoint of where the run stands, if it has a CheckpointHook and that writes any here."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    if hook and (hook.by_epoch or within_epoch):
+        hook.save_now(runner, within_epoch)

@@ -1,0 +1,191 @@
+"""mmengine's training loops, so that a run which was killed and resumed is the run that was not."""
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner.utils import calc_dynamic_intervals
+
+from mmincubation.registry import LOOPS
+from mmincubation.vit.sharding import part_like
+
+from .batches import positioned
+from .draws import seed_process
+
+
+def exact_loop(train_cfg: dict) -> None:
+    """Turn the config of one of mmengine's own training loops into that of the loop here, in place."""
+    stock = 'EpochBasedTrainLoop' if train_cfg.get('by_epoch', True) else 'IterBasedTrainLoop'
+    exact = dict(EpochBasedTrainLoop='EpochLoop', IterBasedTrainLoop='IterLoop').get(train_cfg.get('type', stock))
+    if exact:
+        train_cfg.pop('by_epoch', None)
+        train_cfg['type'] = f'mmincubation.{exact}'
+
+
+class PositionHook(Hook):
+    """Carries a loop's position through mmengine's checkpoints, and gradients that wait for an update."""
+    priority = 'VERY_HIGH'
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Called within an iteration, an epoch or a validation; `meta` says which epoch and iteration come next."""
+        checkpoint['position'] = runner.train_loop.position(checkpoint['meta'])
+        if get_world_size() == 1:  # others' gradients are not here; mmengine says so when it resumes
+            waiting = {name: p.grad for name, p in runner.model.named_parameters() if p.grad is not None}
+            checkpoint['gradients'] = {name: grad.cpu() for name, grad in waiting.items()}
+
+    def gather_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Called on every rank before rank 0 saves: for what it does not have."""
+        gather = getattr(runner.train_loop, 'gather', None)
+        if gather:
+            gather(checkpoint)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Before the Runner restores counters and optimiser: the loop may have to build the latter first."""
+        if runner._resume:
+            runner.train_loop.restore(checkpoint)
+            waiting = checkpoint.get('gradients', {})
+            for name, parameter in runner.model.named_parameters():
+                grad = waiting.get(name)
+                parameter.grad = grad if grad is None else part_like(grad.to(parameter.device), parameter)
+
+
+class _Exact:
+    """What the loops share: every iteration draws from (seed, epoch, iteration, rank)."""
+
+    def _begin(self, endless: bool = False) -> None:
+        self.dataloader = positioned(self.dataloader, self.runner.seed, endless)
+        self._checkpoint = None
+        self.runner.register_hook(PositionHook())
+
+    def _begin_iter(self, epoch: int, iteration: int) -> None:
+        """Seed this process; and renew DDP after a checkpoint, as a resumed run does.
+
+        DDP changes its buckets after its first step, and from three ranks on the order of a sum with them.
+        """
+        saved = self.runner.message_hub.get_info('last_ckpt')  # CheckpointHook notes it on every rank
+        if saved != self._checkpoint:
+            self._renew_ddp()
+        self._checkpoint = saved
+        seed_process(self.runner.seed, epoch, iteration, get_rank())
+
+    def _renew_ddp(self) -> None:
+        runner = self.runner
+        if type(runner.model) is MMDistributedDataParallel:
+            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), runner.model.module)
+            runner._maybe_compile('train_step')
+
+
+@LOOPS.register_module()
+class EpochLoop(_Exact, EpochBasedTrainLoop):
+    """mmengine's loop over epochs, which resumes at the batch after the checkpoint, without loading those before it.
+
+    It takes the same arguments. A sample's augmentation is drawn from (seed, epoch, its place in the epoch), all else
+    from (seed, epoch, iteration, rank). A checkpoint precedes its validation: a resumed run begins with it.
+    """
+
+    def __init__(self, runner, dataloader, **kwargs):
+        super().__init__(runner, dataloader, **kwargs)
+        self._began = 0  # the iteration at which this epoch began
+        self._begin()
+
+    @property
+    def draw_epoch(self) -> int:
+        """The epoch that draws come from."""
+        return self._epoch
+
+    @property
+    def epoch_iters_done(self) -> int:
+        """Batches of this epoch that are behind us."""
+        return self._iter - self._began
+
+    def position(self, meta: dict) -> dict:
+        """What `restore` needs of a checkpoint that goes on at `meta`'s epoch and iteration."""
+        return dict(began=self._began if meta['epoch'] == self._epoch else meta['iter'])
+
+    def restore(self, checkpoint: dict) -> None:
+        """Go to a checkpoint's position; one of mmengine's own loops was taken between epochs."""
+        self._began = checkpoint.get('position', {}).get('began', checkpoint['meta']['iter'])
+
+    def run(self):
+        """Train and validate what is left."""
+        self.runner.call_hook('before_train')
+        if self._epoch and not self.epoch_iters_done:
+            self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._validate()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _validate(self) -> None:
+        self._decide_current_val_interval()
+        due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        if due and self._epoch >= self.val_begin and self.runner.val_loop is not None:
+            self.runner.val_loop.run()
+
+    def run_epoch(self) -> None:
+        """Train what is left of an epoch."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        self.dataloader.batch_sampler.seek(self.draw_epoch, self.epoch_iters_done)
+        for idx, batch in enumerate(self.dataloader, self.epoch_iters_done):
+            self.run_iter(idx, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+        self._began = self._iter
+
+    def run_iter(self, idx: int, data_batch) -> None:
+        """Train on one batch."""
+        self._begin_iter(self.draw_epoch, idx)
+        super().run_iter(idx, data_batch)
+
+
+@LOOPS.register_module()
+class IterLoop(_Exact, IterBasedTrainLoop):
+    """mmengine's loop over iterations, which resumes at iteration N without loading N batches; see `EpochLoop`.
+
+    It takes the same arguments. A sampler that ends begins its next epoch; workers go on.
+    """
+
+    def __init__(self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
+                 dynamic_intervals: list[tuple[int, int]] | None = None):
+        # Not mmengine's: it starts the workers, which load the first batches, before a checkpoint says where to begin.
+        BaseLoop.__init__(self, runner, dataloader)
+        self._max_iters, self._max_epochs, self._iter, self._epoch = int(max_iters), 1, 0, 0
+        self.val_begin, self.val_interval, self.stop_training = val_begin, val_interval, False
+        self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
+        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
+        self._begin(endless=True)
+
+    def position(self, meta: dict) -> dict:
+        """Nothing: the iteration says it all."""
+        return {}
+
+    def restore(self, checkpoint: dict) -> None:
+        """Nothing to do: the Runner sets the iteration."""
+
+    def run(self):
+        """Train and validate what is left."""
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        if self._iter:
+            self._validate()
+        self.dataloader.batch_sampler.seek(0, self._iter)
+        batches = iter(self.dataloader) if self._iter < self._max_iters else iter(())
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(batches))
+            self._validate()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_iter(self, data_batch) -> None:
+        """Train on one batch."""
+        self._begin_iter(0, self._iter)
+        super().run_iter(data_batch)
+
+    def _validate(self) -> None:
+        self._decide_current_val_interval()
+        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if due and self._iter >= self.val_begin and self.runner.val_loop is not None:
+            self.runner.val_loop.run()

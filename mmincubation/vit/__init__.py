@@ -1,0 +1,6 @@
+"""The plain Vision Transformer, its division into modules, and its sharding over ranks."""
+from .sharding import FullyShard
+from .spec import ARCHS, Arch, Division
+from .transformer import VisionTransformer
+
+__all__ = ['ARCHS', 'Arch', 'Division', 'FullyShard', 'VisionTransformer']

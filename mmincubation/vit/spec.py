@@ -1,0 +1,164 @@
+"""What a ViT is made of, and which part of it belongs to which module."""
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+
+HEAD_KEYS = ('norm', 'head')
+STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
+RENAMED = {'dim': 'embed_dim', 'heads': 'num_heads'}  # fields of earlier versions: timm's names since
+
+
+@dataclass(frozen=True)
+class Arch:
+    """The shape of a plain ViT.
+
+    `init_values` is LayerScale's start (None: no LayerScale); `norm_eps` the epsilon of every LayerNorm; `global_pool`
+    (timm's name, with its `fc_norm=False`) what the head reads: the class `token`, as the paper, or the `avg` of the
+    patches, which leaves more of the class in the patches for dense tasks.
+    """
+    embed_dim: int
+    depth: int
+    num_heads: int
+    patch_size: int = 16
+    img_size: int = 224
+    num_classes: int = 1000
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    norm_eps: float = 1e-6
+    init_values: float | None = None
+    global_pool: str = 'token'
+
+    def __post_init__(self):
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f'embed_dim={self.embed_dim} is not divisible by num_heads={self.num_heads}')
+        if self.img_size % self.patch_size:
+            raise ValueError(f'img_size={self.img_size} is not a multiple of patch_size={self.patch_size}')
+        if self.global_pool not in ('token', 'avg'):
+            raise ValueError(f"global_pool={self.global_pool!r}: give 'token' or 'avg'")
+        if self.depth < 1:
+            raise ValueError(f'depth={self.depth}: a ViT needs at least one block')
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the training image."""
+        return self.img_size // self.patch_size
+
+    def with_depth(self, depth: int) -> 'Arch':
+        """The same width and stem with another number of blocks: how the meta model follows from the target."""
+        return replace(self, depth=depth)
+
+    def to_dict(self) -> dict:
+        """Plain values, for file headers."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, arch: 'str | dict | Arch') -> 'Arch':
+        """An `Arch`, a name of `ARCHS`, or a dict of fields with an optional `name` that they change.
+
+        Raises:
+            ValueError: the name or a field is unknown; the message lists the valid ones.
+        """
+        if isinstance(arch, Arch):
+            return arch
+        changes = {'name': arch} if isinstance(arch, str) else dict(arch)
+        if old := [f'{key} is called {RENAMED[key]}' for key in RENAMED if key in changes]:
+            raise ValueError(f'arch: {" and ".join(old)}, as in timm; rename the key')
+        name = changes.pop('name', None)
+        valid = [field.name for field in fields(cls)]
+        if unknown := sorted(set(changes) - set(valid)):
+            near = [get_close_matches(field, valid, 1) for field in unknown]
+            raise ValueError(f'unknown arch fields {unknown}; nearest: {sum(near, [])}; valid: {valid}')
+        if name is None:
+            return cls(**changes)
+        if name not in ARCHS:
+            raise ValueError(f'unknown arch {name!r}; valid: {sorted(ARCHS)}')
+        return replace(ARCHS[name], **changes)
+
+
+# ViT-H of Deep Incubation has no qkv bias and another epsilon than timm's vit_huge (see the public checkpoints).
+ARCHS = {
+    'vit_base': Arch(embed_dim=768, depth=12, num_heads=12),
+    'vit_large': Arch(embed_dim=1024, depth=24, num_heads=16),
+    'vit_huge': Arch(embed_dim=1280, depth=32, num_heads=16, patch_size=14, qkv_bias=False, norm_eps=1e-5),
+}
+
+
+def layer_of(key: str, depth: int, rest: tuple[str, ...] = HEAD_KEYS) -> int:
+    """The layer of a parameter, named as in timm (`blocks.7.attn.qkv.weight`), counted as BEiT does for its rates.
+
+    0 is the stem, i + 1 block i, `depth + 1` what follows the blocks: names that begin with an entry of `rest`.
+
+    Raises:
+        KeyError: a ViT of `depth` blocks has no such parameter.
+    """
+    first = key.split('.')[0]
+    if first in STEM_KEYS:
+        return 0
+    if first in rest:
+        return depth + 1
+    match = re.match(r'blocks\.(\d+)\.', key)
+    if match is None or int(match[1]) >= depth:
+        raise KeyError(f'{key!r} is not a parameter of a ViT of {depth} blocks')
+    return int(match[1]) + 1
+
+
+@dataclass(frozen=True)
+class Division:
+    """D consecutive blocks cut into K modules; the first also owns the stem, the last the norm and the head.
+
+    `depths` are the numbers of blocks of the modules, in order.
+    """
+    depths: tuple[int, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, 'depths', tuple(self.depths))
+        if not self.depths or min(self.depths) < 1:
+            raise ValueError(f'every module needs at least one block, got depths {self.depths}')
+
+    @classmethod
+    def of(cls, depth: int, modules: 'int | list[int]') -> 'Division':
+        """Cut `depth` blocks into a number of modules of equal depth, or into modules of the given depths.
+
+        Raises:
+            ValueError: the modules do not add up to `depth`.
+        """
+        if isinstance(modules, int):
+            if not 1 <= modules <= depth or depth % modules:
+                raise ValueError(f'{depth} blocks do not divide into {modules} equal modules; '
+                                 'give a divisor, or a list of depths')
+            return cls((depth // modules, ) * modules)
+        if sum(modules) != depth:
+            raise ValueError(f'modules of {list(modules)} blocks add up to {sum(modules)}, the model has {depth}')
+        return cls(tuple(modules))
+
+    def __len__(self) -> int:
+        return len(self.depths)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the whole model."""
+        return sum(self.depths)
+
+    def span(self, module: int) -> range:
+        """Global block numbers of a module."""
+        self._check(module)
+        start = sum(self.depths[:module])
+        return range(start, start + self.depths[module])
+
+    def module_of(self, key: str) -> int:
+        """The module that owns a parameter, named as in timm (`blocks.7.attn.qkv.weight`).
+
+        Raises:
+            KeyError: no ViT has such a parameter, or its block is beyond the model's depth.
+        """
+        block = min(max(layer_of(key, self.depth) - 1, 0), self.depth - 1)  # the stem goes with the first, the head
+        return next(i for i in range(len(self)) if block in self.span(i))  # with the last
+
+    def part(self, tensors: dict, module: int) -> dict:
+        """The entries of a whole model's state dict that a module owns, under their own (global) names."""
+        self._check(module)
+        return {key: value for key, value in tensors.items() if self.module_of(key) == module}
+
+    def _check(self, module: int) -> None:
+        if not 0 <= module < len(self):
+            raise ValueError(f'module {module} does not exist; the division has modules 0..{len(self) - 1}')
