@@ -1,4 +1,4 @@
-"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on several devices; see docs/sharding.md."""
+"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on many devices; docs/guides/sharding.md."""
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import broadcast
