@@ -1,16 +1,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo clean-demo test test-faults
+.PHONY: install demo clean-demo test test-faults docs
 
 install: .venv/installed
 
-.venv/installed: requirements.txt
+.venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
 	"This needs Python 3.10, 3.11 or 3.12, not %d.%d: make PYTHON=/path/to/python3.11 ..." % v)'
 	@echo 'Installing into .venv; this takes a minute or two.'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: install
@@ -25,3 +26,10 @@ test: install
 
 test-faults: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m faults
+
+docs: .venv/docs
+	$(BIN)/properdocs build --strict
+
+.venv/docs: .venv/installed requirements-docs.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements-docs.txt
+	@touch $@

@@ -1,7 +1,7 @@
 """Choices inside a training step, each timed against its alternative in turn: `python -m tests.measure_kernels [NAME]`.
 
 Prints ratios of medians, the first of a pair being what this project does: above 1, the alternative is slower. With a
-GPU it runs there. docs/kernels.md has the table of one CPU.
+GPU it runs there. docs/measurements/kernels.md has the table of one CPU.
 """
 import sys
 from collections.abc import Callable, Iterator

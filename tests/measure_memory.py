@@ -89,7 +89,7 @@ def measured(cfg: Config) -> int:
 
 
 def cases() -> dict[str, Config]:
-    """The rows of the table in docs/check.md."""
+    """The rows of the table in docs/guides/check.md."""
     return {
         'ViT 384x8, 224, batch 8': classifier(SMALL, 8),
         'ViT 384x8, 224, batch 8, bf16': classifier(SMALL, 8, **BF16),

@@ -220,7 +220,7 @@ def test_cost_in_the_docs_and_the_header(size):
     hours = round(3 * forward * cfg.train_cfg.max_iters * 16 / 30e12 / 3600)
     row = [backbone.get_total_flops() / 1e9, forward / 1e9, sum(p.numel() for p in model.parameters()) / 1e6]
     line = f'| ViT-{size.upper()} | ' + ' | '.join(f'{value:.0f}' for value in row) + f' | about {hours} |'
-    assert line in (ROOT / 'docs/ade20k.md').read_text()
+    assert line in (ROOT / 'docs/tasks/ade20k.md').read_text()
     for method in ('incub', 'e2e'):
         header = (ROOT / f'configs/ade20k/upernet_vit_{size}_{method}.py').read_text()
         assert f'about {hours} A100 hours' in header

@@ -1,4 +1,4 @@
-"""The unit model of docs/performance.md against FLOPs counted in real steps, ours and the public code's."""
+"""The unit model of docs/measurements/performance.md against FLOPs counted in steps, ours and the public code's."""
 import pytest
 import torch
 

@@ -58,7 +58,7 @@ def test_pi_resize_is_exact_on_resized_patches(old, new):
 
 
 def test_pi_resize_on_photographs_against_interpolating_the_kernel():
-    """224 to 256 pixels, patch 14 to 16; docs/weights.md quotes what this prints (pytest -s)."""
+    """224 to 256 pixels, patch 14 to 16; docs/guides/weights.md quotes what this prints (pytest -s)."""
     torch.manual_seed(0)
     images, kernel = photographs(), torch.randn(256, 3, 14, 14)
     expected = responses(images, kernel)

@@ -73,7 +73,7 @@ def test_a_wrong_fraction_is_named(images, fraction):
 def test_missing_and_wrong_data_are_one_line_errors(images, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match='holds no images in folders of classes'):
         ImageFolder(str(tmp_path))
-    with pytest.raises(ConfigError, match='was not written by save_to_disk .*docs/imagenet.md'):
+    with pytest.raises(ConfigError, match='was not written by save_to_disk .*docs/tasks/imagenet.md'):
         HFImages(str(tmp_path))
     root = save_split(images, tmp_path / 'split')
     with pytest.raises(ConfigError, match="has no Image column 'image'; it has img$"):

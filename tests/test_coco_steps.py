@@ -103,7 +103,7 @@ def test_the_real_pipelines_give_images_of_the_recipe(name, data):
 
 @pytest.mark.parametrize('name, fraction', [('schedule_1x', 0.863), ('schedule_3x', 0.519)])
 def test_mean_pixels_of_a_training_image(name, fraction):
-    """Which the cost estimates of docs/coco.md scale by: relative to 1024 x 1024, after padding to 32."""
+    """Which the cost estimates of docs/tasks/coco.md scale by: relative to 1024 x 1024, after padding to 32."""
     steps = Config.fromfile(ROOT / f'configs/_base_/coco/{name}.py').train_dataloader.dataset.pipeline[2:-1]
     np.random.seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -127,7 +127,7 @@ def test_strong_heads_learn_too(data):
 
 @pytest.mark.parametrize('trained', ['maskrcnn_vit_b_e2e_3x'], indirect=True)
 def test_predictions_for_test_dev(trained, data):
-    """As docs/coco.md says: a set without annotations; nothing is evaluated."""
+    """As docs/tasks/coco.md says: a set without annotations; nothing is evaluated."""
     cfg, runner = trained
     cfg.dump(data / 'config.py')
     root, prefix = data / 'coco', data / f'upload/{runner.experiment_name}'

@@ -200,7 +200,7 @@ def test_missing_data(write, tmp_path):
 
 
 @pytest.mark.parametrize('reader, root, remedy', [
-    ('ImageFolder', 'data/imagenet/train', 'prepare it as docs/imagenet.md says'),
+    ('ImageFolder', 'data/imagenet/train', 'prepare it as docs/tasks/imagenet.md says'),
     ('HFImages', 'data/cifar100/train', """run `python -c "from datasets import load_dataset as l; """
      """l('uoft-cs/cifar100').save_to_disk('data/cifar100')"`""")])
 def test_missing_classification_data_come_with_what_gets_them(write, reader, root, remedy):

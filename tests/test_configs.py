@@ -172,7 +172,7 @@ def test_length_and_data_are_the_names(path):
         assert loop.max_epochs == 300 if said['method'] == 'e2e' else phases_of(cfg) == short
 
 
-# The recipes of docs/coco.md and docs/ade20k.md: learning rate, weight decay, layer decay, drop path, global batch.
+# The recipes of docs/tasks/coco.md and ade20k.md: learning rate, weight decay, layer decay, drop path, global batch.
 RECIPES = dict(
     maskrcnn=dict(b=(1e-4, .05, .95, .1, 16), l=(1e-4, .05, .95, .4, 16), h=(1e-4, .05, .95, .5, 16)),
     upernet=dict(b=(6e-5, .01, .95, .1, 16), l=(4e-5, .05, .95, .4, 16), h=(4e-5, .05, .95, .4, 16)))
@@ -246,7 +246,7 @@ def hours(stem: str) -> int:
 
 
 def test_costs_of_the_18_trainings_are_the_headers():
-    text = (ROOT / 'docs/trainings.md').read_text()
+    text = (ROOT / 'docs/tasks/trainings.md').read_text()
     total = 0
     for row, ending in (('Mask R-CNN 1x', ''), ('Mask R-CNN 3x', '_3x'), ('UperNet 80k', '')):
         head = 'upernet' if row.startswith('Uper') else 'maskrcnn'

@@ -1,25 +1,100 @@
-"""What the documentation names exists."""
+"""What the documentation names exists, and its pages are short and connected."""
 import re
 from pathlib import Path
 
 import pytest
+import yaml
+from setuptools import find_packages
+
+import mmincubation
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCS = ROOT / 'docs'
+PAGES = [ROOT / 'README.md', *sorted(DOCS.rglob('*.md'))]
+LINKING = [*PAGES, ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md']
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def links(page: Path) -> list[str]:
+    """The files that a page links to, without their anchors."""
+    return [link for link in re.findall(r'\]\(([^)#\s]+)', page.read_text()) if '://' not in link]
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """The rows of all tables in a text, each by its column's name."""
+    found, head = [], None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip('|').split('|')]
+        if len(cells) == 1:
+            head = None
+        elif head is None:
+            head = cells
+        elif set(''.join(cells)) - set(':- '):
+            found.append(dict(zip(head, cells, strict=True)))
+    return found
 
 
 def test_every_promise_has_its_test():
     named = 0
     for page in PAGES:
         file = None
-        for name, test in re.findall(r'`(test_\w+\.py)?::(test_\w+)`', page.read_text()):
-            file = name or file
+        for given, test in re.findall(r'`(test_\w+\.py)?::(test_\w+)`', page.read_text()):
+            file = given or file
             assert f'def {test}(' in (ROOT / 'tests' / file).read_text(), f'{page.name}: {file}::{test}'
             named += 1
     assert named > 70
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize('page', LINKING, ids=name)
 def test_links_lead_to_files(page):
-    links = [link for link in re.findall(r'\]\(([^)#\s]+)', page.read_text()) if '://' not in link]
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [link for link in links(page) if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize('page', [ROOT / 'README.md', DOCS / 'tour.md'], ids=name)
+def test_first_pages_are_short(page):
+    assert len(page.read_text().split()) <= 900
+
+
+def test_every_page_is_reached_from_the_index():
+    reached, left = set(), [DOCS / 'index.md']
+    while left:
+        page = left.pop()
+        if page not in reached:
+            reached.add(page)
+            left += [(page.parent / link).resolve() for link in links(page) if link.endswith('.md')]
+    assert set(DOCS.rglob('*.md')) - reached == set()
+
+
+def test_the_headline_is_the_demos():
+    """One row a method in the README; the numbers are those of docs/demo.md."""
+    headline = (ROOT / 'README.md').read_text().split('<!-- headline -->')[1].split('<!-- /headline -->')[0]
+    given = {}
+    for row in rows((DOCS / 'demo.md').read_text()):
+        given.setdefault(row['method'], {}).update(row)
+    shown = rows(headline)
+    assert {row['method'] for row in shown} == set(given)
+    for row in shown:
+        assert row == {column: given[row['method']].get(column, '-') for column in row}
+
+
+def test_the_package_alone_is_installed():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    found = find_packages(ROOT, **project['tool']['setuptools']['packages']['find'])
+    assert {package.split('.')[0] for package in found} == {'mmincubation'}
+    assert {p.parent.relative_to(ROOT).as_posix().replace('/', '.')
+            for p in (ROOT / 'mmincubation').rglob('*.py')} == set(found)
+
+
+def test_one_version():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    assert project['project']['dynamic'] == ['version']
+    assert project['tool']['setuptools']['dynamic'] == {'version': {'attr': 'mmincubation.__version__'}}
+    assert yaml.safe_load((ROOT / 'CITATION.cff').read_text())['version'] == mmincubation.__version__

@@ -93,7 +93,7 @@ def test_mmengine_waits_in_each(images, tmp_path, costly, monkeypatch):
 
 @pytest.mark.parametrize('name, count', [('coco/maskrcnn_vit_b_incub', 57), ('ade20k/upernet_vit_b_incub', 4)])
 def test_heads_of_mmdet_and_mmseg_wait_by_themselves(name, count, tmp_path, costly):
-    """In a step as often as docs/kernels.md says, and nothing of ours is among it."""
+    """In a step as often as docs/measurements/kernels.md says, and nothing of ours is among it."""
     write_coco(tmp_path / 'data/coco')
     write_ade(tmp_path / 'data/ade/ADEChallengeData2016')
     cfg = shrink(Config.fromfile(ROOT / f'configs/{name}.py'), tmp_path / 'data')

@@ -271,7 +271,7 @@ def test_the_table_of_groups_is_logged_once(monkeypatch):
 
 
 def test_the_table_in_the_docs_is_what_its_code_gives():
-    text = (Path(__file__).parents[1] / 'docs/optimiser.md').read_text()
+    text = (Path(__file__).parents[1] / 'docs/guides/optimiser.md').read_text()
     code = next(block for block in re.findall(r'```python\n(.*?)```', text, re.DOTALL) if 'import mmdet' in block)
     scope = {}
     exec(code, scope)

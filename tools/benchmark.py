@@ -16,8 +16,8 @@ def positive(text: str) -> int:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog='Under torchrun the steps are distributed, and rank 0 reports. docs/performance.md '
-        'explains the table. Exit code 2: wrong command or config.')
+        description=__doc__, epilog='Under torchrun the steps are distributed, and rank 0 reports. '
+        'docs/measurements/performance.md explains the table. Exit code 2: wrong command or config.')
     parser.add_argument('configs', nargs='*', metavar='CONFIG',
                         help='config files (default: ViT-B incubation and E2E, Mask R-CNN and UperNet on it)')
     parser.add_argument('--phases', nargs='+', metavar='NAME',

@@ -21,7 +21,7 @@ def field(text: str) -> tuple[str, object]:
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('src', metavar='SRC', help='the weights: a file, or hf://ORG/REPO/PATH/FILE@REVISION'
-                        '[#sha256=HASH]; the format is recognised (docs/weights.md lists them)')
+                        '[#sha256=HASH]; the format is recognised (docs/guides/weights.md lists them)')
     parser.add_argument('dst', metavar='DST', help='a new file: .safetensors, .pth for --to official, either for '
                         '--to mmpretrain')
     parser.add_argument('--to', choices=['timm', 'mmpretrain', 'official', 'hf'], default='timm',

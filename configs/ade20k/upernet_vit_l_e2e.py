@@ -7,7 +7,7 @@ Run:      python tools/train.py configs/ade20k/upernet_vit_l_e2e.py --cfg-option
           tools/dist_test.sh configs/ade20k/upernet_vit_l_e2e.py work_dirs/upernet_vit_l_e2e/iter_80000.pth 8
           (with --tta: multi-scale and flip)
 Hardware: 8 GPUs x 2 images
-Cost:     about 44 A100 hours, an estimate; docs/ade20k.md says how
+Cost:     about 44 A100 hours, an estimate; docs/tasks/ade20k.md says how
 Result:   not run
 """
 _base_ = '../_base_/ade20k/upernet_vit_l.py'

@@ -3,7 +3,7 @@
 Paper: Table 2, CIFAR-100, DeiT-T-32, Deep Incubation: top-1 75.3*
 Run: python tools/train.py configs/cifar100/deit_t_32_incub.py
 Hardware: 1 GPU x 512
-Cost: about 1.9 GPU hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 1.9 GPU hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

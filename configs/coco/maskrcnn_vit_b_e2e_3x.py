@@ -6,7 +6,7 @@ Run:      python tools/train.py configs/coco/maskrcnn_vit_b_e2e_3x.py
           tools/dist_train.sh configs/coco/maskrcnn_vit_b_e2e_3x.py 8
           python tools/test.py configs/coco/maskrcnn_vit_b_e2e_3x.py work_dirs/maskrcnn_vit_b_e2e_3x/epoch_36.pth
 Hardware: 8 GPUs x 2 images
-Cost:     about 190 A100 hours (24 hours on 8), an estimate; docs/coco.md says how
+Cost:     about 190 A100 hours (24 hours on 8), an estimate; docs/tasks/coco.md says how
 Result:   not run
 """
 _base_ = ['../_base_/coco/maskrcnn_vit_b.py', '../_base_/coco/schedule_3x.py', '../_base_/coco/runtime.py']

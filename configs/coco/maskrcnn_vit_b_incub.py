@@ -6,7 +6,7 @@ Run:      python tools/train.py configs/coco/maskrcnn_vit_b_incub.py
           tools/dist_train.sh configs/coco/maskrcnn_vit_b_incub.py 8
           python tools/test.py configs/coco/maskrcnn_vit_b_incub.py work_dirs/maskrcnn_vit_b_incub/epoch_12.pth
 Hardware: 8 GPUs x 2 images
-Cost:     about 110 A100 hours (14 hours on 8), an estimate; docs/coco.md says how
+Cost:     about 110 A100 hours (14 hours on 8), an estimate; docs/tasks/coco.md says how
 Result:   not run
 """
 _base_ = ['../_base_/coco/maskrcnn_vit_b.py', '../_base_/coco/schedule_1x.py', '../_base_/coco/runtime.py']

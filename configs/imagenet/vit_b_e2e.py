@@ -4,7 +4,7 @@ Paper: ImageNet-1K, ViT-B 224, E2E: top-1 81.8*
 Run: python tools/train.py configs/imagenet/vit_b_e2e.py
      tools/dist_train.sh configs/imagenet/vit_b_e2e.py 8
 Hardware: 8 GPUs x 256
-Cost: about 311 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 311 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

@@ -4,7 +4,7 @@ Paper: Data efficiency, ViT-B, 25 % of ImageNet-1K, E2E: top-1 65.7*
 Run: python tools/train.py configs/imagenet/vit_b_e2e_25pct.py
      tools/dist_train.sh configs/imagenet/vit_b_e2e_25pct.py 8
 Hardware: 8 GPUs x 256
-Cost: about 78 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 78 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

@@ -4,7 +4,7 @@ Paper: ImageNet-1K, ViT-B 224, Deep Incubation: top-1 82.4*
 Run: python tools/train.py configs/imagenet/vit_b_incub.py
      tools/dist_train.sh configs/imagenet/vit_b_incub.py 8
 Hardware: 8 GPUs x 256
-Cost: about 339 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 339 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

@@ -4,7 +4,7 @@ Paper: Data efficiency, ViT-B, 25 % of ImageNet-1K, Deep Incubation: top-1 72.9*
 Run: python tools/train.py configs/imagenet/vit_b_incub_25pct.py
      tools/dist_train.sh configs/imagenet/vit_b_incub_25pct.py 8
 Hardware: 8 GPUs x 256
-Cost: about 85 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 85 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

@@ -4,7 +4,7 @@ Paper: Data efficiency, ViT-B, 50 % of ImageNet-1K, Deep Incubation: top-1 78.6*
 Run: python tools/train.py configs/imagenet/vit_b_incub_50pct.py
      tools/dist_train.sh configs/imagenet/vit_b_incub_50pct.py 8
 Hardware: 8 GPUs x 256
-Cost: about 169 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 169 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

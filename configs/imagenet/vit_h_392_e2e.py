@@ -4,7 +4,7 @@ Paper: ImageNet-1K, ViT-H 392, E2E: top-1 83.4*
 Run: python tools/train.py configs/imagenet/vit_h_392_e2e.py
      NNODES=2 MASTER_ADDR=HOST tools/dist_train.sh configs/imagenet/vit_h_392_e2e.py 8
 Hardware: 16 GPUs x 32
-Cost: about 1,560 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 1,560 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

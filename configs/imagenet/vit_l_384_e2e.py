@@ -4,7 +4,7 @@ Paper: ImageNet-1K, ViT-L 384, E2E: top-1 83.3*
 Run: python tools/train.py configs/imagenet/vit_l_384_e2e.py
      tools/dist_train.sh configs/imagenet/vit_l_384_e2e.py 8
 Hardware: 8 GPUs x 64
-Cost: about 338 A100 hours; not stated by the paper, an estimate of docs/imagenet.md
+Cost: about 338 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
 Result: not run
 """
 _base_ = [

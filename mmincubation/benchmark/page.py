@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, computed: `python -m mmincubation.benchmark.page` writes them anew."""
+"""The tables of docs/measurements/performance.md: `python -m mmincubation.benchmark.page` writes them anew."""
 from __future__ import annotations
 
 import json
@@ -13,7 +13,7 @@ from .table import check, markdown, render
 from .units import SCORES, BlockFlops, joint, module, recipe, total, whole
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, RESULTS = ROOT / 'docs/performance.md', ROOT / 'results/benchmarks'
+PAGE, RESULTS = ROOT / 'docs/measurements/performance.md', ROOT / 'results/benchmarks'
 SIZES = dict(B='vit_base', L='vit_large', H='vit_huge')
 # A100 hours that the paper quotes, by size and epochs of (module, fine-tuning); of E2E.
 HOURS = {('L', 100): 890, ('L', 50): 520, ('L', 25): 340, ('H', 100): 2720, ('H', 50): 1490, ('H', 25): 880}

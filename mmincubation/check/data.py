@@ -54,7 +54,8 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, look: Look) -> Seen
     try:
         found = checker(given)
     except (KeyError, TypeError, AttributeError, ConfigError, OSError) as error:
-        given.problem(f'cannot be read ({type(error).__name__}: {error})', 'compare its layout with docs/data.md')
+        given.problem(f'cannot be read ({type(error).__name__}: {error})',
+                      'compare its layout with docs/guides/data.md')
         return None
     report.say(f'{place}: {found.said}')
     return found

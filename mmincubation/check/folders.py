@@ -23,7 +23,8 @@ def check_folders(given: Given) -> Seen:
             given.problem('class folders without an image', 'fill them, or unpack the archive again', str(root / name))
     compare_count(given, len(classes), f'class folders in {root}')
     if not images:
-        given.problem(f'no image in class folders of {root}', 'lay them out as root/class/image.jpg (docs/data.md)')
+        given.problem(f'no image in class folders of {root}',
+                      'lay them out as root/class/image.jpg (docs/guides/data.md)')
     seen, words = given.look.at(images, fault)
     for path, wrong in seen:
         if wrong:

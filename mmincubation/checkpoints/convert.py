@@ -34,7 +34,7 @@ class Converted:
 
 def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None
             ) -> Converted:
-    """Write the ViT in `src` (any format of docs/weights.md, or an hf:// name) to `dst`, a new file.
+    """Write the ViT in `src` (any format of docs/guides/weights.md, or an hf:// name) to `dst`, a new file.
 
     Args:
         to: whose names: `timm`, `mmpretrain`, `official` (the public Deep Incubation code) or `hf` (transformers).

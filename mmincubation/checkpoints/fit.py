@@ -19,7 +19,7 @@ def fit_patch(tensors: dict[str, Tensor], size: int) -> tuple[dict[str, Tensor],
     """The file's patch kernel for patches of `size` x `size` pixels, and what was done.
 
     PI-resize (FlexiViT, arXiv:2212.08013): the kernel that gives on resized patches what the old one gives on the
-    patches. Interpolating the kernel itself is another function; docs/weights.md has both errors.
+    patches. Interpolating the kernel itself is another function; docs/guides/weights.md has both errors.
     """
     old = tuple(tensors[PATCH].shape[2:]) if PATCH in tensors else (size, size)
     if old == (size, size):

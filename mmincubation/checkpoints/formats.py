@@ -37,7 +37,7 @@ def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def open_vit(path: str | Path) -> Weights:
-    """Read a file that holds a ViT; docs/weights.md lists the formats. `path` may be an hf:// name.
+    """Read a file that holds a ViT; docs/guides/weights.md lists the formats. `path` may be an hf:// name.
 
     Raises:
         CheckpointError: the file cannot be read, holds a single module, has tokens that this ViT has not, or is in no

@@ -32,7 +32,7 @@ class WeightsInfo:
 
 
 def inspect_weights(path: str | Path) -> WeightsInfo:
-    """Read a ViT's file in any format of docs/weights.md; `path` may be an hf:// name. Nothing is built.
+    """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name. Nothing is built.
 
     Raises:
         CheckpointError: as `open_vit`, or the file's name carries the start of a SHA-256 that is not the file's.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # By a folder in the path of the data that is missing.
 DATA_REMEDIES = {
     'demo': 'run `python tools/make_demo_data.py`',
-    'imagenet': 'prepare it as docs/imagenet.md says',
+    'imagenet': 'prepare it as docs/tasks/imagenet.md says',
     'cifar100': '''run `python -c "from datasets import load_dataset as l; '''
                 '''l('uoft-cs/cifar100').save_to_disk('data/cifar100')"`''',
 }

@@ -204,8 +204,8 @@ def _open_split(root: str):
     try:
         rows = load_from_disk(root)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f'{root} was not written by save_to_disk of Hugging Face datasets; docs/imagenet.md has the '
-                          'command') from error
+        raise ConfigError(f'{root} was not written by save_to_disk of Hugging Face datasets; '
+                          'docs/tasks/imagenet.md has the command') from error
     if not isinstance(rows, Split):
         raise ConfigError(f'{root} holds the splits {", ".join(sorted(rows))}: give the folder of one of them')
     return rows

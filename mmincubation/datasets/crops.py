@@ -15,8 +15,9 @@ KERNELS = ('bilinear', 'bicubic')  # torch's for bytes with antialiasing; Pillow
 class ResizedCrop(TimmCrop):
     """timm's random crop, of a picture (3, H, W) uint8; gives a PIL image for what timm does next.
 
-    Boxes and draws are timm's own. Values differ from Pillow's by rounding alone (docs/datapath.md has the bound): the
-    filter is the same and antialiases, torch's weights are 16 bits wide and its kernel uses the CPU's vectors.
+    Boxes and draws are timm's own. Values differ from Pillow's by rounding alone (docs/measurements/datapath.md has the
+    bound): the filter is the same and antialiases, torch's weights are 16 bits wide and its kernel uses the CPU's
+    vectors.
     """
     takes_pixels = True
 

@@ -64,8 +64,8 @@ class ViTBackbone(BaseModule):
     again, with the same random draws, so for the same gradients.
 
     `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, in any format of
-    docs/weights.md: every tensor must match, only the classifier's norm and head and an unused class token are dropped;
-    position embedding and patch kernel are resized. What arrived is logged and kept in `load_report`. Without
+    docs/guides/weights.md: every tensor must match, only the classifier's norm and head and an unused class token are
+    dropped; position embedding and patch kernel are resized. What arrived is logged and kept in `load_report`. Without
     `init_cfg` the weights are timm's random ones.
 
     Raises:

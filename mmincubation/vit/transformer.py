@@ -45,7 +45,7 @@ class Block(vision_transformer.Block):
     def __call__(self, tokens: Tensor, *more) -> Tensor:
         """Draw, then what `compile` has made of the block, or the block.
 
-        On a CPU in bfloat16, attention in several operations is faster than in one (docs/kernels.md).
+        On a CPU in bfloat16, attention in several operations is faster than in one (docs/measurements/kernels.md).
         """
         self.attn.fused_attn = use_fused_attn() and (
             self.always_fused or not (tokens.is_cpu and torch.is_autocast_enabled('cpu')))

@@ -1,4 +1,4 @@
-"""UperNet on ADE20K, 80k iterations, crop 512, batch 16: what the sizes share. Reasons: docs/ade20k.md."""
+"""UperNet on ADE20K, 80k iterations, crop 512, batch 16: what the sizes share. Reasons: docs/tasks/ade20k.md."""
 default_scope = 'mmseg'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 crop_size = (512, 512)

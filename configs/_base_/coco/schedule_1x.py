@@ -2,7 +2,7 @@
 _base_ = './data.py'
 train_dataloader = dict(dataset=dict(pipeline=[
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),  # docs/downstream_steps.md
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),  # docs/measurements/downstream_steps.md
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),

@@ -3,7 +3,7 @@ _base_ = './data.py'
 _scales = [(side, 1333) for side in range(480, 801, 32)]
 train_dataloader = dict(dataset=dict(pipeline=[
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),  # docs/downstream_steps.md
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),  # docs/measurements/downstream_steps.md
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomChoice', transforms=[
         [dict(type='RandomChoiceResize', scales=_scales, keep_ratio=True)],

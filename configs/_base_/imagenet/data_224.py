@@ -1,7 +1,7 @@
-"""ImageNet-1K at 224 with DeiT's augmentation; every value is explained in docs/imagenet.md.
+"""ImageNet-1K at 224 with DeiT's augmentation; every value is explained in docs/tasks/imagenet.md.
 
-timm's `create_transform` gives crop (in training resized by torch, docs/datapath.md), flip and RandAugment (which
-switches its colour jitter off); erasing and mixup work on normalised batches, on the GPU. Repeated augmentation: an epoch is a third of the images, three times each.
+timm's `create_transform` gives crop (in training resized by torch, docs/measurements/datapath.md), flip and
+RandAugment (which switches its colour jitter off); erasing and mixup work on normalised batches, on the GPU. Repeated augmentation: an epoch is a third of the images, three times each.
 """
 data_preprocessor = dict(
     type='mmincubation.ClsDataPreprocessor',
