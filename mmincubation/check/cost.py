@@ -3,6 +3,9 @@ import os
 import shutil
 from pathlib import Path
 
+from mmincubation.incubation.phases import block_forwards
+from mmincubation.vit.spec import Arch, Division
+
 from .memory import Peak, training_phases
 from .recipe import lengths
 from .report import Report
@@ -41,16 +44,8 @@ def _block_forwards(cfg, phase) -> int:
     """Blocks that an image passes in a phase, on all ranks; where there are no phases their number does not matter."""
     if training_phases(cfg) == [None]:
         return 1
-    from mmincubation.vit import Arch, Division
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-    others = len(division) - 1
-    if phase is None or phase.name == 'finetune':
-        return division.depth
-    if phase.name == 'meta':
-        return len(division)
-    if phase.parts and cfg.train_cfg.mode == 'joint':  # what is upstream runs once for all
-        return others + sum(division.depths[part.module] + others - part.module for part in phase.parts)
-    return sum(division.depths[part.module] + others for part in phase.parts or [phase])
+    return division.depth if phase is None else block_forwards(division, phase, cfg.train_cfg.get('mode', 'sequential'))
 
 
 def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:

@@ -2,14 +2,14 @@
 from mmengine.config import Config
 
 from mmincubation.errors import ConfigError
-from mmincubation.incubation.phases import check_mode, read_phases, select_phases
-from mmincubation.incubation.recipe import check_recipe
-from mmincubation.incubation.start import check_start
+from mmincubation.incubation.phases import read_phases, select_phases, valid_mode
+from mmincubation.incubation.recipe import valid_recipe
+from mmincubation.incubation.start import valid_start
 from mmincubation.result import check_experiment
 from mmincubation.vit import Arch, Division
 
 
-def check_models(cfg: Config, ranks: int | None = None) -> None:
+def valid_models(cfg: Config, ranks: int | None = None) -> None:
     """Read architecture, phases and experiment once, so that their errors come before anything is built.
 
     `ranks` is the number of processes, None if that is not known.
@@ -28,10 +28,10 @@ def check_models(cfg: Config, ranks: int | None = None) -> None:
                 raise ValueError("custom_hooks: mmengine's EMAHook would average over the phases of an incubation; "
                                  "write type='mmincubation.EMAHook', which averages fine-tuning")
             loop = cfg.train_cfg
-            check_recipe(loop.get('recipe', 'clean'))
-            check_start(loop.get('start', 'random'))
+            valid_recipe(loop.get('recipe', 'clean'))
+            valid_start(loop.get('start', 'random'))
             division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-            mode = check_mode(loop.get('mode', 'sequential'), len(division), ranks or len(division))
+            mode = valid_mode(loop.get('mode', 'sequential'), len(division), ranks or len(division))
             select_phases(read_phases(loop.phases, len(division), mode), loop.get('phase'))
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error

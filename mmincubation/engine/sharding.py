@@ -1,4 +1,4 @@
-"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on several devices; see docs/guides/sharding.md."""
+"""`FullyShard` in the tools: whole parameters in validation, and shards of a checkpoint's optimiser."""
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 

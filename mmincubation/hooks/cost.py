@@ -5,24 +5,26 @@ import copy
 from time import perf_counter
 
 from mmengine.dist import get_world_size
-from mmengine.hooks import Hook
 
 from mmincubation.registry import HOOKS
+from mmincubation.resumable.loops import EpochLoop, IterLoop
+from mmincubation.resumable.protocol import BaseHook, ask
 from mmincubation.vit.sharding import unwrap
 
 
 def phase_name(runner) -> str:
     """The phase that the train loop says it is in; 'train' for loops that have no phases, and while there is none."""
-    return getattr(runner._train_loop, 'phase_name', 'train')
+    return ask(runner).phase_name or 'train'
 
 
 def waited(runner) -> float | None:
     """Seconds that this rank has waited for training batches so far; None for loaders that do not count them."""
-    return getattr(getattr(runner._train_loop, 'dataloader', None), 'waited', None)
+    loop = ask(runner)
+    return loop.dataloader.waited if isinstance(loop, EpochLoop | IterLoop) else None
 
 
 @HOOKS.register_module()
-class CostMeter(Hook):
+class CostMeter(BaseHook):
     """Counts, over all ranks, what each phase costs; the counters travel in the checkpoints.
 
     `phases[name]` holds `iters`, `images`, `block_forwards` (images x the model's `block_forwards`, the number of
@@ -68,8 +70,7 @@ class CostMeter(Hook):
         """Count one iteration of `len(data_batch['inputs'])` images on every rank."""
         world = get_world_size()
         images = len(data_batch['inputs']) * world
-        source = runner._train_loop if hasattr(runner._train_loop, 'block_forwards') else unwrap(runner.model)
-        blocks = getattr(source, 'block_forwards', None)
+        blocks = ask(runner).block_forwards or getattr(unwrap(runner.model), 'block_forwards', None)
         count = self.phases.setdefault(phase_name(runner), self._nothing())
         counted = blocks is not None and count['block_forwards'] is not None
         count['block_forwards'] = count['block_forwards'] + int(images * blocks) if counted else None

@@ -4,7 +4,9 @@ from contextlib import contextmanager
 
 from mmengine.hooks import EMAHook as StockEMAHook
 
+from mmincubation.incubation.phases import FINETUNE
 from mmincubation.registry import HOOKS
+from mmincubation.resumable.protocol import ask
 
 
 @HOOKS.register_module()
@@ -18,7 +20,7 @@ class EMAHook(StockEMAHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Average, but not in other phases."""
-        if getattr(runner.train_loop, 'phase_name', 'finetune') == 'finetune':
+        if ask(runner).phase_name in (None, FINETUNE):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from mmengine.runner import LogProcessor
 
 from mmincubation.registry import LOG_PROCESSORS
+from mmincubation.resumable.protocol import ask
 
 
 @LOG_PROCESSORS.register_module()
@@ -22,10 +23,11 @@ class PhaseLogProcessor(LogProcessor):
 
     @staticmethod
     def _prefix(runner, seconds_an_iter: float | None = None) -> str:
-        phase = getattr(runner._train_loop, 'phase_name', None)
+        loop = ask(runner)
+        phase = loop.phase_name
         if phase is None:
             return ''
         if seconds_an_iter is None:
             return f'[{phase}] '
-        left = timedelta(seconds=int(seconds_an_iter * runner._train_loop.phase_iters_left))
+        left = timedelta(seconds=int(seconds_an_iter * loop.phase_iters_left))
         return f'[{phase}, phase eta {left}] '

@@ -8,24 +8,20 @@ from numbers import Real
 from pathlib import Path
 
 from mmengine.dist import get_world_size, master_only
-from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 
 from mmincubation import provenance
-from mmincubation.incubation.phases import phase_names
-from mmincubation.recovery.data_errors import skipped_samples
-from mmincubation.recovery.divergence import FiniteGuard
+from mmincubation.incubation.phases import ASSEMBLED, phase_names
 from mmincubation.registry import HOOKS
 from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experiment, locked, read_result, write_result
+from mmincubation.resumable.protocol import BaseHook, ask
 from mmincubation.vit.sharding import unwrap
 
 from .cost import CostMeter, phase_name
 
-ASSEMBLED = 'assembled'  # as the IncubationLoop calls the validation between incubation and fine-tuning
-
 
 @HOOKS.register_module()
-class ResultHook(Hook):
+class ResultHook(BaseHook):
     """Keeps the last validation of each phase and writes `<work_dir>/result.json` after training.
 
     Needs a CostMeter beside it and `experiment = dict(task=..., model=..., method=...)` in the config. A run of one
@@ -80,9 +76,11 @@ class ResultHook(Hook):
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
             folders = [runner.work_dir]
-            if getattr(runner.train_loop, 'only_phase', None):
+            if ask(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
-            write_result(path, make_result(runner, phases) | skipped_steps(runner) | skipped_samples(runner, folders))
+            result = make_result(runner, phases)
+            runner.call_hook('add_to_result', result=result, folders=folders)
+            write_result(path, result)
         runner.logger.info(f'Result written to {path}')
 
 
@@ -98,18 +96,10 @@ def cost_meter(runner) -> CostMeter:
     raise ValueError("ResultHook needs a CostMeter: add dict(type='mmincubation.CostMeter') to `custom_hooks`")
 
 
-def skipped_steps(runner) -> dict[str, int]:
-    """The steps that were left out because they were not finite, if the run allowed any."""
-    guards = [hook for hook in runner.hooks if isinstance(hook, FiniteGuard) and hook.allowed]
-    return dict(skipped_steps=guards[0].skipped) if guards else {}
-
-
 def run_folder(runner) -> Path:
     """The run's folder; a phase that runs alone works in a folder below it and shares the run's weights and result."""
-    loop = runner.train_loop
-    weights = getattr(loop, 'weights_dir', None)
-    alone = getattr(loop, 'only_phase', None) and weights
-    return Path(weights).parent if alone else Path(runner.work_dir)
+    loop = ask(runner)
+    return loop.weights_dir.parent if loop.only_phase else Path(runner.work_dir)
 
 
 def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
@@ -143,17 +133,16 @@ def earlier_phases(runner, path: Path) -> list[Phase]:
 
 def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
     """Where one phase ran alone: its result together with the other phases' from earlier runs, in their order."""
-    loop = runner.train_loop
-    if not getattr(loop, 'only_phase', None):
+    if not ask(runner).only_phase:
         return phases
     merged = {phase['name']: phase for phase in [*earlier_phases(runner, path), *phases]}
-    meta, *modules, last = phase_names(len(loop.model.division))
+    meta, *modules, last = phase_names(len(unwrap(runner.model).division))
     return [merged[name] for name in [meta, 'modules', *modules, ASSEMBLED, last] if name in merged]
 
 
 def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:
     """Metrics of what the run is for: a hybrid's or the meta model's accuracy is not the assembled model's."""
-    if hasattr(runner.train_loop, 'only_phase'):
+    if ask(runner).phase_name is not None:
         phases = [phase for phase in phases if phase['name'] in (ASSEMBLED, phase_names(0)[-1])]
     return phases[-1]['metrics'] if phases else {}
 

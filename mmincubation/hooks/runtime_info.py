@@ -8,12 +8,13 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
+from mmincubation.resumable.protocol import BaseHook
 from mmincubation.vit.sharding import whole
 
 LONGEST = 1000  # iterations that wait to be read, where log lines are further apart
 
 
-class RuntimeInfoHook(hooks.RuntimeInfoHook):
+class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
     """mmengine's RuntimeInfoHook, which does not wait in each step for losses and gradient norms to arrive.
 
     The message hub gets them, all and in their order, in one transfer: before a log line, the end of an epoch, a

@@ -2,17 +2,18 @@
 from pathlib import Path
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
 
 from mmincubation.checkpoints import write_tensors
+from mmincubation.incubation.phases import ASSEMBLED
 from mmincubation.registry import HOOKS
+from mmincubation.resumable.protocol import BaseHook, ask
 from mmincubation.vit.sharding import gathered, unwrap
 
 from .ema import averaged
 
 
 @HOOKS.register_module()
-class WeightsHook(Hook):
+class WeightsHook(BaseHook):
     """Writes what was trained as safetensors in timm's names: `<work_dir>/weights/<phase>_{last,best}.safetensors`.
 
     `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better);
@@ -26,8 +27,8 @@ class WeightsHook(Hook):
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Write `best` if it is."""
-        phase = getattr(runner._train_loop, 'phase_name', 'e2e')
-        if phase != 'assembled' and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
+        phase = ask(runner).phase_name or 'e2e'
+        if phase != ASSEMBLED and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
             self.best[phase] = metrics[self.metric]
             self._write(runner, 'best')
 
@@ -37,7 +38,7 @@ class WeightsHook(Hook):
 
     def after_train(self, runner) -> None:
         """Write `last` where the loop has no phases."""
-        if not hasattr(runner.train_loop, 'phase_name'):
+        if ask(runner).phase_name is None:
             self._write(runner, 'last')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -50,7 +51,7 @@ class WeightsHook(Hook):
             self.best = dict(checkpoint.get('weights_hook', {}))
 
     def _write(self, runner, which: str) -> None:
-        folder = getattr(runner.train_loop, 'weights_dir', Path(runner.work_dir) / 'weights')
+        folder = ask(runner).weights_dir or Path(runner.work_dir) / 'weights'
         with averaged(runner):
             name, tensors, header = unwrap(runner.model).export()
             tensors = gathered(tensors)  # on every rank

@@ -1,9 +1,6 @@
 """Module-parallel incubation: which process trains what, and what they give each other when they are done."""
-from copy import deepcopy
-
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.optim import OptimWrapperDict
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._pytree import tree_map_only
@@ -14,8 +11,8 @@ from mmincubation.vit.spec import Division
 class ModuleGroups:
     """A mesh (module, data) of all ranks: consecutive ranks train the same module.
 
-    A rank of module g does for that module what K ranks would do in a run without groups, one after another (`plays`),
-    so that the batch of a step stays what the recipe says, and the weights what the other modes give.
+    A rank of module g does for that module what K ranks do in a run without groups, one after another
+    (`emulated_ranks`). So the batch of a step is the recipe's, and the weights are those of the other modes.
     """
 
     def __init__(self, division: Division, device: torch.device):
@@ -25,7 +22,7 @@ class ModuleGroups:
         mesh = init_device_mesh(device.type, (modules, self.width), mesh_dim_names=('module', 'data'))
         self.module, place = get_rank() // self.width, get_rank() % self.width
         self.data_group = mesh.get_group('data')
-        self.plays = list(range(place * modules, (place + 1) * modules))
+        self.emulated_ranks = list(range(place * modules, (place + 1) * modules))
 
     def first_rank(self, module: int) -> int:
         """The rank that speaks for a module."""
@@ -75,13 +72,6 @@ class ModuleGroups:
             return tensor.cpu()
 
         return tree_map_only(Tensor, fill, received[0])
-
-
-def states_of(wrappers: OptimWrapperDict, schedulers: dict[str, list]) -> dict:
-    """Optimiser and schedules of each module, by name."""
-    states = wrappers.state_dict()
-    return {name: dict(optimizer=states[name], param_schedulers=[deepcopy(s.state_dict()) for s in schedulers[name]])
-            for name in states}
 
 
 def losses_of_all(groups: ModuleGroups, loss: float) -> dict[str, float]:

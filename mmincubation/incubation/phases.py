@@ -5,6 +5,12 @@ from difflib import get_close_matches
 
 from mmengine.config import Config
 
+from mmincubation.vit import Division
+
+META, FINETUNE = 'meta', 'finetune'
+ASSEMBLED = 'assembled'  # what is validated between incubation and fine-tuning
+MODES = ('sequential', 'joint', 'parallel')
+
 
 @dataclass
 class Phase:
@@ -22,23 +28,36 @@ class Phase:
 
     @property
     def module(self) -> int | None:
-        """Number of the module that incubates, None in the other phases."""
-        return int(self.name.removeprefix('module_')) if self.name.startswith('module_') else None
+        """The number of the module that incubates, None in other phases."""
+        return module_number(self.name)
 
     def optim_cfg(self, base: dict) -> dict:
         """The run's optimiser wrapper with this phase's changes."""
         return Config._merge_a_into_b(deepcopy(self.optim_wrapper), deepcopy(dict(base)))
 
 
-MODES = ('sequential', 'joint', 'parallel')
+def module_number(name: str) -> int | None:
+    """Return i for `module_<i>`, None for the name of another phase or network."""
+    return int(name.removeprefix('module_')) if name.startswith('module_') else None
 
 
 def phase_names(modules: int) -> list[str]:
-    """Names of all phases of K modules, in the order in which they run."""
-    return ['meta', *(f'module_{i}' for i in range(modules)), 'finetune']
+    """Return the names of all phases of K modules, in the order in which they run."""
+    return [META, *(f'module_{i}' for i in range(modules)), FINETUNE]
 
 
-def check_mode(mode: str, modules: int, ranks: int) -> str:
+def block_forwards(division: Division, phase: Phase, mode: str = 'sequential') -> int:
+    """Return how many blocks one image passes in a training step of a phase, in all networks that it trains."""
+    if phase.name in (META, FINETUNE):
+        return len(division) if phase.name == META else division.depth
+    last = len(division) - 1
+    modules = [part.module for part in phase.parts or [phase]]
+    if phase.parts and mode == 'joint':  # what is upstream runs once for all
+        return last + sum(division.depths[i] + last - i for i in modules)
+    return sum(division.depths[i] + last for i in modules)
+
+
+def valid_mode(mode: str, modules: int, ranks: int) -> str:
     """Return `mode`.
 
     Raises:

@@ -15,7 +15,7 @@ from mmincubation.vit.transformer import drop_path_ramp
 RECIPES = ('clean', 'paper_code')
 
 
-def check_recipe(recipe: str) -> str:
+def valid_recipe(recipe: str) -> str:
     """Return `recipe`; ValueError names the valid ones."""
     if recipe not in RECIPES:
         raise ValueError(f'unknown recipe {recipe!r}; valid: {list(RECIPES)}')

@@ -7,7 +7,7 @@ from mmincubation.vit.transformer import VisionTransformer
 STARTS = ('random', 'ends', 'grow')
 
 
-def check_start(start: str) -> str:
+def valid_start(start: str) -> str:
     """Return `start`; ValueError names the valid ones."""
     if start not in STARTS:
         raise ValueError(f'unknown start {start!r}; valid: {list(STARTS)}')
@@ -24,7 +24,7 @@ def begin_module(target: VisionTransformer, meta: VisionTransformer, division: D
     its place and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2): before the first step the
     hybrid, and the assembled model, then compute the meta model's function.
     """
-    if check_start(start) == 'random':
+    if valid_start(start) == 'random':
         return
     _copy_ends(target, meta, division, module)
     if start == 'grow':

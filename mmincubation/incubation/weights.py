@@ -9,8 +9,8 @@ from mmincubation.checkpoints import CheckpointError, load_vit, write_tensors
 from mmincubation.vit.transformer import VisionTransformer
 
 from .assemble import assemble
-from .hybrid import IncubationModel
-from .phases import Phase
+from .model import IncubationModel
+from .phases import FINETUNE, Phase
 from .start import begin_module
 
 
@@ -23,8 +23,8 @@ class PhaseWeights:
     def __init__(self, model: IncubationModel, folder: Path, start: str, names: list[str], alone: bool):
         self.model, self.folder, self.start, self.names, self.alone = model, folder, start, names, alone
 
-    def bring(self, phase: Phase, trained: Iterable[int]) -> None:
-        """`trained` are the modules that this run itself trains.
+    def prepare(self, phase: Phase, trained: Iterable[int]) -> None:
+        """Give the model what the phase begins with; `trained` are the modules that this run itself trains.
 
         Raises:
             CheckpointError: a phase alone, and what it needs is not there or does not fit.
@@ -34,9 +34,9 @@ class PhaseWeights:
             if self.alone:
                 self._load(phase, self.model.meta, self.folder / 'meta_last.safetensors')
             self._begin(modules)
-        elif phase.name == 'finetune' and self.alone:  # on every rank, so that every rank refuses what does not fit
+        elif phase.name == FINETUNE and self.alone:  # on every rank, so that every rank refuses what does not fit
             self._load(phase, self.model.target, self._assemble(phase))
-        elif phase.name == 'finetune':
+        elif phase.name == FINETUNE:
             self._begin(set(range(len(self.model.division))) - set(trained))  # the start alone, a control
             if is_main_process():  # the modules were trained in this model: it is assembled
                 write_tensors(self.folder / 'assembled.safetensors', self.model.target.state_dict(), dict(

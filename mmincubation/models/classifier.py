@@ -65,7 +65,11 @@ class BaseClassifier(BaseModel):
     def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor'):
         """`mode='loss'`: a dict with `loss`, the cross entropy with labels (B,) or soft targets (B, classes);
         `'predict'`: per image a dict with `scores` (classes,) and `label`; `'tensor'`: logits."""
-        logits = self.logits(inputs)
+        return self.outputs(self.logits(inputs), labels, mode)
+
+    @staticmethod
+    def outputs(logits: Tensor, labels: Tensor | None, mode: str):
+        """Return what `forward` returns in a mode, from logits (B, classes)."""
         if mode == 'loss':
             return dict(loss=F.cross_entropy(logits.float(), labels))
         if mode == 'predict':

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
 
 from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, listed, read_records
+from mmincubation.resumable.protocol import BaseHook
 
 
 def check_samples(runner, *kinds: str) -> None:
@@ -60,7 +60,7 @@ def skipped_samples(runner, folders: Iterable[Path]) -> dict:
         dict(index=record['index'], fault=record['fault']) for record in records[:LISTED]]))
 
 
-class DataErrorsHook(Hook):
+class DataErrorsHook(BaseHook):
     """Tells the log which samples were skipped, when there are new ones; the tools add it to every run."""
 
     def __init__(self, interval: int = 50):
@@ -74,6 +74,10 @@ class DataErrorsHook(Hook):
     def after_train(self, runner) -> None:
         """Log the last ones."""
         self._tell(runner)
+
+    def add_to_result(self, runner, result: dict, folders: list[Path]) -> None:
+        """Add the samples that were skipped in these work dirs."""
+        result |= skipped_samples(runner, folders)
 
     @master_only
     def _tell(self, runner) -> None:

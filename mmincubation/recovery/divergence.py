@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from mmincubation.errors import DivergenceError
 from mmincubation.hooks.cost import phase_name
 from mmincubation.hooks.runtime_info import read_next, wrappers_of
+from mmincubation.resumable.protocol import BaseHook, ask
 from mmincubation.vit.sharding import own, unwrap
 
 from .checkpoint_files import checkpoints_of
@@ -21,7 +22,7 @@ from .checkpoint_files import checkpoints_of
 SHOWN = 4  # files of a batch that the error names; the log has all
 
 
-class FiniteGuard(Hook):
+class FiniteGuard(BaseHook):
     """Leaves out a step whose loss or gradient is not finite on some rank, on all ranks, and stops the run; with
     `skip`, only after that many steps left out. The tools add it to every run.
 
@@ -57,7 +58,7 @@ class FiniteGuard(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Look at the gradients of the current optimiser; phases have their own."""
-        self._group = getattr(runner.train_loop, 'data_group', None)  # other groups' steps are their own
+        self._group = ask(runner).data_group  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper, self._losses = runner.optim_wrapper, []
             for part in wrappers_of(self._wrapper):
@@ -109,6 +110,11 @@ class FiniteGuard(Hook):
         """Go on counting; weights of another run (`load_from`) bring no count."""
         if runner._resume:
             self.skipped = checkpoint.get('finite_guard', dict(skipped=0))['skipped']
+
+    def add_to_result(self, runner, result: dict, folders: list) -> None:
+        """Add how many steps were left out, if the run allowed any."""
+        if self.allowed:
+            result['skipped_steps'] = self.skipped
 
     def _see_losses(self, model: nn.Module, args: tuple, kwargs: dict, output) -> None:
         if kwargs.get('mode') == 'loss' and isinstance(output, dict):

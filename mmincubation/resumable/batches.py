@@ -49,13 +49,13 @@ class PositionedBatches(Sampler):
 
     The place counts the samples of an epoch over all ranks, so that an image which is sampled twice is augmented
     twice. What lies before the position is sampled, as its order is needed, and never loaded. `endless` batches go on
-    with the next epoch, for loops that count iterations. A batch holds those of all ranks that this process `plays`,
-    one after another: its own, unless something else is set.
+    with the next epoch, for loops that count iterations. A batch holds those of all `emulated_ranks`, one after
+    another: this process's own rank, unless something else is set.
     """
 
     def __init__(self, batches: BatchSampler, endless: bool = False):
         self.batches, self.endless, self.epoch, self.begin = batches, endless, 0, 0
-        self.plays = [get_dist_info()[0]]
+        self.emulated_ranks = [get_dist_info()[0]]
 
     @property
     def sampler(self) -> Sampler:
@@ -74,7 +74,7 @@ class PositionedBatches(Sampler):
         skip = self.begin
         for epoch in count(self.epoch) if self.endless else [self.epoch]:
             empty = True
-            for batches in zip(*(self._of_rank(rank, epoch) for rank in self.plays), strict=True):
+            for batches in zip(*(self._of_rank(rank, epoch) for rank in self.emulated_ranks), strict=True):
                 empty = False
                 if skip:
                     skip -= 1
@@ -86,7 +86,7 @@ class PositionedBatches(Sampler):
     def _of_rank(self, rank: int, epoch: int) -> Iterator[list[tuple]]:
         own, ranks = get_dist_info()
         place, batches = rank, self.batches
-        if self.plays != [own]:
+        if self.emulated_ranks != [own]:
             batches = copy(batches)
             batches.sampler = copy(self.sampler)
             batches.sampler.rank = rank

@@ -20,9 +20,9 @@ def seed_process(*key: int) -> None:
     torch.manual_seed(seeds[2])
 
 
-def seed_torch(*key: int) -> None:
-    """Let torch alone (CPU and GPU) draw from `key` from now on."""
-    torch.manual_seed(_seeds(key)[2])
+def generator_of(device: torch.device, *key: int) -> torch.Generator:
+    """Return a new generator of torch, on a device, that draws from `key`."""
+    return torch.Generator(device).manual_seed(_seeds(key)[2])
 
 
 def _seed_loading(*key: int) -> None:

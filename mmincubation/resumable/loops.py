@@ -1,6 +1,5 @@
 """mmengine's training loops, so that a run which was killed and resumed is the run that was not."""
 from mmengine.dist import get_rank, get_world_size
-from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
@@ -10,6 +9,7 @@ from mmincubation.vit.sharding import part_like
 
 from .batches import positioned
 from .draws import seed_process
+from .protocol import BaseHook, LoopProtocol
 
 
 def exact_loop(train_cfg: dict) -> None:
@@ -21,7 +21,7 @@ def exact_loop(train_cfg: dict) -> None:
         train_cfg['type'] = f'mmincubation.{exact}'
 
 
-class PositionHook(Hook):
+class PositionHook(BaseHook):
     """Carries a loop's position through mmengine's checkpoints, and gradients that wait for an update."""
     priority = 'VERY_HIGH'
 
@@ -34,9 +34,7 @@ class PositionHook(Hook):
 
     def gather_checkpoint(self, runner, checkpoint: dict) -> None:
         """Called on every rank before rank 0 saves: for what it does not have."""
-        gather = getattr(runner.train_loop, 'gather', None)
-        if gather:
-            gather(checkpoint)
+        runner.train_loop.gather(checkpoint)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Before the Runner restores counters and optimiser: the loop may have to build the latter first."""
@@ -48,7 +46,7 @@ class PositionHook(Hook):
                 parameter.grad = grad if grad is None else part_like(grad.to(parameter.device), parameter)
 
 
-class _Exact:
+class _Exact(LoopProtocol):
     """What the loops share: every iteration draws from (seed, epoch, iteration, rank)."""
 
     def _begin(self, endless: bool = False) -> None:
@@ -81,6 +79,7 @@ class EpochLoop(_Exact, EpochBasedTrainLoop):
     It takes the same arguments. A sample's augmentation is drawn from (seed, epoch, its place in the epoch), all else
     from (seed, epoch, iteration, rank). A checkpoint precedes its validation: a resumed run begins with it.
     """
+    resumes_within_epoch = True
 
     def __init__(self, runner, dataloader, **kwargs):
         super().__init__(runner, dataloader, **kwargs)
@@ -155,13 +154,6 @@ class IterLoop(_Exact, IterBasedTrainLoop):
         self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
         self._begin(endless=True)
-
-    def position(self, meta: dict) -> dict:
-        """Nothing: the iteration says it all."""
-        return {}
-
-    def restore(self, checkpoint: dict) -> None:
-        """Nothing to do: the Runner sets the iteration."""
 
     def run(self):
         """Train and validate what is left."""

@@ -152,7 +152,7 @@ class FullyShard:
         model = model.to(get_device())
         if sync_bn:
             model = convert_sync_batchnorm(model, sync_bn)
-        if hasattr(model, 'set_phase'):  # its loop spreads what a phase trains
+        if getattr(model, 'trains_in_phases', False):  # its loop shards what a phase trains
             return model
         if hasattr(model, 'init_weights'):
             model.init_weights()

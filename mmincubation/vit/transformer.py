@@ -26,10 +26,10 @@ class DropPath(layers.DropPath):
     be one more thing to compile for, and torch gives up after eight.
     """
 
-    def draw(self, tokens: Tensor) -> None:
+    def draw(self, tokens: Tensor, generator: torch.Generator | None = None) -> None:
         """Choose the images of tokens (B, N, C) that keep the branch, for the next `forward`."""
         keep = 1 - self.drop_prob
-        self.kept = tokens.new_empty(len(tokens), 1, 1).bernoulli_(keep)
+        self.kept = tokens.new_empty(len(tokens), 1, 1).bernoulli_(keep, generator=generator)
         if keep > 0:
             self.kept.div_(keep)
 
@@ -39,19 +39,24 @@ class DropPath(layers.DropPath):
 
 
 class Block(vision_transformer.Block):
-    """timm's pre-norm transformer block, tokens (B, N, C) to the same; its draws are not compiled with it."""
+    """timm's pre-norm transformer block, tokens (B, N, C) to the same; its draws are not compiled with it.
+
+    `generator`, given a device, returns what stochastic depth draws from; None: torch's own generator.
+    """
     always_fused = False
+    generator: Callable[[torch.device], torch.Generator] | None = None
 
     def __call__(self, tokens: Tensor, *more) -> Tensor:
-        """Draw, then what `compile` has made of the block, or the block.
+        """Draw for stochastic depth, then run the block, compiled if `compile` was called.
 
         On a CPU in bfloat16, attention in several operations is faster than in one (docs/measurements/kernels.md).
         """
         self.attn.fused_attn = use_fused_attn() and (
             self.always_fused or not (tokens.is_cpu and torch.is_autocast_enabled('cpu')))
-        for part in (self.drop_path1, self.drop_path2):
-            if self.training and isinstance(part, DropPath):
-                part.draw(tokens)
+        if self.training and isinstance(self.drop_path1, DropPath):
+            generator = self.generator and self.generator(tokens.device)
+            self.drop_path1.draw(tokens, generator)
+            self.drop_path2.draw(tokens, generator)
         return super().__call__(tokens, *more)
 
 

@@ -1,0 +1,100 @@
+"""The model of an incubation: a target ViT and the meta model in which its modules are incubated."""
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from mmincubation.hashes import digest
+from mmincubation.models.classifier import BaseClassifier
+from mmincubation.registry import MODELS
+from mmincubation.vit import Arch, Division, VisionTransformer
+from mmincubation.vit.spec import layer_of
+
+from .hybrid import Hybrid
+from .phases import FINETUNE, META, module_number
+
+
+@MODELS.register_module()
+class IncubationModel(BaseClassifier):
+    """Hold the target and the meta model, predict by one network of them, and let some networks train.
+
+    Networks have the names of the phases that train them: `meta`, `module_<i>` (the hybrid around target module i) and
+    `finetune` (the target). After construction `finetune` predicts and trains. The target is drawn first, so that it
+    begins as an E2E model of the same seed.
+
+    Args:
+        modules: the number K of equal modules, or their depths.
+        with_cp: see `vit.transformer.run_block`.
+    """
+    trains_in_phases = True  # a wrapper around the whole model must leave it as it is
+
+    def __init__(self, arch: str | dict, modules: int | list[int] = 4, data_preprocessor: dict | None = None,
+                 with_cp: bool = False):
+        super().__init__(data_preprocessor)
+        arch = Arch.parse(arch)
+        self.division = Division.of(arch.depth, modules)
+        self.target = VisionTransformer(arch, with_cp=with_cp)
+        self.meta = VisionTransformer(arch.with_depth(len(self.division)), with_cp=with_cp)
+        self.trained = (FINETUNE, )
+        self.show(FINETUNE)
+
+    def network(self, name: str, upstream: Callable | None = None) -> nn.Module:
+        """Return the network that a phase trains, from images (B, 3, H, W) to logits; `upstream` as in `Hybrid`."""
+        if name in (META, FINETUNE):
+            return self.meta if name == META else self.target
+        return Hybrid(self.target, self.meta, self.division, module_number(name), upstream)
+
+    def show(self, name: str) -> None:
+        """Predict by this network from now on, also if another process trains it; place what runs on the device."""
+        self.shown, self._predictor = name, [self.network(name)]  # in a list: its parameters have their names already
+        self._place()
+
+    def train_only(self, *networks: nn.Module) -> None:
+        """Freeze everything but these."""
+        self.requires_grad_(False)
+        for network in networks:
+            network.requires_grad_(True)
+
+    def prepare(self, trained: Iterable[str]) -> None:
+        """Drop the gradients of an earlier phase, show the first of the networks that will train, place what runs."""
+        self.zero_grad(set_to_none=True)
+        self.trained = tuple(trained)
+        self.show(self.trained[0])
+
+    def is_resident(self, name: str) -> bool:
+        """Return whether a parameter belongs to what trains or predicts; all others wait on the CPU."""
+        vit, _, key = name.partition('.')
+        running = {*self.trained, self.shown}
+        modules = {module_number(network) for network in running} - {None}
+        if vit == 'target':
+            return FINETUNE in running or self.division.module_of(key) in modules
+        return META in running or bool(modules - {layer_of(key, len(self.division)) - 1})
+
+    def _place(self) -> None:
+        device = self.data_preprocessor.mean.device
+        if device.type in ('cpu', 'meta'):
+            return
+        for name, parameter in self.named_parameters():
+            parameter.data = parameter.data.to(device if self.is_resident(name) else 'cpu')
+
+    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor',
+                network: nn.Module | None = None):
+        """As `BaseClassifier.forward`, through `network` or, without one, through what is shown."""
+        return self.outputs(self.logits(inputs) if network is None else network(inputs), labels, mode)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) to logits (B, classes) by the network that is shown."""
+        return self._predictor[0](images)
+
+    def export(self) -> tuple[str, dict, dict]:
+        """Return name, tensors (timm's names, global block numbers) and file header of the network that is shown.
+
+        Of a hybrid that is the target module alone.
+        """
+        header = dict(arch=self.target.arch.to_dict(), division=list(self.division.depths))
+        if self.shown == META:
+            return META, self.meta.state_dict(), dict(header, kind='meta', arch=self.meta.arch.to_dict())
+        tensors, module = self.target.state_dict(), module_number(self.shown)
+        if module is None:
+            return FINETUNE, tensors, dict(header, kind='vit')
+        header.update(kind='part', module=module, phase=self.shown, meta_digest=digest(self.meta.state_dict()))
+        return self.shown, self.division.part(tensors, module), header

@@ -1,0 +1,152 @@
+"""What trains in a phase, with its optimiser, its schedules and its stochastic depth."""
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from functools import partial
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+from mmincubation.resumable.draws import generator_of
+from mmincubation.vit.transformer import drop_path_ramp, set_drop_path
+
+from .hybrid import Hybrid, SharedUpstream
+from .model import IncubationModel
+from .phases import META, Phase
+from .recipe import as_read, module_drop_path, optim_wrapper_cfg, scheduler_cfgs
+
+IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
+
+
+class PhaseRun:
+    """A network while a phase trains it.
+
+    `network` maps images to logits; `trained` is the part of it that trains, which `distribute` wraps. `wrapper` and
+    `schedulers` are there after `build_optimiser`. `prefix` begins the names of its losses in a log.
+    """
+
+    def __init__(self, model: IncubationModel, phase: Phase, recipe: str = 'clean',
+                 upstream: SharedUpstream | None = None, prefix: str = ''):
+        self.model, self.phase, self.recipe, self.prefix = model, phase, recipe, prefix
+        self.network = model.network(phase.name, upstream)
+        self.plain = self.network.module if isinstance(self.network, Hybrid) else self.network
+        self.wrapper: OptimWrapper | None = None
+        self.schedulers: list = []
+
+    @property
+    def name(self) -> str:
+        """The phase's name."""
+        return self.phase.name
+
+    @property
+    def trained(self) -> nn.Module:
+        """What trains, with its distributed wrapper if it has one."""
+        return self.network.module if self.phase.module is not None else self.network
+
+    def distribute(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        """Train through `wrap(trained)`, such as DistributedDataParallel, in the place of an earlier wrapper."""
+        if self.phase.module is None:
+            self.network = wrap(self.plain)
+        else:
+            self.network.module = wrap(self.plain)
+
+    @property
+    def drop_path(self) -> dict[str, list[float]]:
+        """Stochastic-depth rates of all blocks of `meta`, and of the blocks of `target` that train."""
+        rate, module = self.phase.drop_path_rate, self.phase.module
+        if module is None:
+            name = 'meta' if self.name == META else 'target'
+            return {name: drop_path_ramp(rate, getattr(self.model, name).arch.depth)}
+        meta, target = module_drop_path(self.recipe, self.model.division, module, rate)
+        return dict(meta=meta, target=target)
+
+    def set_drop_path(self) -> None:
+        """Give the blocks this phase's rates; where they have them already, nothing changes."""
+        blocks = self.model.target.blocks
+        if self.phase.module is not None:
+            span = self.model.division.span(self.phase.module)
+            blocks = blocks[span.start:span.stop]
+        for name, rates in self.drop_path.items():
+            set_drop_path(self.model.meta.blocks if name == 'meta' else blocks, rates)
+
+    def build_optimiser(self, runner, cfg: dict, schedules: list[dict], accumulate: int = 1) -> None:
+        """Build optimiser and schedules by the runner, for what this phase trains and nothing else.
+
+        `cfg` is the run's optimiser wrapper, `schedules` are the phase's own; gradients of `accumulate` times as many
+        backward passes are added before a step.
+        """
+        self.model.train_only(self.plain)
+        cfg = optim_wrapper_cfg(self.recipe, self.phase.optim_cfg(cfg), self.phase.module)
+        if accumulate > 1:
+            cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * accumulate
+        runner.optim_wrapper = self.wrapper = runner.build_optim_wrapper(cfg)
+        runner.scale_lr(self.wrapper, runner.auto_scale_lr)
+        self.schedulers = as_read(self.recipe, runner.build_param_scheduler(deepcopy(schedules)))
+
+    def state_dict(self) -> dict:
+        """Return the state of optimiser and schedules, under the names that checkpoints have."""
+        return dict(optimizer=self.wrapper.state_dict(),
+                    param_schedulers=[deepcopy(scheduler.state_dict()) for scheduler in self.schedulers])
+
+
+def begin(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean', side_by_side: bool = False
+          ) -> list[PhaseRun]:
+    """Prepare the model for the phases that this process trains on the same batches; return one PhaseRun for each.
+
+    Everything else is frozen. `side_by_side` says that the losses need the names of their modules.
+
+    Raises:
+        ValueError: the hybrids cannot share their upstream meta blocks.
+    """
+    upstream = SharedUpstream(model.meta) if len(phases) > 1 else None
+    runs = [PhaseRun(model, phase, recipe, upstream, f'{phase.name}.' * side_by_side) for phase in phases]
+    _refuse_unlike_upstreams(runs)
+    model.prepare(run.name for run in runs)
+    model.train_only(*(run.plain for run in runs))
+    _key_draws(model, runs[0].phase.module is not None and len(model.division) > 1)
+    for run in reversed(runs):  # the first one's rates stay
+        run.set_drop_path()
+    return runs
+
+
+def _refuse_unlike_upstreams(runs: list[PhaseRun]) -> None:
+    """An upstream meta block must do the same in whatever hybrid it is: it runs once for all."""
+    for j in range(len(runs[0].model.division)):
+        rates = sorted({run.drop_path['meta'][j] for run in runs if (run.phase.module or 0) > j})
+        if len(rates) > 1:
+            raise ValueError(f'modules trained jointly share the meta blocks before them, but block {j} has the '
+                             f'stochastic depths {rates}: give all modules one depth and one drop_path_rate, or '
+                             "take recipe='clean' or mode='sequential'")
+
+
+def _key_draws(model: IncubationModel, keyed: bool) -> None:
+    """Let each block of hybrids draw from the step and its own place, so that it draws alike in whichever hybrid.
+
+    A single hybrid is the E2E model, and draws as that does.
+    """
+    for place, vit in ((IN_META, model.meta), (IN_TARGET, model.target)):
+        for i, block in enumerate(vit.blocks):
+            block.generator = partial(step_generator, place, i) if keyed else None
+
+
+def step_generator(place: int, block: int, device: torch.device) -> torch.Generator:
+    """Return the generator of a block in the step that the process was seeded for (`draws.seed_process`)."""
+    return generator_of(device, torch.initial_seed(), place, block)
+
+
+def schedules(phase: Phase, default: list[dict] | dict, recipe: str, epoch_length: int) -> list[dict]:
+    """Return the configs of a phase's schedulers, each with its `end`; `epoch_length` is in iterations.
+
+    Raises:
+        ValueError: one of them would end before it begins.
+    """
+    cfgs = default if phase.param_scheduler is None else phase.param_scheduler
+    cfgs = scheduler_cfgs(recipe, cfgs if isinstance(cfgs, list) else [cfgs])
+    for cfg in cfgs:
+        epochs = cfg.get('by_epoch', True)
+        cfg.setdefault('end', phase.epochs if epochs else phase.epochs * epoch_length)
+        if cfg['end'] <= (start := cfg.get('begin', 0)):
+            raise ValueError(f'phase {phase.name}: the {cfg["type"]} that begins at {start} would end at '
+                             f'{cfg["end"]} {"epochs" if epochs else "iterations"}; give the phase its own '
+                             'param_scheduler, or more epochs')
+    return cfgs
