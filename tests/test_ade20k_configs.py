@@ -64,7 +64,7 @@ def test_header_agrees_with_the_content(size, method):
         type='Pretrained', checkpoint=f'work_dirs/vit_{size}_{method}/weights/{weights}.safetensors')
     assert f'tools/dist_train.sh configs/ade20k/{path.name} 8' in header
     assert f'work_dirs/{path.stem}/iter_{cfg.train_cfg.max_iters}.pth 8\n' in header
-    assert f'8 GPUs x {cfg.train_dataloader.batch_size} images' in header
+    assert f'8 GPUs x {cfg.train_dataloader.batch_size};' in header
     assert f'vit_{size}_{method}' in header and 'Result:   not run' in header
     assert f'{PAPER[size][method]}*' in header if size in PAPER else 'no row, this one is ours' in header
 

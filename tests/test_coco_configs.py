@@ -58,7 +58,7 @@ def test_the_header_says_how_to_run_it(path):
     file, epochs = f'configs/coco/{path.name}', cfg.train_cfg.max_epochs
     assert f'python tools/train.py {file}\n' in header and f'tools/dist_train.sh {file} 8\n' in header
     assert f'python tools/test.py {file} work_dirs/{path.stem}/epoch_{epochs}.pth' in header
-    assert 'Hardware: 8 GPUs x 2 images' in header and 'Result:   not run' in header and 'A100 hours' in header
+    assert 'Batch:    16 = 8 GPUs x 2;' in header and 'Result:   not run' in header and 'A100 hours' in header
     assert ('3x (36 epochs)' in header) == (epochs == 36)
 
 

@@ -101,10 +101,10 @@ def test_the_real_pipelines_give_images_of_the_recipe(name, data):
         assert ((short == 800) | (long == 1333)).all() and long.max() <= 1333
 
 
-@pytest.mark.parametrize('name, fraction', [('schedule_1x', 0.863), ('schedule_3x', 0.519)])
+@pytest.mark.parametrize('name, fraction', [('coco_1x', 0.863), ('coco_3x', 0.519)])
 def test_mean_pixels_of_a_training_image(name, fraction):
     """Which the cost estimates of docs/tasks/coco.md scale by: relative to 1024 x 1024, after padding to 32."""
-    steps = Config.fromfile(ROOT / f'configs/_base_/coco/{name}.py').train_dataloader.dataset.pipeline[2:-1]
+    steps = Config.fromfile(ROOT / f'configs/_base_/{name}.py').train_dataloader.dataset.pipeline[2:-1]
     np.random.seed(0)
     with DefaultScope.overwrite_default_scope('mmdet'):
         transform, pixels = Compose([dict(step) for step in steps]), []

@@ -10,6 +10,7 @@ from mmincubation.config.keys import check_config
 from mmincubation.config.load import load_config
 from mmincubation.errors import ConfigError
 from mmincubation.models import Arch, Division
+from mmincubation.pipeline import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
@@ -59,15 +60,42 @@ def test_resolves_with_no_unknown_key(path, monkeypatch, tmp_path):
         assert not wrong
 
 
+def bases(file: Path) -> list[Path]:
+    """The files that a config names as its `_base_`."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_':
+            named = ast.literal_eval(node.value)
+            return [(file.parent / base).resolve() for base in ([named] if isinstance(named, str) else named)]
+    return []
+
+
+def files(file: Path) -> set[Path]:
+    """All that one must read to know a run."""
+    return {file}.union(*map(files, bases(file)))
+
+
+KINDS = ('Model: ', 'Data and schedule: ', 'Schedule ', 'Runtime ')
+
+
 @EVERY
-def test_at_most_two_levels_of_base(path):
-    def levels(file):
-        tree = ast.parse(file.read_text())
-        bases = [ast.literal_eval(n.value) for n in tree.body
-                 if isinstance(n, ast.Assign) and n.targets[0].id == '_base_']
-        bases = [b for base in bases for b in ([base] if isinstance(base, str) else base)]
-        return max([1 + levels((file.parent / b).resolve()) for b in bases], default=0)
-    assert levels(path) <= 2
+def test_a_run_is_at_most_four_short_files(path):
+    assert len(files(path)) <= 4
+    assert len(path.read_text().splitlines()) <= 25
+
+
+def test_bases_are_few_flat_and_of_one_kind():
+    """Only the runtime is a base of bases, since every task adds its own hooks to it."""
+    found = set((ROOT / 'configs/_base_').rglob('*.py'))
+    assert len(found) <= 16 and found == set().union(*map(files, LEAVES)) - set(LEAVES)
+    for file in found:
+        assert header(file).startswith(KINDS), file
+        assert bases(file) in ([], [ROOT / 'configs/_base_/runtime.py']), file
+        settings = {n.targets[0].id for n in ast.parse(file.read_text()).body if isinstance(n, ast.Assign)}
+        settings = {name for name in settings if not name.startswith('_')}
+        if header(file).startswith('Model: '):
+            assert settings == {'model'}, file
+        if header(file).startswith('Schedule '):
+            assert settings == {'train_cfg'}, file
 
 
 @EVERY
@@ -80,8 +108,11 @@ def test_name_and_header_say_what_it_is(path):
     assert said['method'] is None or cfg.experiment.method in (said['method'], f'{said["method"]}_{more}')
     folder = dict(detection='coco', segmentation='ade20k', classification='imagenet')[task]
     assert path.parent.name in (folder, 'demo', 'cifar100')
-    if path.parent.name != 'demo':
-        assert re.search(r'^Result: +\S', text, re.MULTILINE), 'the header says no result'
+    for field in ('Paper', 'Run', 'Batch', 'Cost', 'Result'):
+        assert re.search(rf'^{field}: +\S', text, re.MULTILINE), f'the header has no {field}'
+    if path.parent.name == 'demo':
+        assert f'about {STEPS[path.stem].seconds} s on one CPU core' in text
+    else:
         # What is not comparable is another model in the tables.
         parts = [dict(vit='ViT', deit='DeiT')[said['model']], said['size'].upper(), said['side'], more]
         if said['model'] == 'deit' and task == 'detection' or cfg.experiment.method.endswith(f'_{more}'):
@@ -89,16 +120,67 @@ def test_name_and_header_say_what_it_is(path):
         assert cfg.experiment.model == '-'.join(filter(None, parts)).replace('_', '-')
 
 
+BATCH = re.compile(r'^Batch: +(?P<batch>\d+) = (?P<devices>\d+) (?P<kind>GPU|GPUs|CPU) x (?P<images>\d+); '
+                   r'(?P<optimizer>\w+), lr (?P<lr>[\d.e-]+); (?P<length>.+)$', re.MULTILINE)
+COMMAND = re.compile(r'^ +(?:NNODES=(\d+) \S+ )?tools/dist_train\.sh (\S+) (\d+)$', re.MULTILINE)
+
+
+def length_of(cfg) -> str:
+    """The length of a training, as headers write it."""
+    loop = cfg.train_cfg
+    if 'phases' in loop:
+        meta, module, finetune = phases_of(cfg)
+        return f'epochs: meta {meta}, module {cfg.model.modules} x {module}, finetune {finetune}'
+    return f'{loop.max_epochs} epochs' if 'max_epochs' in loop else f'{loop.max_iters:,} iterations'
+
+
+def batch_problems(text: str, path: Path, cfg) -> list[str]:
+    """What the header's line `Batch:` says otherwise than the config and the header's command do."""
+    line, commands = BATCH.search(text), COMMAND.findall(text)
+    if not line:
+        return ['no line: Batch: 16 = 8 GPUs x 2; AdamW, lr 1e-4; 12 epochs']
+    devices = 1
+    for nodes, file, each in commands:
+        devices = int(nodes or 1) * int(each)
+        if file != path.relative_to(ROOT).as_posix():
+            return [f'the command trains {file}']
+    images, optimizer = cfg.train_dataloader.batch_size, cfg.optim_wrapper.optimizer
+    batch = images * devices * cfg.optim_wrapper.get('accumulative_counts', 1)
+    kind = 'CPU' if path.parent.name == 'demo' else 'GPU' if devices == 1 else 'GPUs'
+    right = dict(batch=batch, devices=devices, kind=kind, images=images, optimizer=optimizer.type, lr=optimizer.lr,
+                 length=length_of(cfg))
+    said = line.groupdict() | dict(lr=float(line['lr']))
+    return [f'{key}: {said[key]}, and the config has {value}' for key, value in right.items()
+            if str(said[key]) != str(value)]
+
+
 @EVERY
-def test_hardware_of_the_header_is_the_batch(path):
-    cfg, text = load(path), header(path)
-    if path.parent.name == 'demo':
-        assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size
-        return
-    gpus, images = map(int, re.search(r'^Hardware: +(\d+) GPUs? x (\d+)', text, re.MULTILINE).groups())
-    assert cfg.train_dataloader.batch_size == images
-    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
-    assert cfg.auto_scale_lr.base_batch_size == gpus * images * accumulated
+def test_batch_rate_and_length_of_the_header_are_the_configs(path):
+    cfg = load(path)
+    assert batch_problems(header(path), path, cfg) == []
+    assert cfg.auto_scale_lr.base_batch_size == int(BATCH.search(header(path))['batch'])
+
+
+@pytest.mark.parametrize('stem, key, wrong', [
+    ('imagenet/vit_b_incub', 'batch', dict(train_dataloader=dict(batch_size=128))),
+    ('imagenet/vit_b_incub', 'batch', dict(optim_wrapper=dict(accumulative_counts=2))),
+    ('imagenet/vit_b_incub', 'lr', dict(optim_wrapper=dict(optimizer=dict(lr=1e-3)))),
+    ('imagenet/vit_b_incub', 'length', dict(train_cfg=dict(phases=dict(meta=dict(epochs=299))))),
+    ('imagenet/vit_b_incub', 'length', dict(train_cfg=dict(phases=dict(module=dict(epochs=50))))),
+    ('imagenet/vit_b_incub', 'length', dict(train_cfg=dict(phases=dict(finetune=dict(epochs=50))))),
+    ('coco/maskrcnn_vit_b_incub', 'length', dict(train_cfg=dict(max_epochs=36))),
+    ('ade20k/upernet_vit_b_incub', 'length', dict(train_cfg=dict(max_iters=160_000)))])
+def test_a_header_that_says_otherwise_is_found(stem, key, wrong):
+    path = ROOT / f'configs/{stem}.py'
+    cfg = load(path)
+    cfg.merge_from_dict(wrong)
+    assert any(problem.startswith(f'{key}: ') for problem in batch_problems(header(path), path, cfg))
+
+
+def test_fewer_gpus_in_the_command_are_found():
+    path = ROOT / 'configs/imagenet/vit_h_incub.py'
+    text = header(path).replace('NNODES=4', 'NNODES=2')
+    assert [p.partition(':')[0] for p in batch_problems(text, path, load(path))] == ['batch', 'devices']
 
 
 @EVERY

@@ -1,4 +1,4 @@
-"""What every run shares: hooks, logs, environment, seed."""
+"""Runtime of every run: hooks, logs, environment, seed. The data and schedule files add what their task needs."""
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

@@ -6,11 +6,17 @@ Run:      python tools/train.py configs/ade20k/upernet_vit_b_incub.py --cfg-opti
           tools/dist_train.sh configs/ade20k/upernet_vit_b_incub.py 8
           tools/dist_test.sh configs/ade20k/upernet_vit_b_incub.py work_dirs/upernet_vit_b_incub/iter_80000.pth 8
           (with --tta: multi-scale and flip)
-Hardware: 8 GPUs x 2 images
+Batch:    16 = 8 GPUs x 2; AdamW, lr 6e-5; 80,000 iterations
 Cost:     about 24 A100 hours, an estimate; docs/tasks/ade20k.md says how
 Result:   not run
 """
-_base_ = '../_base_/ade20k/upernet_vit_b.py'
-experiment = dict(method='incub')
-model = dict(backbone=dict(init_cfg=dict(
-    type='Pretrained', checkpoint='work_dirs/vit_b_incub/weights/finetune_last.safetensors')))
+_base_ = ['../_base_/upernet.py', '../_base_/ade20k.py']
+experiment = dict(task='segmentation', model='ViT-B', method='incub')
+model = dict(
+    backbone=dict(
+        arch='vit_base', out_indices=(2, 5, 8, 11), drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/vit_b_incub/weights/finetune_last.safetensors')),
+    neck=dict(embed_dim=768),
+    decode_head=dict(in_channels=[768] * 4),
+    auxiliary_head=dict(in_channels=768))
+optim_wrapper = dict(optimizer=dict(lr=6e-5, weight_decay=0.01))

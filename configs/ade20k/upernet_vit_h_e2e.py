@@ -6,11 +6,18 @@ Run:      python tools/train.py configs/ade20k/upernet_vit_h_e2e.py --cfg-option
           tools/dist_train.sh configs/ade20k/upernet_vit_h_e2e.py 8
           tools/dist_test.sh configs/ade20k/upernet_vit_h_e2e.py work_dirs/upernet_vit_h_e2e/iter_80000.pth 8
           (with --tta: multi-scale and flip)
-Hardware: 8 GPUs x 2 images
+Batch:    16 = 8 GPUs x 2; AdamW, lr 4e-5; 80,000 iterations
 Cost:     about 71 A100 hours, an estimate; docs/tasks/ade20k.md says how
 Result:   not run
 """
-_base_ = '../_base_/ade20k/upernet_vit_h.py'
-experiment = dict(method='e2e')
-model = dict(backbone=dict(init_cfg=dict(
-    type='Pretrained', checkpoint='work_dirs/vit_h_e2e/weights/e2e_last.safetensors')))
+_base_ = ['../_base_/upernet.py', '../_base_/ade20k.py']
+experiment = dict(task='segmentation', model='ViT-H', method='e2e')
+model = dict(
+    backbone=dict(
+        # The weights have 16 x 16 patches of 14; here they are 16, as on COCO. The kernel is resized on loading.
+        arch=dict(name='vit_huge', patch_size=16, img_size=256), out_indices=(7, 15, 23, 31), drop_path_rate=0.4,
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/vit_h_e2e/weights/e2e_last.safetensors')),
+    neck=dict(embed_dim=1280),
+    decode_head=dict(in_channels=[1280] * 4),
+    auxiliary_head=dict(in_channels=1280))
+optim_wrapper = dict(optimizer=dict(lr=4e-5, weight_decay=0.05))

@@ -1,19 +1,14 @@
 """ViT-L fine-tuned at 384, from the incubated weights at 224.
 
-Paper: ImageNet-1K, ViT-L 384, Deep Incubation: top-1 85.3*
-Run: python tools/train.py configs/imagenet/vit_l_384_incub.py
-     tools/dist_train.sh configs/imagenet/vit_l_384_incub.py 8
-Hardware: 8 GPUs x 64
-Cost: about 338 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
-Result: not run
+Paper:    ImageNet-1K, ViT-L 384, Deep Incubation: top-1 85.3*
+Run:      python tools/train.py configs/imagenet/vit_l_384_incub.py
+          tools/dist_train.sh configs/imagenet/vit_l_384_incub.py 8
+Batch:    512 = 8 GPUs x 64; AdamW, lr 5e-6; 30 epochs
+Cost:     about 338 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md
+Result:   not run
 """
-_base_ = [
-    '../_base_/imagenet/data_384.py',
-    '../_base_/imagenet/highres.py',
-    '../_base_/classification.py',
-]
+_base_ = '../_base_/imagenet_384.py'
 experiment = dict(task='classification', model='ViT-L-384', method='incub')
 model = dict(
     type='mmincubation.ViTClassifier', arch=dict(name='vit_large', img_size=384), drop_path_rate=0.5,
-    data_preprocessor={{_base_.data_preprocessor}},
     init_cfg=dict(type='Pretrained', checkpoint='work_dirs/vit_l_incub/weights/finetune_last.safetensors'))

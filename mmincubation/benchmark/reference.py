@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from timm.layers import drop_path
 from torch import Tensor, nn
 
-from mmincubation.incubation.hybrid import IncubationModel
+from mmincubation.incubation.model import IncubationModel
+from mmincubation.incubation.phases import META, module_number
 from mmincubation.vit.spec import STEM_KEYS
 from mmincubation.vit.transformer import VisionTransformer
 
@@ -61,9 +62,9 @@ def network(model: nn.Module) -> tuple[PublicViT, list[tuple[str, nn.Parameter]]
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not isinstance(model, IncubationModel):
         return PublicViT(model.vit, list(model.vit.blocks), model.vit), trained
-    i, target, meta = model.incubating, model.target, model.meta
+    i, target, meta = module_number(model.shown), model.target, model.meta
     if i is None:
-        vit = meta if model.phase == 'meta' else target
+        vit = meta if model.shown == META else target
         return PublicViT(vit, list(vit.blocks), vit), trained
     own = [target.blocks[j] for j in model.division.span(i)]
     last = i == len(model.division) - 1

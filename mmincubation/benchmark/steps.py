@@ -7,7 +7,6 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
-from mmengine.optim import OptimWrapperDict
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,8 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from mmincubation.check.memory import make_wrapper
 from mmincubation.engine.compiling import compile_blocks
 from mmincubation.hooks.runtime_info import wrappers_of
-from mmincubation.incubation.hybrid import IncubationModel
-from mmincubation.incubation.phases import Phase, read_phases
+from mmincubation.incubation.loop import training_step
+from mmincubation.incubation.model import IncubationModel
+from mmincubation.incubation.phase_run import PhaseRun, begin
+from mmincubation.incubation.phases import read_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
 from mmincubation.vit import Arch, Division
 
@@ -54,34 +55,30 @@ class Phases:
 
     def ours(self, model: nn.Module, name: str, batch: dict) -> 'TrainStep':
         """The step that the tools run."""
-        recipe = (self.cfg.get('train_cfg') or {}).get('recipe', 'clean')
         if name == 'train':
-            wrapper = make_wrapper(self.cfg.optim_wrapper, model)
-        elif name == 'modules':
-            wrapper = self._jointly(model, recipe)
-        else:
-            model.set_phase(name, self.phases[name].drop_path_rate, recipe)
-            wrapper = self._wrapper(model, self.phases[name], recipe)
-        return TrainStep(distributed(model), wrapper, batch)
+            return TrainStep(distributed(model), make_wrapper(self.cfg.optim_wrapper, model), batch)
+        return IncubationStep(model, self._begin(model, name), batch)
 
-    def _wrapper(self, model: nn.Module, phase: Phase, recipe: str):
-        return make_wrapper(optim_wrapper_cfg(recipe, phase.optim_cfg(self.cfg.optim_wrapper), phase.module), model)
-
-    def _jointly(self, model: nn.Module, recipe: str) -> OptimWrapperDict:
-        wrappers = {}
-        model.set_phase('modules', [phase.drop_path_rate for phase in self.modules], recipe)
-        for phase in self.modules:
-            model.train_only(phase.name)
-            wrappers[phase.name] = self._wrapper(model, phase, recipe)
-        model.train_only(*wrappers)
-        return OptimWrapperDict(**wrappers)
+    def _begin(self, model: IncubationModel, name: str) -> list[PhaseRun]:
+        """The runs of a phase, with their optimisers, distributed."""
+        recipe = (self.cfg.get('train_cfg') or {}).get('recipe', 'clean')
+        several = name == 'modules'
+        runs = begin(model, self.modules if several else [self.phases[name]], recipe, several)
+        for run in runs:
+            if is_distributed():
+                run.distribute(partial(DistributedDataParallel, **DDP))
+            model.train_only(run.plain)
+            cfg = optim_wrapper_cfg(recipe, run.phase.optim_cfg(self.cfg.optim_wrapper), run.phase.module)
+            run.wrapper = make_wrapper(cfg, model)
+        model.train_only(*(run.plain for run in runs))
+        return runs
 
     def reference(self, model: nn.Module, name: str, batch: dict) -> Callable[[], object]:
         """The public code's step for classifiers; others, which it has not, as in `plain`."""
         if hasattr(model, 'backbone'):
             return PlainStep(distributed(model), make_wrapper(plain(self.cfg).optim_wrapper, model), batch)
         if name != 'train':
-            model.set_phase(name, self.phases[name].drop_path_rate, 'paper_code')
+            begin(model, [self.phases[name]], 'paper_code')
         optimizer = self.cfg.optim_wrapper.optimizer
         return PublicStep(model, batch, optimizer.lr, optimizer.weight_decay, wrap_public)
 
@@ -118,6 +115,23 @@ class TrainStep:
         return self.model.train_step(self.batch, self.wrapper)
 
 
+class IncubationStep(TrainStep):
+    """One training step of a phase on a batch in memory, as the IncubationLoop runs it."""
+
+    def __init__(self, model: IncubationModel, runs: list[PhaseRun], batch: dict):
+        super().__init__(model, None, batch)
+        self.runs = runs
+
+    @property
+    def optimizers(self) -> Iterator[torch.optim.Optimizer]:
+        """All that the step uses."""
+        return (run.wrapper.optimizer for run in self.runs)
+
+    def __call__(self) -> dict:
+        """Train once; returns the losses, on the device."""
+        return training_step(self.model, self.runs, self.batch)
+
+
 class PlainStep(TrainStep):
     """One whose attention is two matrix products, and which reads its losses and waits for the device every time."""
 
@@ -128,15 +142,12 @@ class PlainStep(TrainStep):
         return losses
 
 
+DDP = dict(device_ids=None, broadcast_buffers=False)
+
+
 def distributed(model: nn.Module) -> nn.Module:
     """The model as several ranks train it; alone, as it is."""
-    if not is_distributed():
-        return model
-    options = dict(device_ids=None, broadcast_buffers=False)
-    if isinstance(model, IncubationModel):  # around what trains
-        model.distribute(partial(DistributedDataParallel, **options))
-        return model
-    return MMDistributedDataParallel(model, **options)
+    return MMDistributedDataParallel(model, **DDP) if is_distributed() else model
 
 
 def wrap_public(network: nn.Module) -> nn.Module:

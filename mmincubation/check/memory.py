@@ -7,10 +7,13 @@ from math import ceil
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 from torch import Tensor, nn
 
-from mmincubation.incubation.phases import read_phases, select_phases
+from mmincubation.incubation.model import IncubationModel
+from mmincubation.incubation.phase_run import begin
+from mmincubation.incubation.phases import Phase, read_phases, select_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
 from mmincubation.vit.sharding import blocks_of, shard_options
 
@@ -77,74 +80,95 @@ def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int
         states = sum(peak.saved[1] for peak in peaks)
         largest = max(peaks, key=lambda peak: peak.peak)
         return replace(largest, phase=phase.name, saved=(largest.saved[0], states))
-    optims = {'train': cfg.get('optim_wrapper') or {}}
     model = build_on_meta(cfg)
-    if phase is not None:
-        recipe = cfg.train_cfg.get('recipe', 'clean')
-        optims = {part.name: optim_wrapper_cfg(recipe, part.optim_cfg(optims['train']), part.module)
-                  for part in phase.parts or [phase]}
     with shapes_only() as counter:
         model.to_empty(device='cpu').train()
-        if phase is not None:
-            model.set_phase(phase.name, [p.drop_path_rate for p in phase.parts] or phase.drop_path_rate, recipe)
-        return _steps(model, optims, cfg, phase.name if phase else 'train', (size, count, gpus), counter)
+        return _steps(model, _trained(model, cfg, phase), cfg, phase.name if phase else 'train', (size, count, gpus),
+                      counter)
 
 
-def _steps(model: nn.Module, optims: dict[str, dict], cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
+@dataclass
+class _Trained:
+    """What one optimiser trains: a module, its optimiser wrapper's config, and more arguments of the model's forward."""
+    module: nn.Module
+    optim: dict
+    arguments: dict
+    wrapper: OptimWrapper | None = None
+
+
+def _trained(model: nn.Module, cfg: Config, phase: Phase | None) -> list[_Trained]:
+    optim = cfg.get('optim_wrapper') or {}
+    if phase is None:
+        return [_Trained(model, optim, {})]
+    recipe = cfg.train_cfg.get('recipe', 'clean')
+    return [_Trained(run.plain, optim_wrapper_cfg(recipe, run.phase.optim_cfg(optim), run.phase.module),
+                     dict(network=run.network)) for run in begin(model, phase.parts or [phase], recipe)]
+
+
+def _steps(model: nn.Module, parts: list[_Trained], cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
     size, count, gpus = batch
     options = shard_options(cfg.get('model_wrapper_cfg')) if gpus > 1 and name in ('train', 'finetune') else None
-    elsewhere = _elsewhere(model)
-    parameters, wrappers, gradients = counter.live, {}, []
-    for part, optim in optims.items():
-        if len(optims) > 1:
-            model.train_only(part)
-        wrappers[part] = make_wrapper(optim, model)
-        trained = [p for p in model.parameters() if p.requires_grad]
-        gradients.append(_bytes(trained))
-        _first_step(wrappers[part], trained)
+    elsewhere, parameters = _elsewhere(model), counter.live
+    gradients = [_build_optimiser(model, part, len(parts) > 1) for part in parts]
     state = counter.live - parameters
-    parts: dict[nn.Parameter, Tensor] = {}
-    for parameter in trained if options is not None else ():
-        parameter.register_post_accumulate_grad_hook(partial(_keep_part, parts, gpus))
+    shards: dict[nn.Parameter, Tensor] = {}
+    for parameter in model.parameters() if options is not None else ():
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(partial(_keep_shard, shards, gpus))
     counter.restart()
-    kept, adds = 0, max(optim.get('accumulative_counts', 1) for optim in optims.values()) > 1
-    for last in [False] * adds + [True]:
-        data = make_batch(cfg.get('default_scope'), size, count, loads_polygons(cfg.train_dataloader))
-        for part, wrapper in wrappers.items():
-            if len(optims) > 1:
-                model.train_only(part)
-                model.show(int(part.removeprefix('module_')))
-            before = counter.live
-            with wrapper.optim_context(model):
-                loss = total_loss(model, data)
-            kept = max(kept, counter.live - before)
-            loss.backward()
-            del loss
-            if last:
-                wrapper.step()
-                wrapper.zero_grad()
-        del data
+    adds = max(part.optim.get('accumulative_counts', 1) for part in parts) > 1
+    kept = max(_train(model, parts, make_batch(cfg.get('default_scope'), size, count,
+                                               loads_polygons(cfg.train_dataloader)), last, counter)
+               for last in [False] * adds + [True])
+    peak = counter.peak - elsewhere
     if options is not None:
-        peak = counter.peak - elsewhere
         whole = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak, (parameters, state))
-        return _spread(whole, gpus, model, **options)
+        return _sharded(whole, gpus, model, **options)
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
-    peak = counter.peak - elsewhere + buckets
-    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak, (parameters, state))
+    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak + buckets, (parameters, state))
+
+
+def _build_optimiser(model: nn.Module, part: _Trained, several: bool) -> int:
+    """Build the optimiser of a part, and its state; return the bytes of the gradients."""
+    if several:
+        model.train_only(part.module)
+    part.wrapper = make_wrapper(part.optim, model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    _first_step(part.wrapper, trained)
+    return _bytes(trained)
+
+
+def _train(model: nn.Module, parts: list[_Trained], data: dict, step: bool, counter: LiveBytes) -> int:
+    """Run forward, backward and, with `step`, the optimiser of each part; return the bytes kept for the backward."""
+    kept = 0
+    for part in parts:
+        if len(parts) > 1:
+            model.train_only(part.module)
+        before = counter.live
+        with part.wrapper.optim_context(model):
+            loss = total_loss(model, data, part.arguments)
+        kept = max(kept, counter.live - before)
+        loss.backward()
+        del loss
+        if step:
+            part.wrapper.step()
+            part.wrapper.zero_grad()
+    return kept
 
 
 def _elsewhere(model: nn.Module) -> int:
     """Bytes of parameters that wait on the CPU while a phase trains others."""
-    resident = getattr(model, 'resident', lambda name: True)
-    return _bytes(p for name, p in model.named_parameters() if not resident(name))
+    if not isinstance(model, IncubationModel):
+        return 0
+    return _bytes(p for name, p in model.named_parameters() if not model.is_resident(name))
 
 
-def _keep_part(parts: dict, ranks: int, parameter: nn.Parameter) -> None:
-    """Of a gradient that is complete."""
-    parts[parameter], parameter.grad = parameter.new_empty(ceil(parameter.numel() / ranks)), None
+def _keep_shard(shards: dict, ranks: int, parameter: nn.Parameter) -> None:
+    """Keep this rank's shard of a gradient that is complete."""
+    shards[parameter], parameter.grad = parameter.new_empty(ceil(parameter.numel() / ranks)), None
 
 
-def _spread(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
+def _sharded(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
     """What one of the ranks holds, among which all that trains is spread; the `peak` has parts of the gradients
     already.
 
@@ -182,9 +206,9 @@ def _first_step(wrapper, trained: list[nn.Parameter]) -> None:
     wrapper.zero_grad()
 
 
-def total_loss(model: nn.Module, data: dict) -> Tensor:
-    """The sum of all losses, as mmengine's `parse_losses` takes it."""
-    losses = model(**data, mode='loss')
+def total_loss(model: nn.Module, data: dict, arguments: dict | None = None) -> Tensor:
+    """The sum of all losses, as mmengine's `parse_losses` takes it; `arguments` are more of the model's forward."""
+    losses = model(**data, mode='loss', **(arguments or {}))
     values = [v for name, value in losses.items() if 'loss' in name
               for v in (value if isinstance(value, list | tuple) else [value])]
     return sum(v.mean() for v in values)

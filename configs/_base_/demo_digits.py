@@ -1,12 +1,10 @@
-"""The demo's ViT, data and optimiser: 32 x 32 pictures of one digit on a dimmed photograph, ten classes, batch 64.
+"""Data and schedule: 32 x 32 pictures of one digit on a dimmed photograph, ten classes, on one CPU.
 
-Deep and narrow (24 blocks of width 64), the regime that the method is for. The head reads the mean of the patches
-(the paper's reads the class token): so the patches know the class, which segmentation needs. The leaf sets the
-learning rate.
+The leaf sets the ViT: deep and narrow (24 blocks of width 64), the regime that the method is for. Its head reads the
+mean of the patches (the paper's reads the class token): so the patches know the class, which segmentation needs.
 """
-_base_ = '../runtime.py'
+_base_ = './runtime.py'
 default_scope = 'mmengine'
-arch = dict(embed_dim=64, depth=24, num_heads=2, patch_size=8, img_size=32, num_classes=10, global_pool='avg')
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,
@@ -28,13 +26,7 @@ val_evaluator = dict(type='mmincubation.Accuracy')
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
-default_hooks = dict(visualization=dict(type='mmincubation.ClsVisualizationHook'))
-custom_hooks = [
-    dict(type='mmincubation.CostMeter'),
-    dict(type='mmincubation.ResultHook'),
-    dict(type='mmincubation.WeightsHook'),
-]
-visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mmincubation.ViTOptimWrapperConstructor',
@@ -45,3 +37,11 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=60),
 ]
 auto_scale_lr = dict(base_batch_size=64)
+
+custom_hooks = [
+    dict(type='mmincubation.CostMeter'),
+    dict(type='mmincubation.ResultHook'),
+    dict(type='mmincubation.WeightsHook'),  # writes what detectors and segmentors start from
+]
+default_hooks = dict(visualization=dict(type='mmincubation.ClsVisualizationHook'))
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

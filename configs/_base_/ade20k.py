@@ -1,31 +1,9 @@
-"""UperNet on ADE20K, 80k iterations, crop 512, batch 16: what the sizes share. Reasons: docs/tasks/ade20k.md."""
-default_scope = 'mmseg'
-norm_cfg = dict(type='SyncBN', requires_grad=True)
-crop_size = (512, 512)
-model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
-        pad_val=0, seg_pad_val=255, size=crop_size,
-        test_cfg=dict(size_divisor=32)),  # two patches: the x0.5 level then covers the image exactly
-    backbone=dict(
-        type='mmincubation.ViTBackbone',
-        window_size=0,
-        cls_token=True,
-        tap_norm=True,
-        bf16=True),
-    neck=dict(type='Feature2Pyramid', rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
-    decode_head=dict(
-        type='UPerHead', in_index=[0, 1, 2, 3], pool_scales=(1, 2, 3, 6), channels=512, dropout_ratio=0.1,
-        num_classes=150, norm_cfg=norm_cfg, align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
-    auxiliary_head=dict(
-        type='FCNHead', in_index=2, channels=256, num_convs=1, concat_input=False, dropout_ratio=0.1, num_classes=150,
-        norm_cfg=norm_cfg, align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4)),
-    train_cfg=dict(),
-    test_cfg=dict(mode='slide', crop_size=crop_size, stride=(341, 341)))
+"""Data and schedule: ADE20K, 80k iterations at crop 512. Reasons: docs/tasks/ade20k.md.
 
+The leaf sets learning rate and weight decay, which depend on the size of the ViT.
+"""
+_base_ = './runtime.py'
+default_scope = 'mmseg'
 data_root = 'data/ade/ADEChallengeData2016'
 train_dataloader = dict(
     batch_size=2,
@@ -41,7 +19,7 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', reduce_zero_label=True),
             dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+            dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
@@ -92,4 +70,9 @@ auto_scale_lr = dict(base_batch_size=16)
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=8000, save_best='mIoU'),
+    visualization=dict(type='SegVisualizationHook'))
+log_processor = dict(by_epoch=False)
 visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], alpha=0.6)

@@ -1,10 +1,15 @@
-"""CIFAR-100 at 32 as DeiT's code treats it: padded crop, flip, RandAugment, erasing, mixup, repeated augmentation."""
-data_preprocessor = dict(
+"""Data and schedule: CIFAR-100 at 32 as DeiT's code treats it.
+
+Padded crop, flip, RandAugment, erasing, mixup, repeated augmentation; the optimiser is imagenet_224.py's at batch 512.
+"""
+_base_ = './runtime.py'
+default_scope = 'mmengine'
+model = dict(data_preprocessor=dict(
     type='mmincubation.ClsDataPreprocessor',
     erasing=dict(type='timm.data.random_erasing.RandomErasing', probability=0.25, mode='pixel', max_count=1),
     mixup=dict(
         type='timm.data.Mixup', mixup_alpha=0.8, cutmix_alpha=1.0, prob=1.0, switch_prob=0.5, mode='batch',
-        label_smoothing=0.1, num_classes=100))
+        label_smoothing=0.1, num_classes=100)))
 train_dataloader = dict(
     batch_size=512,
     num_workers=8,
@@ -34,3 +39,26 @@ val_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='mmincubation.HFImages', root='data/cifar100/test', image='img', label='fine_label'))
 test_dataloader = val_dataloader
+val_evaluator = dict(type='mmincubation.Accuracy', topk=(1, 5))
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()
+
+# lr = 5e-4 * 512 / 512: from 1e-6 up over 20 epochs, then down to 1e-5, moved every iteration.
+auto_scale_lr = dict(base_batch_size=512)
+optim_wrapper = dict(
+    type='mmincubation.AutocastOptimWrapper',  # bfloat16
+    constructor='mmincubation.ViTOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=True))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6 / 5e-4, by_epoch=True, convert_to_iter_based=True, end=20),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, convert_to_iter_based=True, begin=20),
+]
+
+custom_hooks = [
+    dict(type='mmincubation.CostMeter'),
+    dict(type='mmincubation.ResultHook'),
+    dict(type='mmincubation.WeightsHook'),  # writes what detectors and segmentors start from
+]
+default_hooks = dict(visualization=dict(type='mmincubation.ClsVisualizationHook'))
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

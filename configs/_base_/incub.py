@@ -1,6 +1,6 @@
-"""The phases of Deep Incubation: meta 300 epochs, each module 100, fine-tuning 100 without warm-up, clipped.
+"""Schedule of Deep Incubation: meta 300 epochs, each module 100, fine-tuning 100 without warm-up, clipped.
 
-The leaf sets the stochastic depth of fine-tuning.
+The leaf sets the stochastic depth of fine-tuning, and the shorter budgets of 25 + 25 and 50 + 50 epochs.
 """
 train_cfg = dict(
     type='mmincubation.IncubationLoop',

@@ -1,5 +1,7 @@
-"""Mask R-CNN as mmdet ships it (mask-rcnn_r50_fpn.py), on a simple feature pyramid; the size's file sets the ViT."""
-default_scope = 'mmdet'
+"""Model: Mask R-CNN as mmdet ships it (mask-rcnn_r50_fpn.py), on a simple feature pyramid.
+
+The leaf sets the ViT. Its attention is global at the end of each of the four modules of Deep Incubation.
+"""
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(

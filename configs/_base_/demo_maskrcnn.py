@@ -1,6 +1,4 @@
-"""Stock Mask R-CNN, made small, on the embedded scenes (shown at 96 x 96; instance masks); the backbone's weights are the leaf's."""
-_base_ = ['../runtime.py', './schedule.py']
-default_scope = 'mmdet'
+"""Model: stock Mask R-CNN, made small, on the demo's ViT. The leaf sets the weights of the backbone."""
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(
@@ -51,51 +49,3 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms_pre=200, max_per_img=100, nms=dict(type='nms', iou_threshold=0.7)),
         rcnn=dict(score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=20, mask_thr_binary=0.5)))
-
-data_root = 'data/demo/scenes/'
-metainfo = dict(classes=tuple('0123456789'))
-train_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/instances_train.json',
-        data_prefix=dict(img='train/img/'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
-            dict(type='PackDetInputs'),
-        ]))
-val_dataloader = dict(
-    batch_size=8,
-    num_workers=0,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        test_mode=True,
-        ann_file='annotations/instances_val.json',
-        data_prefix=dict(img='val/img/'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-        ]))
-test_dataloader = val_dataloader
-val_evaluator = dict(
-    type='mmincubation.FastCocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric=['bbox', 'segm'])
-test_evaluator = val_evaluator
-
-auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=160, val_interval=160)
-default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=160),
-    visualization=dict(type='DetVisualizationHook', draw=True, interval=5, score_thr=0.3))
-visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-log_processor = dict(by_epoch=False)
