@@ -89,7 +89,7 @@ def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int
 
 @dataclass
 class _Trained:
-    """What one optimiser trains: a module, its optimiser wrapper's config, and more arguments of the model's forward."""
+    """What one optimiser trains: a module, its wrapper's config, and more arguments of the model's forward."""
     module: nn.Module
     optim: dict
     arguments: dict

@@ -3,29 +3,22 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mmengine.dist import get_world_size, is_distributed
-from mmengine.hooks import EarlyStoppingHook
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
-from mmengine.registry import MODEL_WRAPPERS
+from mmengine.dist import get_world_size
+from mmengine.hooks import EarlyStoppingHook, Hook
 from torch import Tensor
-from torch.distributed import get_world_size as size_of
 
-from mmincubation.errors import CheckpointError
 from mmincubation.registry import LOOPS
 from mmincubation.resumable.draws import seed_process
 from mmincubation.resumable.loops import EpochLoop
-from mmincubation.vit.sharding import shard, shard_options
+from mmincubation.vit.sharding import unwrap
 
 from .model import IncubationModel
 from .modes import MODES
-from .phase_run import PhaseRun, begin, schedules
-from .phases import ASSEMBLED, FINETUNE, read_phases, select_phases, valid_mode
+from .phase_run import PhaseRun, begin, build_optimisers, count_from, distribute, schedules_of
+from .phases import ASSEMBLED, FINETUNE, read_phases, resumed_phase, select_phases, valid_mode
 from .recipe import valid_recipe
 from .start import valid_start
 from .weights import PhaseWeights
-
-WORST = dict(greater=float('-inf'), less=float('inf'))
 
 
 def training_step(model: IncubationModel, runs: list[PhaseRun], batch: dict) -> dict[str, Tensor]:
@@ -45,38 +38,42 @@ def training_step(model: IncubationModel, runs: list[PhaseRun], batch: dict) -> 
     return logs
 
 
+def forget_scores(hooks: list[Hook]) -> bool:
+    """Let early stopping begin anew, as scores of another network are no measure for the next; return False: go on."""
+    for hook in hooks:
+        if isinstance(hook, EarlyStoppingHook):
+            hook.wait_count, hook.best_score = 0, float('-inf' if hook.rule == 'greater' else 'inf')
+    return False
+
+
 @LOOPS.register_module()
 class IncubationLoop(EpochLoop):
     """Run the phases meta, module_0 .. module_{K-1} and finetune on an `IncubationModel`.
 
-    Each phase has its own length, optimiser, schedule and stochastic depth (`phases`, see `read_phases`; the run's
-    `optim_wrapper` and `param_scheduler` are what they change). Counters of the Runner run over all phases, schedules
-    over one; `stop_training` ends one. `recipe` and `start` are described in `recipe.py` and `start.py`. With `phase`
-    one phase runs alone, and reads what it needs of earlier ones from `weights_dir` (default: `<work_dir>/weights`,
-    where the `WeightsHook` puts what each phase trained). `mode` says how the modules train, see `modes.py`.
-    Source: Deep Incubation, arXiv 2212.04129.
+    `phases` gives each its length, optimiser, schedule and stochastic depth (`read_phases`), as changes to the run's.
+    Counters of the Runner run over all phases, schedules over one; `stop_training` ends one. `recipe`, `start` and
+    `mode` are described in the files of these names. With `phase` one phase runs alone; it reads what earlier ones made
+    from `weights_dir` (default: `<work_dir>/weights`, where the `WeightsHook` writes). Source: arXiv 2212.04129.
     """
 
     def __init__(self, runner, dataloader, phases: dict, recipe: str = 'clean', start: str = 'random',
                  mode: str = 'sequential', phase: str | None = None, val_interval: int = 1,
                  weights_dir: str | None = None):
         super().__init__(runner, dataloader, max_epochs=1, val_interval=val_interval)
+        runner.model = self.model = unwrap(runner.model)  # what trains is distributed, not the whole
         modules = len(self.model.division)
-        self.recipe, self.only_phase = valid_recipe(recipe), phase
         self.mode = MODES[valid_mode(mode, modules, get_world_size())](self.model)
-        every = read_phases(phases, modules, mode)
+        self.recipe, self.only_phase = valid_recipe(recipe), phase
         self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
-        self._weights = PhaseWeights(
-            self.model, self.weights_dir, valid_start(start), [p.name for p in every], alone=phase is not None)
+        every = read_phases(phases, modules, mode)
+        self._weights = PhaseWeights(self.model, self.weights_dir, valid_start(start), [p.name for p in every], phase)
         self.phases = select_phases(every, phase)
+        self.phase, self.phase_epoch, self.runs, self._resumed = self.phases[0], 0, [], False
+        self.phase_name = self.phase.name
         self._max_epochs = sum(p.epochs for p in self.phases)
         self._max_iters = self._max_epochs * len(self.dataloader)
-        self.phase, self.phase_epoch, self.runs, self._resumed = self.phases[0], 0, [], False
         self._optim_cfg, default = runner.optim_wrapper, runner.param_schedulers or []
-        self._schedules = {  # all are read now, before the first phase trains for days
-            part.name: schedules(part, default, recipe, len(self.dataloader))
-            for p in self.phases for part in p.parts or [p]}
-        self.phase_name = self.phase.name
+        self._schedules = schedules_of(self.phases, default, recipe, len(self.dataloader))
 
     def run(self):
         """Train all phases that are left."""
@@ -85,7 +82,7 @@ class IncubationLoop(EpochLoop):
         for self.phase in left:  # meta, module_0 .. module_{K-1}, finetune
             self._begin_phase()
             while self.phase_epoch < self.phase.epochs and not self.stop_training:
-                self.run_epoch()  # calls run_iter for each batch
+                self.run_epoch()  # calls `step` for each batch
                 self.phase_epoch += 1
                 self.mode.log_losses(self.runner, self.runs, len(self.dataloader))
                 self._validate()
@@ -94,81 +91,47 @@ class IncubationLoop(EpochLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Train on one batch; a rank that emulates others, on the share of each of them."""
-        self._begin_iter(self.draw_epoch, idx)
-        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+    def step(self, idx: int, data_batch: dict) -> dict[str, Tensor]:
+        """Train on one batch; a rank that emulates others trains on the share of each of them."""
         logs = []
         for rank, share in self.mode.shares(data_batch):
             seed_process(self.runner.seed, self.draw_epoch, idx, rank)
             logs.append(training_step(self.model, self.runs, share))
-        outputs = {key: sum(log[key] for log in logs) / len(logs) for key in logs[0]}
-        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+        return {key: sum(log[key] for log in logs) / len(logs) for key in logs[0]}
 
     def _begin_phase(self) -> None:
-        if self._resumed:  # within this phase: `restore` has entered it, the Runner has counted over all phases since
-            self._resumed = False
-            self._count()
-            if self.phase_epoch and not self.epoch_iters_done:
-                self._validate()
-            return
-        self._weights.prepare(self.phase, (part.module for p in self.phases for part in p.parts or [p]))
-        self._enter()
-        if self.phase.name == FINETUNE and self.runner.val_loop is not None:
+        resumed, self._resumed = self._resumed, False
+        if not resumed:  # else `restore` has entered the phase
+            self._weights.prepare(self.phase, (part.module for p in self.phases for part in p.parts or [p]))
+            self._enter()
+        length, passes = len(self.dataloader), len(self.mode.emulated_ranks)
+        count_from(self.runs, self.phase_epoch * length + self.epoch_iters_done, self.phase.epochs * length, passes)
+        if resumed and self.phase_epoch and not self.epoch_iters_done:
+            self._validate()
+        if not resumed and self.phase.name == FINETUNE and self.runner.val_loop is not None:
             self.phase_name = ASSEMBLED
             self.runner.val_loop.run()
             self.phase_name = self.phase.name
-        for hook in self.runner.hooks:
-            if isinstance(hook, EarlyStoppingHook):  # the scores of another network are no measure for this one
-                hook.wait_count, hook.best_score = 0, WORST[hook.rule]
-        self.stop_training = False
+        if not resumed:
+            self.stop_training = forget_scores(self.runner.hooks)
 
     def _enter(self) -> None:
         """Let the current phase's networks train: freeze, distribute, build optimisers and schedules."""
-        runner, phase = self.runner, self.phase
-        mine = self.mode.begin(phase)
-        self.data_group, self.agreement_period = self.mode.data_group, self.mode.agreement_period
-        self.dataloader.batch_sampler.emulated_ranks = self.mode.emulated_ranks
-        runner.model = self.model  # what trains is distributed, not the whole
+        runner, phase, mode = self.runner, self.phase, self.mode
+        mine = mode.begin(phase)
+        self.data_group, self.agreement_period = mode.data_group, mode.agreement_period
+        self.dataloader.batch_sampler.emulated_ranks = mode.emulated_ranks
         self.runs = begin(self.model, mine, self.recipe, side_by_side=bool(phase.parts))
         self._renew_ddp()
-        runner.param_schedulers = None
-        for run in self.runs:
-            run.build_optimiser(runner, self._optim_cfg, self._schedules[run.name], len(self.mode.emulated_ranks))
-        self.model.train_only(*(run.plain for run in self.runs))
-        if phase.parts:
-            runner.optim_wrapper = OptimWrapperDict(**{run.name: run.wrapper for run in self.runs})
-        runner.param_schedulers = {run.name: run.schedulers for run in self.runs} if phase.parts else \
-            self.runs[0].schedulers
-        self._count()
-        self.phase_name, self.block_forwards = phase.name, self.mode.block_forwards(phase)
+        build_optimisers(runner, self.runs, self._optim_cfg, self._schedules, len(mode.emulated_ranks))
+        self.phase_name, self.block_forwards = phase.name, mode.block_forwards(phase)
         runner.message_hub.log_scalars.clear()  # else the last phase's losses leak into this one's averages
-        parameters = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         runner.logger.info(f'phase {phase.name}: {phase.epochs} epochs, {float(self.block_forwards):g} block-forwards '
-                           f'an image, {parameters:,} parameters')
-
-    def _count(self) -> None:
-        """Tell the optimisers where in the phase they are, in backward passes."""
-        each = len(self.mode.emulated_ranks)
-        size = len(self.dataloader) * each
-        for run in self.runs:
-            run.wrapper.initialize_count_status(
-                self.runner.model, self.phase_epoch * size + self.epoch_iters_done * each, self.phase.epochs * size)
+                           f'an image, {sum(run.parameters for run in self.runs):,} parameters')
 
     def _renew_ddp(self) -> None:
-        """Distribute what trains: DDP must see what trains now, and be as new as after a resumption."""
-        if not is_distributed():
-            return
-        cfg = self.runner.cfg.get('model_wrapper_cfg') or {}
-        options = shard_options(cfg)
-        if options is not None and self.phase.name == FINETUNE:
-            shard(self.model.target, **options)
-        elif self.data_group is None or size_of(self.data_group) > 1:
-            ddp = dict(type='MMDistributedDataParallel', broadcast_buffers=False, process_group=self.data_group)
-            ddp |= cfg if options is None else {}
-            for run in self.runs:
-                run.distribute(lambda network: MODEL_WRAPPERS.build(dict(ddp, module=network)))
+        """Distribute what trains anew: a resumed run has new wrappers, and they decide the order of sums."""
+        distribute(self.runs, self.runner.cfg.get('model_wrapper_cfg') or {}, self.data_group)
 
     def _validate(self) -> None:
         due = self.phase_epoch % self.val_interval == 0 or self.phase_epoch == self.phase.epochs
@@ -193,24 +156,15 @@ class IncubationLoop(EpochLoop):
     def restore(self, checkpoint: dict) -> None:
         """Enter the phase of a checkpoint, so that its optimiser exists when the state arrives."""
         super().restore(checkpoint)
-        position, names = checkpoint.get('position', {}), [phase.name for phase in self.phases]
-        if position.get('phase') not in names:
-            raise CheckpointError(f'the checkpoint to resume from is in phase {position.get("phase")}, this run has '
-                                  f'{names}; give a checkpoint of this run')
-        self.phase, self.phase_epoch = self.phases[names.index(position['phase'])], position['phase_epoch']
+        position = checkpoint.get('position', {})
+        self.phase = resumed_phase(self.phases, position.get('phase'))
+        self.phase_epoch, self._resumed = position['phase_epoch'], True
         self._enter()
-        self._resumed = True
         self.mode.keep_own(checkpoint, self.runs)
 
     def gather(self, checkpoint: dict) -> None:
         """Bring to rank 0 what it is about to save of the modules that other ranks train."""
         self.mode.gather(checkpoint, self.runs)
-
-    @property
-    def model(self) -> IncubationModel:
-        """The model without a distributed wrapper."""
-        model = self.runner.model
-        return model.module if is_model_wrapper(model) else model
 
     @property
     def draw_epoch(self) -> int:

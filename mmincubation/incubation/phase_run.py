@@ -4,15 +4,19 @@ from copy import deepcopy
 from functools import partial
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.dist import is_distributed
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
+from torch.distributed import ProcessGroup, get_world_size
 
 from mmincubation.resumable.draws import generator_of
+from mmincubation.vit.sharding import shard, shard_options
 from mmincubation.vit.transformer import drop_path_ramp, set_drop_path
 
 from .hybrid import Hybrid, SharedUpstream
 from .model import IncubationModel
-from .phases import META, Phase
+from .phases import FINETUNE, META, Phase
 from .recipe import as_read, module_drop_path, optim_wrapper_cfg, scheduler_cfgs
 
 IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
@@ -42,6 +46,11 @@ class PhaseRun:
     def trained(self) -> nn.Module:
         """What trains, with its distributed wrapper if it has one."""
         return self.network.module if self.phase.module is not None else self.network
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters that train."""
+        return sum(p.numel() for p in self.plain.parameters())
 
     def distribute(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """Train through `wrap(trained)`, such as DistributedDataParallel, in the place of an earlier wrapper."""
@@ -109,6 +118,48 @@ def begin(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean'
     return runs
 
 
+def distribute(runs: list[PhaseRun], wrapper_cfg: dict, group: ProcessGroup | None) -> None:
+    """Let what trains be averaged over the ranks of a group (None: all), by the wrapper that the run's config asks for.
+
+    `FullyShard` shards fine-tuning in place; module phases and the meta model are copied to every rank.
+    """
+    if not is_distributed():
+        return
+    options = shard_options(wrapper_cfg)
+    if options is not None and runs[0].name == FINETUNE:
+        shard(runs[0].plain, **options)
+    elif group is None or get_world_size(group) > 1:
+        ddp = dict(type='MMDistributedDataParallel', broadcast_buffers=False, process_group=group)
+        ddp |= wrapper_cfg if options is None else {}
+        for run in runs:
+            run.distribute(lambda network: MODEL_WRAPPERS.build(dict(ddp, module=network)))
+
+
+def build_optimisers(runner, runs: list[PhaseRun], cfg: dict, schedules: dict[str, list[dict]],
+                     accumulate: int) -> None:
+    """Build the optimisers and schedules of all runs, see `PhaseRun.build_optimiser`, and give them to the runner.
+
+    It has one optimiser, or, where losses have the names of their modules, one for each module by name.
+    """
+    runner.param_schedulers = None
+    for run in runs:
+        run.build_optimiser(runner, cfg, schedules[run.name], accumulate)
+    runs[0].model.train_only(*(run.plain for run in runs))
+    runner.param_schedulers = runs[0].schedulers
+    if runs[0].prefix:
+        runner.optim_wrapper = OptimWrapperDict(**{run.name: run.wrapper for run in runs})
+        runner.param_schedulers = {run.name: run.schedulers for run in runs}
+
+
+def count_from(runs: list[PhaseRun], done: int, total: int, passes: int) -> None:
+    """Tell the optimisers how many iterations of the phase are done, each of so many backward `passes`.
+
+    The Runner has counted over all phases.
+    """
+    for run in runs:
+        run.wrapper.initialize_count_status(run.model, done * passes, total * passes)
+
+
 def _refuse_unlike_upstreams(runs: list[PhaseRun]) -> None:
     """An upstream meta block must do the same in whatever hybrid it is: it runs once for all."""
     for j in range(len(runs[0].model.division)):
@@ -132,6 +183,13 @@ def _key_draws(model: IncubationModel, keyed: bool) -> None:
 def step_generator(place: int, block: int, device: torch.device) -> torch.Generator:
     """Return the generator of a block in the step that the process was seeded for (`draws.seed_process`)."""
     return generator_of(device, torch.initial_seed(), place, block)
+
+
+def schedules_of(phases: list[Phase], default: list[dict] | dict, recipe: str, epoch_length: int
+                 ) -> dict[str, list[dict]]:
+    """Return the `schedules` of all phases by name; read before the first one trains for days."""
+    return {part.name: schedules(part, default, recipe, epoch_length)
+            for phase in phases for part in phase.parts or [phase]}
 
 
 def schedules(phase: Phase, default: list[dict] | dict, recipe: str, epoch_length: int) -> list[dict]:

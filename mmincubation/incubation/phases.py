@@ -5,7 +5,8 @@ from difflib import get_close_matches
 
 from mmengine.config import Config
 
-from mmincubation.vit import Division
+from mmincubation.errors import CheckpointError
+from mmincubation.vit.spec import Division
 
 META, FINETUNE = 'meta', 'finetune'
 ASSEMBLED = 'assembled'  # what is validated between incubation and fine-tuning
@@ -120,6 +121,18 @@ def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
     if not selected:
         raise ValueError(f'nothing to train: {only or "every phase"} has epochs=0')
     return selected
+
+
+def resumed_phase(phases: list[Phase], name: str | None) -> Phase:
+    """Return the phase that a checkpoint was written in.
+
+    Raises:
+        CheckpointError: this run has no such phase.
+    """
+    if found := [phase for phase in phases if phase.name == name]:
+        return found[0]
+    raise CheckpointError(f'the checkpoint to resume from is in phase {name}, this run has '
+                          f'{[phase.name for phase in phases]}; give a checkpoint of this run')
 
 
 def _check_keys(place: str, given: dict, valid: list[str]) -> None:

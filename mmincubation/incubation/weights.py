@@ -17,11 +17,13 @@ from .start import begin_module
 class PhaseWeights:
     """Gives the model, before a phase begins, what earlier phases have made.
 
-    `folder` holds what each phase trained, `names` are those of all phases. With `alone` one phase runs by itself.
+    `folder` holds what each phase trained, `names` are those of all phases. `only` is the phase that
+    runs alone, if one does.
     """
 
-    def __init__(self, model: IncubationModel, folder: Path, start: str, names: list[str], alone: bool):
-        self.model, self.folder, self.start, self.names, self.alone = model, folder, start, names, alone
+    def __init__(self, model: IncubationModel, folder: Path, start: str, names: list[str], only: str | None):
+        self.model, self.folder, self.start, self.names = model, folder, start, names
+        self.alone = only is not None
 
     def prepare(self, phase: Phase, trained: Iterable[int]) -> None:
         """Give the model what the phase begins with; `trained` are the modules that this run itself trains.

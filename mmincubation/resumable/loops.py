@@ -133,9 +133,16 @@ class EpochLoop(_Exact, EpochBasedTrainLoop):
         self._began = self._iter
 
     def run_iter(self, idx: int, data_batch) -> None:
-        """Train on one batch."""
+        """Train on one batch, between the hooks."""
         self._begin_iter(self.draw_epoch, idx)
-        super().run_iter(idx, data_batch)
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self.step(idx, data_batch)
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def step(self, idx: int, data_batch) -> dict:
+        """Let the model train on one batch: forward, loss, backward, step; return the losses by name."""
+        return self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
 
 
 @LOOPS.register_module()
