@@ -27,7 +27,7 @@ from mmincubation.models import Arch, Division
 from mmincubation.vit.transformer import attention_as_on_gpus
 from tests.forked import CONTEXT, LIMIT, free_port
 from tests.test_benchmark_units import ARCH, CPU, DEPTHS
-from tests.toy import incubation_config
+from tests.toy import begin_phase, incubation_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PHASES = ['meta', 'module_0', 'module_1', 'module_3', 'finetune']
@@ -59,7 +59,7 @@ def test_the_reference_is_the_same_function_with_the_same_gradients(cfg, phase):
     torch.manual_seed(0)
     model = build(cfg, CPU)
     batch = model.data_preprocessor(synthetic(cfg, (16, 16), 4), training=True)
-    model.set_phase(phase)
+    begin_phase(model, phase)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     model(**batch, mode='loss')['loss'].backward()
     ours = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -79,7 +79,7 @@ def test_the_reference_is_the_same_function_with_the_same_gradients(cfg, phase):
 def test_the_public_step_trains_its_module_alone_and_keeps_the_rest(cfg):
     model = build(cfg, CPU)
     before = deepcopy(model.state_dict())
-    model.set_phase('module_1')
+    begin_phase(model, 'module_1')
     step = PublicStep(model, synthetic(cfg, (16, 16), 4), 1e-2, 0.05)
     step()
     first = model.meta.head.weight.grad.clone()

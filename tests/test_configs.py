@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmincubation.pipeline import STEPS
 
 from mmincubation.config.keys import check_config
 from mmincubation.config.load import load_config
 from mmincubation.errors import ConfigError
 from mmincubation.models import Arch, Division
-from mmincubation.pipeline import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)

@@ -19,6 +19,7 @@ from mmincubation.hooks.cost import CostMeter
 from mmincubation.hooks.result import ResultHook
 from mmincubation.result import read_result, write_result
 from mmincubation.resumable import timed_loader as timed
+from mmincubation.resumable.protocol import LoopProtocol
 
 
 class Clock:
@@ -45,6 +46,7 @@ class Numbers(Dataset):
 @MODELS.register_module(name='CostToy')
 class Toy(BaseModel):
     block_forwards = 3
+    division = [0, 1]
 
     def __init__(self):
         super().__init__()
@@ -72,13 +74,13 @@ class Count(BaseMetric):
 
 
 @LOOPS.register_module(name='CostPhasedLoop')
-class PhasedLoop(EpochBasedTrainLoop):
+class PhasedLoop(LoopProtocol, EpochBasedTrainLoop):
     """One epoch for each phase, and the attributes by which the hooks know an incubation loop."""
 
     def __init__(self, runner, dataloader, names, phase=None):
         super().__init__(runner, dataloader, max_epochs=1 if phase else len(names), val_begin=99)
         self.names, self.only_phase = [phase] if phase else names, phase
-        self.model, self.assembled = SimpleNamespace(division=[0, 1]), None
+        self.assembled = None
 
     @property
     def phase_name(self):
@@ -211,7 +213,9 @@ def test_model_that_does_not_count_blocks(tmp_path):
 
 def test_all_ranks_are_counted(monkeypatch):
     monkeypatch.setattr(cost, 'get_world_size', lambda: 4)
-    runner = SimpleNamespace(model=Toy(), _train_loop=SimpleNamespace(phase_name='meta'))
+    loop = LoopProtocol()
+    loop.phase_name = 'meta'
+    runner = SimpleNamespace(model=Toy(), _train_loop=loop)
     meter = CostMeter()
     meter.before_train_epoch(runner)
     Clock.now += 2.5

@@ -10,9 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmincubation.config.runtime import size_problems
 from mmincubation.datasets.samplers import RepeatAugSampler
-from mmincubation.incubation.hybrid import IncubationModel
+from mmincubation.incubation import IncubationModel
 from mmincubation.incubation.phases import read_phases
 from mmincubation.models import Arch, VisionTransformer
+from tests.toy import begin_phase
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {path.stem: path for folder in ('imagenet', 'cifar100') for path in (ROOT / 'configs' / folder).glob('*.py')}
@@ -145,7 +146,7 @@ def test_stochastic_depth_of_every_block(name):
         model = IncubationModel(cfg.model.arch, cfg.model.modules)
     depth = model.division.depth
     for phase in read_phases(cfg.train_cfg.phases, 4):
-        model.set_phase(phase.name, phase.drop_path_rate)
+        begin_phase(model, phase.name, phase.drop_path_rate)
         rate = phase.drop_path_rate
         ramp = [rate * i / (depth - 1) for i in range(depth)]
         rates = [getattr(block.drop_path2, 'drop_prob', 0.) for block in model.target.blocks]

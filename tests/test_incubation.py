@@ -7,7 +7,9 @@ from safetensors.torch import load_file
 
 from mmincubation.checkpoints import write_tensors
 from mmincubation.incubation import IncubationModel, assemble, begin_module, split
+from mmincubation.incubation.phases import Phase, block_forwards
 from mmincubation.models import Arch, Division, VisionTransformer
+from tests.toy import begin_phase
 
 ARCH = dict(embed_dim=16, depth=6, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 DIVISIONS = [1, 2, 3, 6, [1, 5], [3, 1, 2]]
@@ -37,7 +39,7 @@ def test_grow_computes_the_meta_models_function(modules):
     meta = model.meta(images)
     torch.testing.assert_close(model.target(images), meta, rtol=0, atol=1e-6)
     for module in range(len(model.division)):
-        model.set_phase(f'module_{module}')
+        begin_phase(model, f'module_{module}')
         torch.testing.assert_close(model.logits(images), meta, rtol=0, atol=1e-6)
 
 
@@ -61,7 +63,7 @@ def test_starts_copy_what_they_say():
 def test_hybrid_is_the_chain_of_its_parts(modules):
     model, (images, _) = build(modules).eval(), batch()
     for module, depth in enumerate(model.division.depths):
-        model.set_phase(f'module_{module}')
+        begin_phase(model, f'module_{module}')
         tokens = (model.target if module == 0 else model.meta).stem(images)
         for j in range(len(model.division)):
             blocks = [model.target.blocks[i] for i in model.division.span(j)] if j == module else [model.meta.blocks[j]]
@@ -69,14 +71,14 @@ def test_hybrid_is_the_chain_of_its_parts(modules):
                 tokens = block(tokens)
         last = model.target if module == len(model.division) - 1 else model.meta
         assert torch.equal(model.logits(images), last.classify(tokens))
-        assert model.block_forwards == depth + len(model.division) - 1
+        assert block_forwards(model.division, Phase(f'module_{module}', 1)) == depth + len(model.division) - 1
 
 
 def test_assembled_forward_is_the_chain_of_parts(tmp_path):
     model, (images, _) = build([3, 1, 2]).eval(), batch()
     paths = []
     for module in range(3):
-        model.set_phase(f'module_{module}')
+        begin_phase(model, f'module_{module}')
         name, tensors, header = model.export()
         paths.append(tmp_path / f'{name}.safetensors')
         write_tensors(paths[-1], tensors, header)
@@ -109,7 +111,7 @@ def test_split_save_assemble_is_the_identity(modules, tmp_path):
 @pytest.mark.parametrize('module', [0, 1, 2])
 def test_freezing_downstream_meta_leaves_gradients_bit_identical(module):
     model, (images, labels) = build(), batch()
-    model.set_phase(f'module_{module}')
+    begin_phase(model, f'module_{module}')
     frozen = gradients(model, images, labels)
     assert {n for n, _ in model.named_parameters() if n in frozen} == \
         {f'target.{k}' for k in model.target.state_dict() if model.division.module_of(k) == module}
@@ -124,7 +126,7 @@ def test_freezing_downstream_meta_leaves_gradients_bit_identical(module):
 @pytest.mark.parametrize('phase', ['meta', 'module_0', 'module_1', 'module_2', 'finetune'])
 def test_only_what_the_phase_trains_moves(phase):
     model, (images, labels) = build(), batch()
-    model.set_phase(phase)
+    begin_phase(model, phase)
     trained = {id(p) for p in model.parameters() if p.requires_grad}
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
@@ -138,7 +140,7 @@ def test_phases_cover_the_target_once():
     model = build([2, 1, 3])
     seen = []
     for module in range(3):
-        model.set_phase(f'module_{module}')
+        begin_phase(model, f'module_{module}')
         seen += [n for n, p in model.named_parameters() if p.requires_grad]
     assert sorted(seen) == sorted(f'target.{k}' for k, _ in model.target.named_parameters())
 
@@ -149,17 +151,17 @@ def rates(blocks) -> list[float]:
 
 def test_drop_path_ramps_are_the_documented_ones():
     model = build()  # 6 blocks, 3 modules of 2, hybrid of 4
-    model.set_phase('meta', 0.2)
+    begin_phase(model, 'meta', 0.2)
     assert rates(model.meta.blocks) == pytest.approx([0, .1, .2])
-    model.set_phase('finetune', 0.5)
+    begin_phase(model, 'finetune', 0.5)
     assert rates(model.target.blocks) == pytest.approx([0, .1, .2, .3, .4, .5])
-    model.set_phase('module_1', 0.5, 'clean')
+    begin_phase(model, 'module_1', 0.5, 'clean')
     assert rates(model.meta.blocks) == [0, 0, 0]
     assert rates(model.target.blocks)[2:4] == pytest.approx([.2, .3])
-    model.set_phase('module_1', 0.3, 'paper_code')
+    begin_phase(model, 'module_1', 0.3, 'paper_code')
     assert rates(model.target.blocks)[2:4] == pytest.approx([.1, .2])
     assert rates(model.meta.blocks) == pytest.approx([0, 0, .3])
-    model.set_phase('module_0', 0.3, 'paper_code')
+    begin_phase(model, 'module_0', 0.3, 'paper_code')
     assert rates(model.target.blocks)[:2] == pytest.approx([0, .1])
     assert rates(model.meta.blocks)[1:] == pytest.approx([.2, .3])
 

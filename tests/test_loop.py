@@ -142,9 +142,9 @@ def test_clipping_and_decay_per_recipe(images, tmp_path, recipe, clipped):
     def look(runner, **_):
         groups = runner.optim_wrapper.optimizer.param_groups
         decayed = {id(p) for g in groups if g['weight_decay'] for p in g['params']}
-        model = runner.model
-        vit = model.meta if model.phase == 'meta' else model.target
-        seen[model.phase] = (runner.optim_wrapper.clip_grad_kwargs is not None, id(vit.pos_embed) in decayed,
+        model, phase = runner.model, runner.train_loop.phase_name
+        vit = model.meta if phase == 'meta' else model.target
+        seen[phase] = (runner.optim_wrapper.clip_grad_kwargs is not None, id(vit.pos_embed) in decayed,
                              id(vit.cls_token) in decayed, id(vit.blocks[-1].mlp.fc1.weight) in decayed)
 
     runner._hooks[0].before_train_epoch = look
@@ -193,7 +193,7 @@ def test_each_phase_has_its_own_optimiser_and_schedule(images, tmp_path):
 
     def look(runner, **_):
         schedulers = [type(s).__name__ for s in runner.param_schedulers]
-        seen.setdefault(runner.model.phase, []).append(
+        seen.setdefault(runner.train_loop.phase_name, []).append(
             (round(runner.optim_wrapper.optimizer.param_groups[0]['lr'], 6), schedulers))
 
     runner._hooks[0].before_train_iter = look

@@ -11,11 +11,11 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.loss import SoftTargetCrossEntropy
 
-from mmincubation.incubation.hybrid import IncubationModel
+from mmincubation.incubation import IncubationModel
 from mmincubation.models import ViTClassifier
 from mmincubation.models.classifier import ClsDataPreprocessor
 from tests.test_loop import run, same, weights
-from tests.toy import ARCH, e2e_config, incubation_config
+from tests.toy import ARCH, begin_phase, e2e_config, incubation_config
 
 ERASING = dict(probability=0.5, mode='pixel')
 MIXUP = dict(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=3)
@@ -67,7 +67,7 @@ def models():
     yield 'e2e', ViTClassifier(ARCH, data_preprocessor=copy.deepcopy(AUGMENTED))
     for phase in ('meta', 'module_0', 'module_1', 'finetune'):
         model = IncubationModel(ARCH, 2, copy.deepcopy(AUGMENTED))
-        model.set_phase(phase)
+        begin_phase(model, phase)
         yield phase, model
 
 

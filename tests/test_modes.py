@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file
 
 from mmincubation.incubation import IncubationModel
-from mmincubation.incubation.phases import check_mode, read_phases
+from mmincubation.incubation.loop import training_step
+from mmincubation.incubation.phases import read_phases, valid_mode
 from tests.forked import ranks, trained
 from tests.resumed import assert_same_run, killed_and_resumed
 from tests.test_exact_resume import ITERATION, drawing
-from tests.toy import incubation_config, write_images
+from tests.toy import begin_phase, incubation_config, write_images
 
 
 class SlowRank:
@@ -184,8 +185,8 @@ def test_a_stopped_parallel_run_goes_on_exactly(folder, tmp_path):
 @pytest.mark.parametrize('count, sizes', [(1, '4, 8, 12'), (6, '4, 8, 12'), (9, '8, 12, 16')])
 def test_numbers_of_ranks_that_do_not_divide(count, sizes):
     with pytest.raises(ValueError, match=f'the 4 modules .* this run has {count}: start {sizes}, '):
-        check_mode('parallel', 4, count)
-    assert check_mode('parallel', 4, 8) == 'parallel' and check_mode('joint', 4, count) == 'joint'
+        valid_mode('parallel', 4, count)
+    assert valid_mode('parallel', 4, 8) == 'parallel' and valid_mode('joint', 4, count) == 'joint'
 
 
 def test_what_cannot_run_side_by_side():
@@ -193,25 +194,26 @@ def test_what_cannot_run_side_by_side():
     with pytest.raises(ValueError, match=r"same number of epochs, not \[2, 3\].*mode='sequential'"):
         read_phases(phases, 2, 'joint')
     with pytest.raises(ValueError, match="mode='jiont' is unknown; valid"):
-        check_mode('jiont', 2, 1)
+        valid_mode('jiont', 2, 1)
     arch = dict(embed_dim=16, depth=6, num_heads=2, patch_size=4, img_size=16, num_classes=5)
     model = IncubationModel(arch, [2, 1, 2, 1])
-    model.set_phase('modules', 0.3)
+    begin_phase(model, 'modules', 0.3)
     with pytest.raises(ValueError, match="block 1 has the stochastic depths.*recipe='clean'"):
-        model.set_phase('modules', 0.3, 'paper_code')
+        begin_phase(model, 'modules', 0.3, 'paper_code')
 
 
 def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
     arch = dict(embed_dim=16, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5)
     model = IncubationModel(arch, 4).train()
-    model.set_phase('modules')
+    runs = begin_phase(model, 'modules')
     calls = Counter()
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: calls.update([name]))
-    wrappers = OptimWrapperDict(**{
-        name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=.1)) for name, part in model.parts.items()})
+    for run in runs:
+        run.wrapper = OptimWrapper(torch.optim.SGD(run.plain.parameters(), lr=.1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    logs = model.train_step(dict(inputs=torch.zeros(2, 3, 16, 16, dtype=torch.uint8), labels=torch.arange(2)), wrappers)
+    batch = dict(inputs=torch.zeros(2, 3, 16, 16, dtype=torch.uint8), labels=torch.arange(2))
+    logs = training_step(model, runs, batch)
     assert sorted(logs) == [f'module_{i}.loss' for i in range(4)]
     assert calls['data_preprocessor'] == 1 and [calls[f'target.blocks.{i}'] for i in range(8)] == [1] * 8
     assert [calls[f'meta.blocks.{j}'] for j in range(4)] == [1, 2, 3, 3]  # once before others, once after each of j
@@ -226,10 +228,10 @@ def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
 def test_only_what_runs_is_on_the_device(phase, target, meta):
     """Blocks by number, h the head, s the stem."""
     model = IncubationModel(dict(embed_dim=16, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5), 4)
-    model.set_phase(phase)
+    begin_phase(model, phase)
 
     def found(vit: str) -> set[str]:
-        names = [n.split('.')[1:] for n, _ in model.named_parameters() if n.startswith(vit) and model.resident(n)]
+        names = [n.split('.')[1:] for n, _ in model.named_parameters() if n.startswith(vit) and model.is_resident(n)]
         return {n[1] if n[0] == 'blocks' else 'h' if n[0] in ('norm', 'head') else 's' for n in names}
 
     assert (found('target'), found('meta')) == (set(target), set(meta))
@@ -240,6 +242,6 @@ def test_what_waits_is_on_the_cpu():
     arch = dict(embed_dim=16, depth=8, num_heads=2, patch_size=4, img_size=16, num_classes=5)
     model = IncubationModel(arch, 4).cuda()
     for phase in ('meta', 'module_1', 'modules', 'finetune'):
-        model.set_phase(phase)
-        assert all(p.is_cuda == model.resident(name) for name, p in model.named_parameters())
+        begin_phase(model, phase)
+        assert all(p.is_cuda == model.is_resident(name) for name, p in model.named_parameters())
         model(torch.zeros(2, 3, 16, 16, device='cuda'), torch.zeros(2, dtype=torch.long, device='cuda'), mode='loss')

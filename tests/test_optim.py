@@ -17,8 +17,9 @@ from torch import nn
 from mmincubation.downstream import ViTBackbone
 from mmincubation.engine.optim import ViTOptimWrapperConstructor, group_table
 from mmincubation.errors import ConfigError
-from mmincubation.incubation.hybrid import IncubationModel
+from mmincubation.incubation import IncubationModel
 from mmincubation.models import ViTClassifier
+from tests.toy import begin_phase
 
 from .test_backbone_in_mm import mask_rcnn, upernet
 
@@ -132,7 +133,7 @@ def test_distributed_wrapper_keeps_the_layers(tmp_path):
 ])
 def test_a_phase_has_the_layers_of_the_vit_it_trains(phase, expected):
     model = IncubationModel(ARCH, modules=2)
-    model.set_phase(phase)
+    begin_phase(model, phase)
     found = rates(model, dict(layer_decay=0.5))
     assert found.keys() == {name for name, p in model.named_parameters() if p.requires_grad}
     assert {name: found[name] for name in expected} == expected
@@ -217,7 +218,7 @@ def test_of_equally_long_keys_the_alphabetically_first_counts_as_in_mmengine():
 
 def test_a_custom_key_of_a_frozen_part_is_no_mistake():
     model = IncubationModel(ARCH, modules=2)
-    model.set_phase('module_0')
+    begin_phase(model, 'module_0')
     assert set(rates(model, dict(custom_keys={'target.head': dict(lr_mult=2)})).values()) == {1}
 
 
@@ -280,7 +281,7 @@ def test_the_table_in_the_docs_is_what_its_code_gives():
 
 def test_a_group_over_several_layers_says_which():
     model = IncubationModel(ARCH, modules=2)
-    model.set_phase('module_1')
+    begin_phase(model, 'module_1')
     assert [g['layer'] for g in wrap(model).optimizer.param_groups] == ['block 2 .. rest'] * 2
 
 

@@ -9,7 +9,7 @@ from mmincubation.result import check_experiment
 from mmincubation.vit import Arch, Division
 
 
-def valid_models(cfg: Config, ranks: int | None = None) -> None:
+def check_models(cfg: Config, ranks: int | None = None) -> None:
     """Read architecture, phases and experiment once, so that their errors come before anything is built.
 
     `ranks` is the number of processes, None if that is not known.

@@ -99,7 +99,7 @@ def cost_meter(runner) -> CostMeter:
 def run_folder(runner) -> Path:
     """The run's folder; a phase that runs alone works in a folder below it and shares the run's weights and result."""
     loop = ask(runner)
-    return loop.weights_dir.parent if loop.only_phase else Path(runner.work_dir)
+    return loop.weights_dir.parent if loop.only_phase and loop.weights_dir else Path(runner.work_dir)
 
 
 def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
