@@ -129,7 +129,7 @@ def test_turns_are_in_balanced_order(toy, monkeypatch):
 
     monkeypatch.setattr('mmincubation.benchmark.measure.seconds', timed)
     measure(str(toy), Options(CPU, ['meta'], 2, True, 4), lambda line: None)
-    a, b = 'TrainStep', 'PublicStep'
+    a, b = 'IncubationStep', 'PublicStep'
     assert order == [a, b, b, a, a, b, b, a]
 
 
