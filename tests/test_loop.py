@@ -227,3 +227,15 @@ def test_log_lines_name_the_phase_and_its_eta(images, tmp_path):
     for phase in ('meta', 'module_0', 'module_1', 'finetune'):
         assert f'[{phase}, phase eta 0:00:0' in log and f'[{phase}] Epoch(val)' in log
     assert '[assembled] Epoch(val)' in log and '[assembled, phase eta' not in log
+
+
+def test_early_stopping_ends_a_phase_and_begins_anew_in_the_next(images, tmp_path):
+    """The second validation without an improvement of 1000 points stops: two epochs of six in each phase."""
+    cfg = incubation_config(images, tmp_path, (6, 6, 6))
+    cfg.custom_hooks.append(dict(
+        type='EarlyStoppingHook', monitor='accuracy/top1', rule='greater', patience=1, min_delta=1000))
+    run(cfg)
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert {p['name']: p['epochs'] for p in result['phases'] if p['name'] != 'assembled'} == dict(
+        meta=2.0, module_0=2.0, module_1=2.0, finetune=2.0)
+    assert weights(tmp_path, 'assembled') and weights(tmp_path, 'finetune_last')
