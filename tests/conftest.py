@@ -3,9 +3,9 @@ from shutil import copytree
 
 import pytest
 
-from tests.synthetic_ade import write_ade
-from tests.synthetic_coco import write_coco
-from tests.toy import write_images
+from tests.helpers.synthetic_ade import write_ade
+from tests.helpers.synthetic_coco import write_coco
+from tests.helpers.toy import write_images
 
 
 @pytest.fixture(scope='module')
