@@ -3,6 +3,7 @@ from shutil import copytree
 
 import pytest
 
+from tests.helpers import quick
 from tests.helpers.synthetic_ade import write_ade
 from tests.helpers.synthetic_coco import write_coco
 from tests.helpers.toy import write_images
@@ -30,3 +31,8 @@ def clean(tmp_path_factory):
 def root(clean, tmp_path):
     """A copy of `clean`, to be damaged."""
     return copytree(clean, tmp_path / 'data')
+
+
+def pytest_collection_finish(session):
+    """Everything is imported now."""
+    quick.install()

@@ -13,9 +13,9 @@ from mmincubation.checkpoints import write_tensors
 from mmincubation.config.load import load_config
 from mmincubation.demo.data import write_demo_data
 from mmincubation.models import VisionTransformer
+from tests.helpers.tools import tool
 from tests.helpers.toy import e2e_config, incubation_config, write_images
 from tests.tools.test_downstream import ARCH, short_config
-from tests.tools.test_tools import tool
 
 
 @pytest.fixture(scope='module')

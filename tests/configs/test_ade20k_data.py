@@ -19,8 +19,8 @@ from mmincubation.models import Arch, VisionTransformer
 from tests.helpers.paths import ROOT
 from tests.helpers.shrink import DEPTH, DIM, shrink
 from tests.helpers.synthetic_ade import SIZES, write_ade
+from tests.helpers.tools import fresh
 from tests.helpers.toy import arguments
-from tests.tools.test_tools import tool
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
 
@@ -213,7 +213,7 @@ def test_single_scale_reproduces_the_validation(trained):
 def test_multi_scale_on_two_ranks_counts_each_image_once(trained):
     """Five images on two ranks: the sampler repeats one, the metric must drop it."""
     alone = predictions(trained, 'tta', tta=True)
-    done = tool('dist_test.sh', trained / 'short.py', trained / 'work/iter_40.pth', 2, '--tta', '--out',
+    done = fresh('dist_test.sh', trained / 'short.py', trained / 'work/iter_40.pth', 2, '--tta', '--out',
                 trained / 'two.pkl', '--work-dir', trained / 'two', '--cfg-options', 'log_level=INFO', PORT='29631')
     assert done.returncode == 0, done.stderr[-3000:]
     two = pickle.loads((trained / 'two.pkl').read_bytes())

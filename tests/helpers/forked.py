@@ -15,9 +15,7 @@ from tests.helpers.paths import ROOT
 LIMIT = 90  # seconds, for a run that hangs
 # Not forks of the tests' own process: torch refuses a backward pass in a fork of a process that has made one.
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload([
-    'mmincubation.engine.launch', 'mmincubation.datasets', 'mmincubation.incubation', 'mmincubation.downstream',
-    'mmdet.models', 'mmdet.datasets', 'mmdet.evaluation', 'mmseg.models', 'mmseg.datasets', 'mmseg.evaluation'])
+CONTEXT.set_forkserver_preload(['tests.helpers.preloaded'])
 
 
 class Slow:
@@ -31,13 +29,18 @@ class Slow:
         return image
 
 
-def main(out: Path, tool: str, args: tuple, env: dict, kill_at: str | None) -> None:
-    """What the fork does."""
+def redirect(out: Path, err: Path) -> None:
+    """This process becomes a process group of its own and prints into files, or into one."""
     os.setsid()
-    file = os.open(out, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.stdout = sys.stderr = open(1, 'w', buffering=1, closefd=False)
+    for number, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+    sys.stdout = open(1, 'w', buffering=1, closefd=False)
+    sys.stderr = sys.stdout if out == err else open(2, 'w', buffering=1, closefd=False)
+
+
+def main(out: Path, tool: str, args: tuple, env: dict, kill_at: str | None) -> None:
+    """What the fork of a `Run` does."""
+    redirect(out, out)
     os.environ.update(env, OMP_NUM_THREADS='1')
     sys.argv = [tool, *map(str, args)]
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')

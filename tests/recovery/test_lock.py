@@ -4,8 +4,6 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from mmincubation.errors import ConfigError
 from mmincubation.recovery import lock as workdir
 from mmincubation.recovery.lock import LOCK, hold
-from tests.helpers.paths import ROOT
+from tests.helpers.forked import Run
 from tests.helpers.toy import e2e_config, write_images
 
 
@@ -186,35 +184,28 @@ def test_a_zombie_is_dead():
     assert workdir._start_of(pid) == 0 and workdir._start_of(os.getpid()) > 0
 
 
-def start(folder: Path, log: Path) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / 'tools/train.py'), str(folder / 'run.py'), '--resume']
-    with log.open('w') as out:
-        return subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
-                                env=dict(os.environ, OMP_NUM_THREADS='1'))
-
-
 def test_a_killed_training_is_taken_over_and_a_live_one_is_not(tmp_path):
     write_images(tmp_path / 'images')
     e2e_config(tmp_path / 'images', tmp_path / 'run', epochs=100_000).dump(tmp_path / 'run.py')
-    first = start(tmp_path, tmp_path / 'first.log')
+    first = Run(tmp_path / 'first.log', 'train', tmp_path / 'run.py', '--resume')
     try:
         deadline = time.monotonic() + 120
         while not (tmp_path / 'run/last_checkpoint').exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        second = start(tmp_path, tmp_path / 'second.log')
-        assert second.wait(120) == 2
-        assert f'is in use: pid {first.pid}' in (tmp_path / 'second.log').read_text()
-        assert first.poll() is None
+            time.sleep(0.01)
+        second = Run(tmp_path / 'second.log', 'train', tmp_path / 'run.py', '--resume')
+        assert second.code(120) == 2
+        assert f'is in use: pid {first.pid}' in second.text()
+        assert first.process.is_alive()
     finally:
-        first.kill()
-        first.wait()
-    third = start(tmp_path, tmp_path / 'third.log')
+        first.send(signal.SIGKILL)
+        first.code()
+    third = Run(tmp_path / 'third.log', 'train', tmp_path / 'run.py', '--resume')
     try:
         deadline = time.monotonic() + 120
         while json.loads((tmp_path / 'run' / LOCK).read_text() or '{"pid": 0}')['pid'] != third.pid:
-            assert third.poll() is None and time.monotonic() < deadline, (tmp_path / 'third.log').read_text()
-            time.sleep(0.1)
+            assert third.process.is_alive() and time.monotonic() < deadline, third.text()
+            time.sleep(0.01)
     finally:
-        third.kill()
-        third.wait()
-    assert f'taken over from pid {first.pid}' in (tmp_path / 'third.log').read_text()
+        third.send(signal.SIGKILL)
+        third.code()
+    assert f'taken over from pid {first.pid}' in third.text()

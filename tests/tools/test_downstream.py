@@ -8,8 +8,9 @@ from mmincubation.checkpoints import write_tensors
 from mmincubation.demo.data import write_demo_data
 from mmincubation.models import VisionTransformer
 from tests.helpers.forked import Run
+from tests.helpers.paths import ROOT
+from tests.helpers.tools import refused, tool
 from tests.recovery.test_data_errors import skipped, stops
-from tests.tools.test_tools import ROOT, refused, tool
 
 ARCH = dict(embed_dim=64, depth=24, num_heads=2, patch_size=8, img_size=32)
 PATHS = dict(

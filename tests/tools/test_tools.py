@@ -1,27 +1,17 @@
-"""The tools as a user runs them: separate processes, exit codes, files."""
+"""The tools as a user runs them: exit codes, lines, files; `fresh` ones in processes that import everything anew."""
 import json
-import os
 import pickle
 import resource
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.helpers.paths import ROOT
+from tests.helpers.tools import fresh, refused, tool
 from tests.helpers.toy import e2e_config, incubation_config, write_images
 
 PYTHON_TOOLS = sorted(p.name for p in (ROOT / 'tools').glob('*.py'))
-
-
-def tool(name: str, *args, **env) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / 'tools' / name)] if name.endswith('.py') else [str(ROOT / 'tools' / name)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    return subprocess.run([*command, *map(str, args)], cwd=ROOT, capture_output=True, text=True, timeout=300,
-                          env=dict(os.environ, PATH=path, OMP_NUM_THREADS='1', **env))
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +30,7 @@ def toy(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(toy):
-    done = tool('train.py', toy / 'e2e.py')
+    done = fresh('train.py', toy / 'e2e.py')
     assert done.returncode == 0, done.stderr
     return toy
 
@@ -48,21 +38,14 @@ def trained(toy):
 @pytest.mark.parametrize('name', PYTHON_TOOLS)
 def test_help_takes_less_than_a_second_of_cpu(name):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = tool(name, '--help')
+    done = fresh(name, '--help')
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0 and 'usage' in done.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line of a refusal."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-    assert done.returncode == 2 and len(lines) == 1 and 'Traceback' not in done.stderr, done.stderr
-    return lines[0]
-
-
 def test_wrong_config_path(toy):
-    assert 'vit_demo_e2' in refused(tool('train.py', 'configs/demo/vit_demo_e2.py'))
+    assert 'vit_demo_e2' in refused(fresh('train.py', 'configs/demo/vit_demo_e2.py'))
 
 
 @pytest.mark.parametrize('option, named', [
@@ -97,8 +80,9 @@ def test_train_writes_what_it_promises(trained):
 
 @pytest.mark.parametrize('checkpoint', ['epoch_2.pth', 'weights/e2e_last.safetensors'])
 def test_test_reproduces_the_validation(trained, checkpoint):
-    done = tool('test.py', trained / 'e2e.py', trained / 'e2e' / checkpoint, '--work-dir', trained / 'tested',
-                '--out', trained / 'out.pkl', '--show-dir', trained / 'shown')
+    command = fresh if checkpoint.endswith('.pth') else tool
+    done = command('test.py', trained / 'e2e.py', trained / 'e2e' / checkpoint, '--work-dir', trained / 'tested',
+                   '--out', trained / 'out.pkl', '--show-dir', trained / 'shown')
     assert done.returncode == 0, done.stderr
     top1 = json.loads((trained / 'e2e/result.json').read_text())['metrics']['accuracy/top1']
     assert f'accuracy/top1: {top1:.4f}' in done.stdout + done.stderr
@@ -142,7 +126,8 @@ def test_a_malicious_pickle_is_refused_and_not_executed(toy, args):
     bad, ran = toy / 'bad.pth', toy / 'executed'
     torch.save(dict(state_dict=Payload(ran)), bad)
     values = dict(e2e=toy / 'e2e.py', bad=bad, out=toy / 'out.safetensors')
-    done = tool(*[a.format(**values) for a in args])
+    command = fresh if '--resume' in args else tool  # what is imported has no part in it
+    done = command(*[a.format(**values) for a in args])
     assert done.returncode == 2 and 'refused' in done.stderr and 'Traceback' not in done.stderr, done.stderr
     assert not ran.exists()
 
@@ -155,7 +140,7 @@ def test_a_config_hidden_in_a_checkpoint_is_not_executed(trained):
     checkpoint = torch.load(trained / 'e2e/epoch_2.pth', weights_only=True)
     checkpoint['meta']['config'] = f'x = open({str(ran)!r}, "w")'
     torch.save(checkpoint, trained / 'hidden.pth')
-    done = tool('train.py', trained / 'e2e.py', '--work-dir', trained / 'hidden', '--resume', trained / 'hidden.pth')
+    done = fresh('train.py', trained / 'e2e.py', '--work-dir', trained / 'hidden', '--resume', trained / 'hidden.pth')
     assert done.returncode == 0, done.stderr  # the guard is the tools', the config need not name it
     assert not ran.exists()
 
@@ -163,7 +148,7 @@ def test_a_config_hidden_in_a_checkpoint_is_not_executed(trained):
 def test_two_cpu_ranks_train_and_test(toy):
     # Two ranks of 3 images see, in every step, the images that one rank of 6 sees.
     half = ['--cfg-options', 'train_dataloader.batch_size=3', 'val_dataloader.batch_size=3']
-    done = tool('dist_train.sh', toy / 'incub.py', 2, '--work-dir', toy / 'dist', *half, PORT='29611')
+    done = fresh('dist_train.sh', toy / 'incub.py', 2, '--work-dir', toy / 'dist', *half, PORT='29611')
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((toy / 'dist/result.json').read_text())
     assert result['devices'] == 2 and [p['name'] for p in result['phases']][-1] == 'finetune'
@@ -174,7 +159,7 @@ def test_two_cpu_ranks_train_and_test(toy):
     ours, theirs = load_file(weights), load_file(toy / 'one/weights/finetune_last.safetensors')
     for key in ours:  # sums in another order, hence the tolerance; unsynchronised ranks are 1e-2 away
         torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=2e-3)
-    tested = tool('dist_test.sh', toy / 'e2e.py', weights, 2, '--work-dir', toy / 'dist_tested', PORT='29612')
+    tested = fresh('dist_test.sh', toy / 'e2e.py', weights, 2, '--work-dir', toy / 'dist_tested', PORT='29612')
     assert tested.returncode == 0, tested.stderr[-3000:]
     top1 = result['metrics']['accuracy/top1']
     assert f'accuracy/top1: {top1:.4f}' in tested.stdout + tested.stderr
