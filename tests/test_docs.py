@@ -7,6 +7,7 @@ import yaml
 from setuptools import find_packages
 
 import mmincubation
+from tests.conftest import FIRST
 from tests.helpers.paths import ROOT
 
 try:
@@ -51,6 +52,10 @@ def test_every_promise_has_its_test():
             assert f'def {test}(' in (ROOT / 'tests' / file).read_text(), f'{page.name}: {file}::{test}'
             named += 1
     assert named > 70
+
+
+def test_files_that_come_first_exist():
+    assert [file for file in FIRST if not (ROOT / 'tests' / file).exists()] == []
 
 
 @pytest.mark.parametrize('page', LINKING, ids=name)

@@ -1,6 +1,9 @@
 """The estimate of a training step's memory against the real peak of the allocator, and what it answers for."""
+from functools import cache
+
 import pytest
 import torch
+from mmengine.config import Config
 
 from bench.memory import BF16, LEAN, SMALL, classifier, detector, measured, segmentor
 from mmincubation.check import batches, memory
@@ -20,11 +23,21 @@ def test_the_estimate_is_within_the_stated_error(cfg):
     assert estimate == pytest.approx(measured(cfg), rel=memory.ERROR / 100)
 
 
+def incubation() -> Config:
+    """The demo's, with half of its blocks."""
+    return load_config('configs/demo/vit_demo_incub.py', {'model.arch.depth': 12})
+
+
+@cache
+def estimated(gpus: int = 1) -> dict:
+    """Its memory by phase, computed once."""
+    return {p.phase: p for p in memory.estimate(incubation(), gpus)}
+
+
 def test_phases_of_an_incubation():
-    cfg = load_config('configs/demo/vit_demo_incub.py')
-    peaks = {p.phase: p for p in memory.estimate(cfg)}
+    peaks = estimated()
     assert list(peaks) == ['meta', 'module_0', 'module_1', 'module_2', 'module_3', 'finetune']
-    assert peaks['module_1'].parameters < 0.6 * peaks['finetune'].parameters  # 9 blocks of 24: the rest waits elsewhere
+    assert peaks['module_1'].parameters < 0.6 * peaks['finetune'].parameters  # 6 blocks of 12: the rest waits elsewhere
     assert peaks['finetune'].kept > 2 * peaks['module_0'].kept > 0
     assert peaks['module_0'].optimizer == pytest.approx(2 * peaks['module_0'].gradients, rel=0.01)  # AdamW
 
@@ -88,8 +101,7 @@ def test_an_unbounded_input_is_named():
 
 def test_modes_of_an_incubation():
     """Joint: the optimisers of all modules, the activations of one; parallel: what the largest module needs."""
-    cfg = load_config('configs/demo/vit_demo_incub.py')
-    one = {p.phase: p for p in memory.estimate(cfg)}
+    cfg, one = incubation(), estimated()
     cfg.train_cfg.mode = 'joint'
     joint = {p.phase: p for p in memory.estimate(cfg)}['modules']
     modules = [one[f'module_{i}'] for i in range(4)]
@@ -103,8 +115,7 @@ def test_modes_of_an_incubation():
 @pytest.mark.parametrize('again', [True, False])
 def test_what_is_spread_is_divided(again):
     """Fine-tuning of an incubation is, its other phases are not; see bench/sharding.py."""
-    cfg = load_config('configs/demo/vit_demo_incub.py')
-    copies = {p.phase: p for p in memory.estimate(cfg, 4)}
+    cfg, copies = incubation(), estimated(4)
     cfg.model_wrapper_cfg = dict(type='mmincubation.FullyShard', reshard_after_forward=again)
     spread = {p.phase: p for p in memory.estimate(cfg, 4)}
     assert spread['module_1'] == copies['module_1']

@@ -16,10 +16,10 @@ from PIL import Image
 from mmincubation.checkpoints import CheckpointError, read_tensors, write_tensors
 from mmincubation.engine import launch
 from mmincubation.models import Arch, VisionTransformer
+from tests.helpers.forked import ranks
 from tests.helpers.paths import ROOT
 from tests.helpers.shrink import DEPTH, DIM, shrink
 from tests.helpers.synthetic_ade import SIZES, write_ade
-from tests.helpers.tools import fresh
 from tests.helpers.toy import arguments
 
 RATIOS = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
@@ -213,13 +213,13 @@ def test_single_scale_reproduces_the_validation(trained):
 def test_multi_scale_on_two_ranks_counts_each_image_once(trained):
     """Five images on two ranks: the sampler repeats one, the metric must drop it."""
     alone = predictions(trained, 'tta', tta=True)
-    done = fresh('dist_test.sh', trained / 'short.py', trained / 'work/iter_40.pth', 2, '--tta', '--out',
-                trained / 'two.pkl', '--work-dir', trained / 'two', '--cfg-options', 'log_level=INFO', PORT='29631')
-    assert done.returncode == 0, done.stderr[-3000:]
+    both = ranks(trained, 2, trained / 'short.py', trained / 'work/iter_40.pth', '--tta', '--out', trained / 'two.pkl',
+                 '--work-dir', trained / 'two', '--cfg-options', 'log_level=INFO', tool='test')
+    assert [run.code() for run in both] == [0, 0], both[0].text()[-3000:]
     two = pickle.loads((trained / 'two.pkl').read_bytes())
     assert len(alone) == len(two) == 5
     assert all(a['pred_sem_seg']['data'].equal(b['pred_sem_seg']['data']) for a, b in zip(alone, two, strict=True))
-    printed = float(re.search(r'aAcc: ([\d.]+)', done.stdout + done.stderr)[1])
+    printed = float(re.search(r'aAcc: ([\d.]+)', both[0].text())[1])
     assert printed == pytest.approx(accuracy(alone), abs=0.006)
     assert abs(accuracy([*alone, alone[0]]) - accuracy(alone)) > 0.02  # a repeated image would show
 

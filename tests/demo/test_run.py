@@ -6,6 +6,7 @@ import pytest
 
 from mmincubation.demo import run as pipeline
 from mmincubation.demo.run import LINE, STEPS, Step
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture
@@ -64,6 +65,6 @@ def test_status_is_read_from_mmengines_log_lines(line, phase, at, eta):
 
 
 def test_every_config_of_the_demo_is_a_step():
-    leaves = {p.stem for p in (pipeline.Path(__file__).parents[1] / 'configs/demo').glob('*.py')}
+    leaves = {p.stem for p in (ROOT / 'configs/demo').glob('*.py')}
     assert leaves == set(STEPS) - {'data'}
     assert all(set(s.needs) <= set(STEPS) for s in STEPS.values())

@@ -120,11 +120,11 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def ranks(folder: Path, count: int, *args, kill_at: str | None = None) -> list[Run]:
-    """tools/train.py as torchrun would start it, or alone, each rank printing to `folder`/rank_<i>."""
+def ranks(folder: Path, count: int, *args, tool: str = 'train', kill_at: str | None = None) -> list[Run]:
+    """tools/`tool`.py as torchrun would start it, or alone, each rank printing to `folder`/rank_<i>."""
     env = dict(WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
     launcher = ('--launcher', 'pytorch' if count > 1 else 'none')
-    return [Run(folder / f'rank_{rank}', 'train', *args, *launcher, RANK=str(rank), LOCAL_RANK=str(rank),
+    return [Run(folder / f'rank_{rank}', tool, *args, *launcher, RANK=str(rank), LOCAL_RANK=str(rank),
                 kill_at=kill_at, **env) for rank in range(count)]
 
 
