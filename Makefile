@@ -21,11 +21,11 @@ clean-demo:
 	rm -rf data/demo data/.demo.* work_dirs/data work_dirs/*_demo_* work_dirs/leaderboard*
 
 test: install
-	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	@start=$$(date +%s); trap 'echo "make test: $$((($$(date +%s) - start) / 60)) min $$((($$(date +%s) - start) % 60)) s"' EXIT; \
+	$(BIN)/ruff check . && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-faults: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m faults
 
 docs: .venv/docs
 	$(BIN)/properdocs build --strict

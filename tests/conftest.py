@@ -1,11 +1,13 @@
-"""What many tests share."""
+"""What many tests share, and the order of the files."""
 from shutil import copytree
 
 import pytest
 
-from tests.synthetic_ade import write_ade
-from tests.synthetic_coco import write_coco
-from tests.toy import write_images
+from tests.helpers import quick
+from tests.helpers.paths import ROOT
+from tests.helpers.synthetic_ade import write_ade
+from tests.helpers.synthetic_coco import write_coco
+from tests.helpers.toy import write_images
 
 
 @pytest.fixture(scope='module')
@@ -30,3 +32,21 @@ def clean(tmp_path_factory):
 def root(clean, tmp_path):
     """A copy of `clean`, to be damaged."""
     return copytree(clean, tmp_path / 'data')
+
+
+FIRST = (
+    'incubation/test_modes.py', 'recovery/test_preemption.py', 'configs/test_steps.py', 'tools/test_tools.py',
+    'engine/test_compiling.py', 'engine/test_sharding_downstream.py', 'resumable/test_exact_downstream.py',
+    'recovery/test_lost_processes.py', 'resumable/test_exact_resume.py', 'engine/test_sharding.py',
+    'engine/test_no_waits.py', 'tools/test_downstream.py', 'configs/test_ade20k_data.py', 'check/test_memory.py')
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first; else one process would still be busy with them when the others are done."""
+    order = {str(ROOT / 'tests' / name): i for i, name in enumerate(FIRST)}
+    items.sort(key=lambda item: order.get(str(item.path), len(FIRST)))
+
+
+def pytest_collection_finish(session):
+    """Everything is imported now."""
+    quick.install()

@@ -7,13 +7,14 @@ import yaml
 from setuptools import find_packages
 
 import mmincubation
+from tests.conftest import FIRST
+from tests.helpers.paths import ROOT
 
 try:
     import tomllib
 except ImportError:  # Python 3.10
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
 PAGES = [ROOT / 'README.md', *sorted(DOCS.rglob('*.md'))]
 LINKING = [*PAGES, ROOT / 'CONTRIBUTING.md', ROOT / 'CHANGELOG.md']
@@ -46,11 +47,15 @@ def test_every_promise_has_its_test():
     named = 0
     for page in PAGES:
         file = None
-        for given, test in re.findall(r'`(test_\w+\.py)?::(test_\w+)`', page.read_text()):
+        for given, test in re.findall(r'`((?:\w+/)*test_\w+\.py)?::(test_\w+)`', page.read_text()):
             file = given or file
             assert f'def {test}(' in (ROOT / 'tests' / file).read_text(), f'{page.name}: {file}::{test}'
             named += 1
     assert named > 70
+
+
+def test_files_that_come_first_exist():
+    assert [file for file in FIRST if not (ROOT / 'tests' / file).exists()] == []
 
 
 @pytest.mark.parametrize('page', LINKING, ids=name)

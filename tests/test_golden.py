@@ -14,8 +14,8 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from tests.test_exact_resume import drawing
-from tests.toy import incubation_config, write_images
+from tests.helpers.toy import incubation_config, write_images
+from tests.resumable.test_exact_resume import drawing
 
 TEXT = Path(__file__).parent / 'golden' / 'losses.txt'
 TOLERANCE = 1e-4  # relative, between CPUs: they add up in different orders

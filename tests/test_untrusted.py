@@ -28,8 +28,8 @@ from mmincubation.engine import launch
 from mmincubation.errors import ConfigError
 from mmincubation.incubation.assemble import assemble
 from mmincubation.models import ViTClassifier
-from tests import toy
-from tests.toy import ARCH, e2e_config, incubation_config
+from tests.helpers import toy
+from tests.helpers.toy import ARCH, e2e_config, incubation_config
 
 
 class Live:

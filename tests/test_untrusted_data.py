@@ -13,8 +13,8 @@ from mmincubation.datasets.classification import HFImages
 from mmincubation.errors import ConfigError
 from mmincubation.leaderboard.board import make_leaderboard
 from mmincubation.result import ResultError, read_result
-from tests.synthetic_coco import write_coco
-from tests.test_leaderboard import put
+from tests.helpers.synthetic_coco import write_coco
+from tests.leaderboard.test_board import put
 from tests.test_untrusted import Live
 
 

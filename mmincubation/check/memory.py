@@ -20,7 +20,7 @@ from mmincubation.vit.sharding import blocks_of, shard_options
 from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
 
-ERROR = 5  # percent; docs/guides/check.md has the measurements, tests/test_check_memory.py holds it
+ERROR = 5  # percent; docs/guides/check.md has the measurements, tests/check/test_memory.py holds it
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""Mistakes that a segmentation run would meet late are one line before it begins; and they are mistakes."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from mmincubation.config.runtime import check_runtime, norm_problems, zero_label_problems
+from mmincubation.engine import launch
+from mmincubation.errors import ConfigError
+from tests.helpers.paths import ROOT
+from tests.helpers.shrink import shrink
+from tests.helpers.synthetic_ade import write_ade
+from tests.helpers.toy import arguments
+
+LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+
+
+def released(**changes) -> Config:
+    """As the tools prepare it for eight GPUs."""
+    cfg = Config.fromfile(ROOT / 'configs/ade20k/upernet_vit_b_incub.py')
+    cfg.merge_from_dict(dict(launcher='pytorch') | changes)
+    return cfg
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda p: p.stem)
+@pytest.mark.parametrize('launcher', ['none', 'pytorch'])
+def test_no_config_here_has_a_problem_on_gpus(path, launcher):
+    cfg = Config.fromfile(path)
+    cfg.launcher = launcher
+    assert [*norm_problems(cfg, gpu=True), *zero_label_problems(cfg)] == []
+
+
+def test_syncbn_between_cpu_ranks():
+    (line, ) = norm_problems(released(), gpu=False)
+    assert line.startswith('model.neck.norm_cfg: SyncBN needs GPUs')
+    options = line.partition('--cfg-options ')[2].split()
+    cfg = released(**dict(option.split('=') for option in options))  # the remedy works
+    assert len(options) == 3 and not list(norm_problems(cfg, gpu=False))
+    assert not list(norm_problems(released(launcher='none'), gpu=False))  # the Runner makes it BN
+
+
+def test_syncbn_as_a_class_default_counts():
+    cfg = released()
+    del cfg.model.neck.norm_cfg
+    assert 'model.neck.norm_cfg.type=BN' in next(norm_problems(cfg, gpu=False))
+
+
+def test_torch_refuses_syncbn_between_cpu_ranks(tmp_path):
+    torch.distributed.init_process_group('gloo', f'file://{tmp_path}/group', rank=0, world_size=1)
+    try:
+        norm = torch.nn.SyncBatchNorm(2)
+        norm.eval()(torch.randn(2, 2, 3, 3))  # so testing on CPU ranks is possible
+        with pytest.raises(ValueError, match='GPU'):
+            norm.train()(torch.randn(2, 2, 3, 3))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('changes, alone', [
+    (dict(), True), ({f'model.{p}.norm_cfg.type': 'BN' for p in ('neck', 'decode_head', 'auxiliary_head')}, False)])
+def test_one_image_per_process(changes, alone):
+    """SyncBN without ranks is BN."""
+    cfg = released(**changes, launcher='none' if alone else 'pytorch', **{'train_dataloader.batch_size': 1})
+    (line, ) = norm_problems(cfg, gpu=True)
+    assert line.startswith('model.decode_head.pool_scales: scale 1') and 'batch_size=2' in line
+    cfg.train_dataloader.batch_size = 2
+    assert not list(norm_problems(cfg, gpu=True))
+
+
+@pytest.mark.parametrize('changes', [
+    dict(), {'launcher': 'none', 'model.decode_head.pool_scales': (2, 3, 6)},
+    {'launcher': 'none', 'model.decode_head.norm_cfg': dict(type='GN', num_groups=32)}])
+def test_one_image_per_process_is_enough_for_others(changes):
+    assert not list(norm_problems(released(**changes, **{'train_dataloader.batch_size': 1}), gpu=True))
+
+
+def test_upernet_cannot_train_on_one_image(tmp_path):
+    cfg = shrink(released(), tmp_path)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(cfg.model).train()
+    with pytest.raises(ValueError, match='more than 1 value per channel'):
+        model(torch.randn(1, 3, 64, 64))
+    assert model(torch.randn(2, 3, 64, 64)).shape[:2] == (2, 150)
+
+
+@pytest.mark.parametrize('key', ['train_dataloader', 'val_dataloader', 'test_dataloader'])
+def test_label_0_must_mean_the_same_twice(key):
+    """mmseg's ADE20KDataset says True by default, BaseSegDataset False."""
+    cfg = released(**{f'{key}.dataset.reduce_zero_label': False})
+    lines = list(zero_label_problems(cfg))
+    assert f'{key}.dataset.pipeline.' in lines[0] and f'{key}.dataset (ADE20KDataset) has False' in lines[0]
+    assert len(lines) == (2 if key == 'test_dataloader' else 1)  # the pipeline of --tta too
+    cfg = released(**{f'{key}.dataset.type': 'BaseSegDataset'})
+    assert len(list(zero_label_problems(cfg))) == len(lines)
+
+
+def test_a_loader_without_an_opinion_takes_the_datasets():
+    cfg = released(**{'train_dataloader.dataset.reduce_zero_label': False})
+    del cfg.train_dataloader.dataset.pipeline[1].reduce_zero_label
+    assert not list(zero_label_problems(cfg))
+
+
+def test_mmseg_asserts_it_when_an_image_is_read(tmp_path):
+    from mmseg.registry import DATASETS
+    cfg = released(**{'val_dataloader.dataset.reduce_zero_label': False})
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        data = DATASETS.build(dict(cfg.val_dataloader.dataset, data_root=str(write_ade(tmp_path))))
+    with pytest.raises(AssertionError, match='reduce_zero_label'):
+        data[0]
+
+
+def test_all_mistakes_come_at_once_and_from_the_tools(tmp_path, capsys):
+    write_ade(tmp_path / 'ade/ADEChallengeData2016')
+    cfg = shrink(released(), tmp_path)
+    cfg.train_dataloader.batch_size = 1
+    cfg.val_dataloader.dataset.reduce_zero_label = False
+    with pytest.raises(ConfigError) as caught:
+        check_runtime(cfg, 'train')
+    assert len(str(caught.value).splitlines()) == 2
+    cfg.dump(tmp_path / 'wrong.py')
+    assert launch.train(arguments(tmp_path / 'wrong.py', work_dir=str(tmp_path / 'work'))) == 2
+    assert 'pool_scales' in capsys.readouterr().err and not (tmp_path / 'work').exists()

@@ -1,0 +1,188 @@
+"""SIGTERM and SIGUSR1: every rank stops at one step, and the same command goes on to the same weights."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmincubation.errors import PREEMPTED, PROCESS_LOST
+from tests.helpers.forked import ROOT, Run, free_port, ranks
+from tests.helpers.toy import incubation_config, write_images
+
+
+def config(folder: Path, name: str = 'incub', delay: float = 0.002, **changes) -> Path:
+    """An incubation's config file, with every image taking `delay` seconds."""
+    if not (folder / 'images').exists():
+        write_images(folder / 'images')
+    cfg = incubation_config(folder / 'images', folder / name, (2, 1, 2), log_level='INFO', **changes)
+    cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
+    slow = [dict(type='tests.helpers.forked.Slow', seconds=delay)]
+    cfg.train_dataloader.dataset.pipeline = cfg.val_dataloader.dataset.pipeline = slow
+    cfg.test_dataloader.dataset.pipeline = [dict(type='tests.helpers.forked.Slow', seconds=0.05)]
+    cfg.dump(folder / f'{name}.py')
+    return folder / f'{name}.py'
+
+
+def weights(folder: Path) -> dict:
+    return {path.name: load_file(path) for path in (folder / 'weights').glob('*_last.safetensors')}
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(
+        a[k].keys() == b[k].keys() and all(torch.equal(a[k][n], b[k][n]) for n in a[k]) for k in a)
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.faults)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """A run that nobody stopped."""
+    folder = tmp_path_factory.mktemp('whole')
+    run = Run(folder / 'out', 'train', config(folder))
+    assert run.code() == 0, run.text()
+    return weights(folder / 'incub')
+
+
+@pytest.mark.parametrize('number, where', [
+    (signal.SIGTERM, 'rank 0 is listening'),
+    slow(signal.SIGUSR1, r'Epoch\(train\) +\[1\]\[2/4\]'),
+    (signal.SIGTERM, r'Epoch\(train\) +\[2\]\[3/4\]'),
+    (signal.SIGUSR1, r'\[meta\] Epoch\(val\) +\[1\]\[2/4\]'),
+    slow(signal.SIGTERM, r'phase module_1: '),
+    (signal.SIGUSR1, r'\[assembled\] Epoch\(val\) +\[\d\]\[1/4\]'),
+    slow(signal.SIGTERM, r'Epoch\(train\) +\[6\]\[1/4\]')])
+def test_the_same_command_goes_on_to_the_same_weights(whole, tmp_path, number, where):
+    path = config(tmp_path)
+    run = Run(tmp_path / 'out', 'train', path, '--resume')
+    if 'listening' in where:  # while data and model are being built
+        caught = 1 << (number - 1)
+        status = Path(f'/proc/{run.pid}/status')
+        while not int(re.search(r'SigCgt:\s+(\w+)', status.read_text())[1], 16) & caught:
+            time.sleep(0.001)
+    else:
+        run.wait_for(where)
+    run.send(number)
+    assert run.code() == PREEMPTED, run.text()
+    assert re.search(r'Preempted: stopped .*The same command with --resume goes on', run.text())
+    again = Run(tmp_path / 'again', 'train', path, '--resume')
+    assert again.code() == 0, again.text()
+    assert same(weights(tmp_path / 'incub'), whole)
+    assert not list((tmp_path / 'incub').glob('iter_*'))
+
+
+def test_a_stopped_validation_leaves_no_metric(tmp_path):
+    run = Run(tmp_path / 'out', 'train', config(tmp_path, delay=0.02))
+    run.wait_for(r'\[meta\] Epoch\(val\) +\[1\]\[1/4\]')
+    run.send(signal.SIGTERM)
+    assert run.code() == PREEMPTED
+    assert 'in a validation after iteration 4' in run.text() and 'accuracy/top1' not in run.text()
+    assert not (tmp_path / 'incub/weights/meta_best.safetensors').exists()
+
+
+@pytest.mark.parametrize('which', [0, 1])
+def test_all_ranks_stop_at_the_step_that_one_was_asked_at(tmp_path, which):
+    both = ranks(tmp_path, 2, config(tmp_path, delay=0.02), '--resume')
+    both[0].wait_for(r'Epoch\(train\) +\[1\]\[1/2\]')
+    both[which].send(signal.SIGUSR1)
+    assert [run.code() for run in both] == [PREEMPTED, PREEMPTED], both[0].text() + both[1].text()
+    stops = [re.search('Preempted: (.*)', run.text())[1] for run in both]
+    assert stops[0] == stops[1] and 'SIGUSR1: rank' not in both[1 - which].text()
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    run = Run(tmp_path / 'out', 'train', config(tmp_path, delay=1.))
+    run.wait_for('phase meta: ')
+    run.send(signal.SIGTERM)
+    time.sleep(1.2)
+    begun = time.monotonic()
+    run.send(signal.SIGTERM)
+    assert run.code() == -signal.SIGTERM and time.monotonic() - begun < 1
+    assert 'another ends it at once' in run.text()
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+def test_workers_ignore_a_signal_to_the_whole_process_group(tmp_path, persistent):
+    loader = dict(num_workers=2, persistent_workers=persistent)
+    path = config(tmp_path, delay=0.05, train_dataloader=loader, val_dataloader=loader)
+    run = Run(tmp_path / 'out', 'train', path)
+    run.wait_for(r'Epoch\(train\) +\[1\]\[1/4\]')
+    run.send(signal.SIGTERM, group=True)
+    assert run.code() == PREEMPTED, run.text()
+    assert 'DataLoader worker' not in run.text()
+
+
+def test_an_evaluation_stops_after_its_batch(tmp_path):
+    path = config(tmp_path)
+    trained = Run(tmp_path / 'trained', 'train', path)
+    assert trained.code() == 0, trained.text()
+    run = Run(tmp_path / 'out', 'test', path, tmp_path / 'incub/weights/finetune_last.safetensors')
+    run.wait_for(r'Epoch\(test\) +\[1/4\]')
+    run.send(signal.SIGTERM)
+    assert run.code() == PREEMPTED
+    assert 'no metric was computed' in run.text() and 'accuracy/top1' not in run.text()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+def test_torchrun_passes_the_signal_on_and_the_exit_code_back(tmp_path, number):
+    path = config(tmp_path, delay=0.02)
+    env = dict(os.environ, PORT=str(free_port()), OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT),
+               PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
+    with open(tmp_path / 'out', 'w') as out:
+        command = [ROOT / 'tools/dist_train.sh', path, '2', '--resume']
+        launcher = subprocess.Popen(command, stdout=out, stderr=out, env=env)
+        while not re.search(r'Epoch\(train\) +\[1\]\[1/2\]', (tmp_path / 'out').read_text()):
+            assert launcher.poll() is None, (tmp_path / 'out').read_text()
+            time.sleep(0.1)
+        launcher.send_signal(number)
+        assert launcher.wait(60) == PREEMPTED, (tmp_path / 'out').read_text()
+    assert (tmp_path / 'out').read_text().count('Preempted: stopped ') == 2
+
+
+FAKES = dict(
+    sbatch='echo "sbatch $*" >> $CALLS; while [ "$1" != "${1#--}" ]; do shift; done; cp "$1" $SPOOL; shift;'
+           ' SLURM_JOB_ID=77 exec $SPOOL "$@"',
+    srun='echo "srun $*" >> $CALLS; exit $(cat $RETURNS)', scontrol='echo "scontrol $*" >> $CALLS')
+
+
+def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
+    """tools/slurm_train.sh between stand-ins for Slurm's commands that write down their arguments; a job runs a copy of
+    its script, as Slurm's do. `code` is what srun returns. Returns the exit code and the calls."""
+    for name, line in FAKES.items():
+        (folder / name).write_text(f'#!/usr/bin/env bash\n{line}\n')
+        (folder / name).chmod(0o755)
+    (folder / 'returns').write_text(str(code))
+    paths = dict(CALLS=folder / 'calls', RETURNS=folder / 'returns', SPOOL=folder / 'slurm_script')
+    done = subprocess.run(
+        [ROOT / 'tools/slurm_train.sh', *args], capture_output=True, text=True, cwd=folder,
+        env=dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}', **{k: str(v) for k, v in paths.items()}, **env))
+    return done.returncode, (folder / 'calls').read_text().splitlines() if (folder / 'calls').exists() else []
+
+
+@pytest.mark.parametrize('code, env, requeued', [
+    (0, {}, False), (1, {}, False), (70, {}, False), (PREEMPTED, {}, True), (PROCESS_LOST, {}, False),
+    (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='1'), True),
+    (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='2'), False)])
+def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, code, env, requeued):
+    returned, calls = slurm(
+        tmp_path, code, 'gpu', 'my_job', 'c.py', '--amp', GPUS='16', SRUN_ARGS='--time=1:00:00 --exclude=n1', **env)
+    assert returned == code
+    assert [call.split()[0] for call in calls] == ['sbatch', 'srun'] + ['scontrol'] * requeued
+    assert '--requeue --signal=USR1@120 ' in calls[0]
+    for call in calls[:2]:
+        assert '--partition=gpu --job-name=my_job --ntasks=16 --ntasks-per-node=8 --gres=gpu:8' in call
+        assert '--time=1:00:00 --exclude=n1' in call
+    assert calls[1].endswith(f'python -u {ROOT}/tools/train.py c.py --launcher slurm --resume --amp')
+    assert not requeued or calls[2] == 'scontrol requeue 77'
+
+
+def test_slurm_script_tells_its_usage(tmp_path):
+    assert slurm(tmp_path, 0, 'gpu', 'my_job') == (2, [])
