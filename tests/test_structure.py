@@ -12,9 +12,10 @@ from tests.helpers.paths import ROOT
 from tests.helpers.shrink import shrink, write_data
 from tests.helpers.toy import incubation_config
 
-READING_PATH = ['README.md', 'docs/tour.md', 'configs/imagenet/vit_b_incub.py', 'configs/_base_/imagenet_224.py',
-                'configs/_base_/incub.py', 'configs/_base_/runtime.py', 'tools/train.py', 'mmincubation/engine/launch.py',
-                'mmincubation/incubation/loop.py', 'mmincubation/incubation/hybrid.py', 'mmincubation/vit/transformer.py']
+READING_PATH = [
+    'README.md', 'docs/tour.md', 'configs/imagenet/vit_b_incub.py', 'configs/_base_/imagenet_224.py',
+    'configs/_base_/incub.py', 'configs/_base_/runtime.py', 'tools/train.py', 'mmincubation/engine/launch.py',
+    'mmincubation/incubation/loop.py', 'mmincubation/incubation/hybrid.py', 'mmincubation/vit/transformer.py']
 # Runs a tool and says which files of the repository are on the stack of its first backward pass.
 PROBE = """
 import json, runpy, sys, traceback
@@ -84,8 +85,8 @@ def configs(images, tmp_path_factory):
     ('coco', ['tools/train.py', 'mmincubation/engine/launch.py', 'mmincubation/resumable/loops.py'])])
 def test_own_files_from_the_command_to_the_backward_pass(name, expected, configs, tmp_path):
     out = tmp_path / 'files.json'
-    command = [sys.executable, '-c', PROBE, str(ROOT), str(out), str(ROOT / 'tools/train.py'), str(configs / f'{name}.py'),
-               '--work-dir', str(tmp_path / 'work')]
+    command = [sys.executable, '-c', PROBE, str(ROOT), str(out), str(ROOT / 'tools/train.py'),
+               str(configs / f'{name}.py'), '--work-dir', str(tmp_path / 'work')]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(out.read_text()) == expected

@@ -1,4 +1,4 @@
-"""The references of docs/tour.md, `path:line text`, point at what they name. `python -m tests.test_tour` renews them."""
+"""The references of docs/tour.md, `path:line text`, point at what they name; `python -m tests.test_tour` renews them."""
 import re
 
 import pytest
