@@ -1,4 +1,7 @@
-"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on several devices; see docs/guides/sharding.md."""
+"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on several devices.
+
+See docs/guides/sharding.md.
+"""
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
