@@ -75,18 +75,21 @@ def train(args: Namespace, request: Request) -> int:
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
         _need_checkpoint(cfg.load_from)
+    # A run that is killed and resumed must be the run that was not.
     exact_loop(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
+        # A resumed run must be set up as its checkpoint's was; a new one counts its bad samples anew.
         check_settings(cfg, ranks, args.allow_changed)
         if rank == 0 and not cfg.resume:
             forget_records(cfg.work_dir)
         runner = ToolRunner.from_cfg(cfg)
         check_samples(runner, 'train', 'val')
-        for line in warnings:
+        for line in warnings:  # not before: the logger is the runner's
             runner.logger.warning(line)
+        # The guards of every run, which no config needs to name.
         for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
                      PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
             runner.register_hook(hook)
@@ -112,7 +115,11 @@ def test(args: Namespace, request: Request) -> int:
 
 
 def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
-    """The config as the command changes it. Nothing is built or written before all that is wrong with it is said."""
+    """Read the config and change it as the command says; nothing has been built or written when it is refused.
+
+    Raises:
+        ConfigError: one line for each mistake in the config or the command.
+    """
     read_data_only()
     cfg = load_config(args.config, parse_options(args.cfg_options))
     apply_options(cfg, args, mode)

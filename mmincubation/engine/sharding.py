@@ -1,7 +1,4 @@
-"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on several devices.
-
-See docs/guides/sharding.md.
-"""
+"""`model_wrapper_cfg=dict(type='mmincubation.FullyShard')`: large models on several devices; see docs/guides/sharding.md."""
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
