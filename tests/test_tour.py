@@ -1,4 +1,4 @@
-"""The references of docs/tour.md, `path:line text`, point at what they name; `python -m tests.test_tour` renews them."""
+"""docs/tour.md names `path:line text`: each points at what it names. `python -m tests.test_tour` renews the lines."""
 import re
 
 import pytest

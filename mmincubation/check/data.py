@@ -62,7 +62,7 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, look: Look) -> Seen
 
 
 def missing_paths(given: Given) -> list[str]:
-    """Paths of the data set that do not exist; check_config says so too, with the remedy."""
+    """Paths of the data set that do not exist; the config's problems say so too, with the remedy."""
     return sorted({path for _, path in data_paths(given.options) if not Path(path).exists()})
 
 

@@ -6,7 +6,10 @@ EXAMPLES = 3
 
 @dataclass
 class Problem:
-    """A kind of mistake at one place of the config, however often it occurs; `remedy` says what to do."""
+    """A kind of mistake at one place of the config, however often it occurs; `remedy` says what to do.
+
+    A mistake that is a line already has neither place nor remedy.
+    """
     place: str
     what: str
     remedy: str
@@ -16,7 +19,8 @@ class Problem:
     def __str__(self) -> str:
         more = ', ...' if self.count > len(self.examples) else ''
         seen = f' ({self.count}: {", ".join(self.examples)}{more})' if self.examples else ''
-        return f'{self.place}: {self.what}{seen}; {self.remedy}'
+        place, remedy = self.place and f'{self.place}: ', self.remedy and f'; {self.remedy}'
+        return f'{place}{self.what}{seen}{remedy}'
 
 
 class Report:

@@ -9,11 +9,9 @@ from pathlib import Path
 import torch
 
 from mmincubation.config.data_only import read_data_only
-from mmincubation.config.keys import check_config
 from mmincubation.config.load import load_config, parse_options
-from mmincubation.config.models import check_models
-from mmincubation.config.runtime import check_runtime
-from mmincubation.config.sharding import check_sharding
+from mmincubation.config.problems import problems
+from mmincubation.config.sections import missing_problems
 from mmincubation.errors import ConfigError
 
 from .batches import BOXES, input_size
@@ -35,8 +33,8 @@ def main(args: Namespace) -> int:
         cfg = load_config(args.config, parse_options(args.cfg_options))
         if args.gpus < 1 or (args.img_per_s is not None and args.img_per_s <= 0):
             raise ConfigError('--gpus and --img-per-s must be above 0')
-        if missing := [key for key in ('model', 'train_dataloader', 'train_cfg') if cfg.get(key) is None]:
-            raise ConfigError(f'{args.config} cannot be trained: it has no {", ".join(missing)}')
+        if missing := list(missing_problems(cfg, 'train')):
+            raise ConfigError(*missing)
     except ConfigError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -73,22 +71,22 @@ def _section(report: Report, title: str, run: Callable):
 
 
 def _check_settings(cfg, name: str, gpus: int, report: Report) -> None:
-    checks = (lambda: check_config(cfg, 'train'), lambda: check_config(cfg, 'test') if cfg.get('test_cfg') else None,
-              lambda: check_models(cfg, gpus), lambda: check_sharding(cfg),
-              lambda: check_runtime(cfg, 'train', gpu=gpus > 1 or torch.cuda.is_available()))
-    lines: dict[str, str] = {}  # what is wrong -> where first: train and test often share their data
-    for run in checks:
-        try:
-            run()
-        except ConfigError as error:
-            for line in str(error).splitlines():
-                place, _, rest = line.partition(': ')
-                lines.setdefault(rest, place)
-    for rest, place in lines.items():
-        what, _, remedy = rest.rpartition('; ')
-        report.problem(place, what or rest, remedy or 'correct it')
+    """Report what training refuses, and what testing alone does where the config has a test."""
+    gpu = gpus > 1 or torch.cuda.is_available()
+    lines = problems(cfg, 'train', gpus, gpu)
+    said = {_without_place(line) for line in lines}  # train and test often share their data
+    if cfg.get('test_cfg') is not None:
+        lines += [line for line in problems(cfg, 'test', gpus, gpu) if _without_place(line) not in said]
+    for line in lines:
+        report.problem('', line, '')
     wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
     report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')
+
+
+def _without_place(line: str) -> str:
+    """What is wrong, wherever that is."""
+    place, colon, rest = line.partition(': ')
+    return rest if colon else place
 
 
 def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:

@@ -14,7 +14,7 @@ from .report import Report
 def check_weights(cfg, report: Report) -> None:
     """Say what each file is and how much of the model it covers; report those that would be refused.
 
-    A file that does not exist is check_config's to report.
+    A file that does not exist is the config's problem, reported there.
     """
     given = [(place, node) for place, node in dicts_in(cfg.model, 'model')
              if str((node.get('init_cfg') or {}).get('type')).endswith('Pretrained')]

@@ -1,19 +1,18 @@
-"""Keys, types, data paths and weights of a config: what can be checked without building anything."""
+"""Top-level keys, data paths and weights of a config."""
 import os
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mmincubation.errors import ConfigError
+from mmengine.config import Config
+
+from mmincubation.checkpoints import CheckpointError
+from mmincubation.checkpoints.hub import SCHEME, HubFile
 from mmincubation.registry import dicts_in
 
 from .load import names_in
 from .signatures import nearest
-from .types import runner_keys, type_problems
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
+from .types import runner_keys
 
 # By a folder in the path of the data that is missing.
 DATA_REMEDIES = {
@@ -25,28 +24,15 @@ DATA_REMEDIES = {
 PICKLE = 'is a pickle, which runs code as it is read: refused, nothing was executed; write what it holds as JSON'
 
 
-def check_config(cfg: 'Config', mode: str = 'train') -> None:
-    """Find all mistakes that can be seen without building anything; `mode` is `'train'` or `'test'`.
+def key_problems(cfg: Config) -> Iterator[str]:
+    """Top-level keys that nothing reads.
 
-    Top-level keys: valid is what the Runner or the tools read, and any helper variable, that is a name which the
-    config's files assign AND read, or one that begins with `_`. So a misspelt key is an error however far it is from a
-    valid one, because nothing reads it, and so is a new key from `--cfg-options`. Only near misses of valid keys are
-    errors where names cannot be traced (yaml, json), where nothing is left to read (a config that a run dumped holds
-    values only), and in the configs inside the MM packages. Then types and keys of all nested dicts, the data of the
-    dataloaders that the mode uses, and the weights to start from.
-
-    Raises:
-        ConfigError: one line for each mistake.
+    Valid is what the Runner or the tools read, and any helper variable, that is a name which the config's files assign
+    AND read, or one that begins with `_`. So a misspelt key is an error however far it is from a valid one, because
+    nothing reads it, and so is a new key from `--cfg-options`. Only near misses of valid keys are errors where names
+    cannot be traced (yaml, json), where nothing is left to read (a config that a run dumped holds values only), and in
+    the configs inside the MM packages.
     """
-    settings = dict(cfg.items())
-    problems = [*_top_level_problems(cfg), *type_problems(settings), *_data_problems(settings, mode)]
-    if mode == 'train':  # a test loads the checkpoint that it is given
-        problems += _weight_problems(settings)
-    if problems:
-        raise ConfigError('\n'.join(dict.fromkeys(problems)))
-
-
-def _top_level_problems(cfg: 'Config') -> Iterator[str]:
     valid, names = runner_keys(), names_in(cfg.text or '')
     own = set().union(*(assigned for file, assigned, _ in names if '/.mim/' not in file))
     anywhere = set().union(*(assigned for _, assigned, _ in names))
@@ -61,30 +47,18 @@ def _top_level_problems(cfg: 'Config') -> Iterator[str]:
         yield _nobody_reads(key, cfg, valid)
 
 
-def _nobody_reads(key: str, cfg: 'Config', valid: set[str]) -> str:
+def _nobody_reads(key: str, cfg: Config, valid: set[str]) -> str:
     """The nearest key may also be one level deeper: `max_epochs` belongs into `train_cfg`."""
     inner = {name: f'{top}.{name}' for top in valid if isinstance(cfg.get(top), dict) for name in cfg[top]}
     hint = nearest(key, inner | {name: name for name in valid})
     return f'{key}: nothing reads this top-level key' + (hint or ': remove it, or begin its name with _')
 
 
-def _is_local(path) -> bool:
-    return isinstance(path, str) and bool(path) and '://' not in path
+def data_problems(cfg: dict, mode: str) -> Iterator[str]:
+    """Paths of the datasets and metrics that the mode uses and that do not exist; of a missing folder, only the folder.
 
-
-def hub_problem(path: str) -> str | None:
-    """What is wrong with the hf:// name of weights, None for right ones; nothing is downloaded."""
-    from mmincubation.checkpoints.hub import HubFile
-    from mmincubation.errors import CheckpointError
-    try:
-        HubFile.parse(path)
-    except CheckpointError as error:
-        return str(error)
-    return None
-
-
-def _data_problems(cfg: dict, mode: str) -> Iterator[str]:
-    """Paths of the datasets and metrics that the mode uses; of a missing folder, only the folder."""
+    Pickles among them are refused.
+    """
     kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
     keys = [f'{kind}_{part}' for kind in kinds for part in ('dataloader', 'evaluator')]
     gone = []
@@ -112,15 +86,22 @@ def data_paths(node: dict) -> Iterator[tuple[str, str]]:
     yield from ((key, path) for key, path in given if _is_local(path))
 
 
-def _weight_problems(cfg: dict) -> Iterator[str]:
-    """Weights that the model or the run is to start from."""
+def _is_local(path) -> bool:
+    return isinstance(path, str) and bool(path) and '://' not in path
+
+
+def weight_problems(cfg: dict) -> Iterator[str]:
+    """Weights that the model or the run is to start from and that do not exist, or whose hf:// name is wrong."""
     given = [(f'{place}.checkpoint', node.get('checkpoint')) for place, node in dicts_in(cfg.get('model'), 'model')
              if str(node.get('type')).endswith('Pretrained')]
     for place, path in [*given, ('load_from', cfg.get('load_from'))]:
         if _is_local(path) and not Path(path).exists():
             yield f'{place}: {path} does not exist; {_weights_remedy(path)}'
-        if str(path).startswith('hf://') and (problem := hub_problem(path)):
-            yield f'{place}: {problem}'
+        if str(path).startswith(SCHEME):
+            try:
+                HubFile.parse(path)  # downloads nothing
+            except CheckpointError as error:
+                yield f'{place}: {error}'
 
 
 def _weights_remedy(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Config files: loaded and checked before anything is built, with every mistake named in one line."""
+"""Config files and the changes of `--cfg-options`; a file or an option that cannot be read is named in one line."""
 import ast
 import builtins
 import os
@@ -26,18 +26,28 @@ def load_config(path: str | Path, options: dict | None = None) -> 'Config':
     """
     path = Path(path)
     _need_file(path, f'config {path}')
-    files = _check_sources(path)
+    files = _sources(path)
     from mmengine.config import Config  # not before: a wrong path must not wait for torch
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise ConfigError(f'{_where(error, files, path)}: {_one_line(error)}') from error
-    _check_options(cfg, options or {})
+    _refuse_helpers(cfg, options or {})
     try:
         cfg.merge_from_dict(options or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f'--cfg-options: {_one_line(error)}') from error
     return cfg
+
+
+def parse_options(words: list[str] | None) -> dict:
+    """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
+    from mmengine.config import DictAction  # not before: see load_config
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    if wrong := [word for word in words or [] if '=' not in word]:
+        raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
+    return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
 
 
 def _need_file(path: Path, what: str) -> None:
@@ -54,8 +64,11 @@ def _alike(a: str, b: str) -> float:
     return SequenceMatcher(None, a, b).ratio()
 
 
-def _check_sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
-    """Parse a config and its bases; returns their absolute paths. mmengine names neither file nor line of an error."""
+def _sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
+    """Parse a config and its bases and return their absolute paths; `trail` is the files that led here.
+
+    mmengine would name neither file nor line of an error.
+    """
     name = os.path.abspath(path)
     if name in trail:
         raise ConfigError(f'{path}: has itself as its _base_')
@@ -69,7 +82,7 @@ def _check_sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
     for line, base in _bases(tree):
         file = Path(os.path.normpath(path.parent / base))
         _need_file(file, f'{path}:{line}: _base_ {file}')
-        files |= _check_sources(file, (*trail, name))
+        files |= _sources(file, (*trail, name))
     return files
 
 
@@ -98,6 +111,15 @@ def _without_env(source: str) -> str:
     return re.sub(r'''\{\{\s*['"]?\s*\$.*?\}\}''', 'None', source)
 
 
+def _refuse_helpers(cfg: 'Config', options: dict) -> None:
+    """Raise ConfigError for an option that sets a helper variable: these have been used before options arrive."""
+    helpers = set().union(*(assigned for _, assigned, _ in names_in(cfg.text))) - runner_keys() if options else set()
+    for option in options:
+        if option.partition('.')[0] in helpers:
+            raise ConfigError(f'--cfg-options {option}: {option.partition(".")[0]} is a helper variable of the config, '
+                              'changing it has no effect any more; change the keys that were made from it')
+
+
 def names_in(text: str) -> list[tuple[str, set[str], set[str]]]:
     """(file, names assigned, names read) of a text-style config and its bases, from `Config.text`; else empty."""
     _, *parts = re.split(r'^((?:/|[A-Za-z]:).*\.py)$', text, flags=re.MULTILINE)  # each file's name is on a line
@@ -112,22 +134,3 @@ def names_in(text: str) -> list[tuple[str, set[str], set[str]]]:
         read |= {n.attr for n in nodes if isinstance(n, ast.Attribute)}  # _base_.name
         found.append((file, {n.id for n in names if isinstance(n.ctx, ast.Store)}, read))
     return found
-
-
-def _check_options(cfg: 'Config', options: dict) -> None:
-    """Helper variables have already been used when options arrive: such an option would change nothing, silently."""
-    helpers = set().union(*(assigned for _, assigned, _ in names_in(cfg.text))) - runner_keys() if options else set()
-    for option in options:
-        if option.partition('.')[0] in helpers:
-            raise ConfigError(f'--cfg-options {option}: {option.partition(".")[0]} is a helper variable of the config, '
-                              'changing it has no effect any more; change the keys that were made from it')
-
-
-def parse_options(words: list[str] | None) -> dict:
-    """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
-    from mmengine.config import DictAction  # not before: see load_config
-    parser = ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    if wrong := [word for word in words or [] if '=' not in word]:
-        raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
-    return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options

@@ -1,41 +1,70 @@
 """Architecture, phases and experiment of a config."""
+from collections.abc import Callable, Generator, Iterator
+
 from mmengine.config import Config
 
-from mmincubation.errors import ConfigError
 from mmincubation.incubation.phases import read_phases, select_phases, valid_mode
 from mmincubation.incubation.recipe import valid_recipe
 from mmincubation.incubation.start import valid_start
+from mmincubation.registry import dicts_in
 from mmincubation.result import check_experiment
 from mmincubation.vit import Arch, Division
 
+from .signatures import required, resolve
 
-def check_models(cfg: Config, ranks: int | None = None) -> None:
-    """Read architecture, phases and experiment once, so that their errors come before anything is built.
 
-    `ranks` is the number of processes, None if that is not known.
+def model_problems(cfg: Config) -> Iterator[str]:
+    """Architectures of our models, and their division into modules."""
+    for place, model in dicts_in(cfg.get('model'), 'model'):
+        kind = str(model.get('type'))
+        if not kind.startswith('mmincubation.'):
+            continue
+        if 'arch' not in model:
+            if any('arch' in required(cls) for _, cls in resolve(kind, 'mmincubation')):
+                yield f'{place}.arch is missing: {kind} needs it'
+            continue
+        arch = yield from _read(f'{place}.arch', Arch.parse, model['arch'])
+        if arch is not None and kind.endswith('IncubationModel'):
+            yield from _read(f'{place}.modules', Division.of, arch.depth, model.get('modules', 4))
 
-    Raises:
-        ConfigError: one of them is wrong.
-    """
+
+def experiment_problems(cfg: Config) -> Iterator[str]:
+    """What result.json needs to know of the run."""
+    hooks = cfg.get('custom_hooks') or []
+    if 'experiment' in cfg or any('ResultHook' in str(hook.get('type')) for hook in hooks):
+        yield from _read('experiment', check_experiment, cfg.get('experiment'))
+
+
+def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
+    """Recipe, start, mode and phases of an IncubationLoop on `ranks` processes, None if that is not known."""
+    if not is_incubation(cfg):
+        return
+    loop, model = cfg.train_cfg, cfg.model
+    yield from _read('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
+    yield from _read('train_cfg.start', valid_start, loop.get('start', 'random'))
     try:
-        if 'experiment' in cfg or any('ResultHook' in hook.type for hook in cfg.get('custom_hooks') or []):
-            check_experiment(cfg.get('experiment'))
-        for model in (cfg.model, cfg.model.get('backbone') or {}):
-            if str(model.get('type')).startswith('mmincubation.') and 'arch' in model:
-                Arch.parse(model.arch)
-        if is_incubation(cfg):
-            if any(hook.type == 'EMAHook' for hook in cfg.get('custom_hooks') or []):
-                raise ValueError("custom_hooks: mmengine's EMAHook would average over the phases of an incubation; "
-                                 "write type='mmincubation.EMAHook', which averages fine-tuning")
-            loop = cfg.train_cfg
-            valid_recipe(loop.get('recipe', 'clean'))
-            valid_start(loop.get('start', 'random'))
-            division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-            mode = valid_mode(loop.get('mode', 'sequential'), len(division), ranks or len(division))
-            select_phases(read_phases(loop.phases, len(division), mode), loop.get('phase'))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
+        modules = len(Division.of(Arch.parse(model.arch).depth, model.get('modules', 4)))
+    except (ValueError, TypeError, AttributeError):  # `model_problems` says so
+        return
+    mode = yield from _read('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
+    if mode is not None:
+        phases = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
+        if phases is not None:
+            yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase'))
 
 
 def is_incubation(cfg: Config) -> bool:
-    return (cfg.get('train_cfg') or {}).get('type', '').endswith('IncubationLoop')
+    """Whether the config trains by an IncubationLoop."""
+    loop = cfg.get('train_cfg')
+    return isinstance(loop, dict) and str(loop.get('type')).endswith('IncubationLoop')
+
+
+def _read(place: str, reader: Callable, *given) -> Generator[str, None, object]:
+    """Return what `reader` makes of the given values, or None after a line that says why it refuses them."""
+    try:
+        return reader(*given)
+    except ValueError as error:  # written for users, with the place
+        yield from str(error).splitlines()
+    except TypeError as error:  # Python's own
+        yield f'{place}: {error}'
+    return None

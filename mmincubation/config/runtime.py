@@ -5,27 +5,19 @@ from collections.abc import Iterator
 import torch
 from mmengine.config import Config
 
-from mmincubation.errors import ConfigError
 from mmincubation.registry import dicts_in
 from mmincubation.vit import Arch
 
 from .signatures import resolve
 
 
-def check_runtime(cfg: Config, mode: str, gpu: bool | None = None) -> None:
-    """Find them before anything is built; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`.
-
-    `gpu` says whether the run has GPUs; None: whether this machine has any.
-
-    Raises:
-        ConfigError: one line for each mistake.
-    """
-    gpu = torch.cuda.is_available() if gpu is None else gpu
-    problems = [*zero_label_problems(cfg), *size_problems(cfg, mode)]
+def runtime_problems(cfg: Config, mode: str, gpu: bool) -> Iterator[str]:
+    """All of them; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`, `gpu` says if the run has GPUs."""
+    yield from zero_label_problems(cfg)
+    yield from size_problems(cfg, mode)
     if mode == 'train':
-        problems += [*norm_problems(cfg, gpu), *compile_problems(cfg)]
-    if problems:
-        raise ConfigError('\n'.join(problems))
+        yield from norm_problems(cfg, gpu)
+        yield from compile_problems(cfg)
 
 
 def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
@@ -36,7 +28,7 @@ def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
     alone = cfg.get('launcher', 'none') == 'none'
     settings = [(place, *(_setting(node, key, cfg.get('default_scope')) for key in ('norm_cfg', 'pool_scales')))
                 for place, node in dicts_in(cfg.get('model'), 'model') if isinstance(node.get('type'), str)]
-    kinds = {place: norm['type'] for place, norm, _ in settings if norm}
+    kinds = {place: norm.get('type') for place, norm, _ in settings if norm}
     synced = [f'{place}.norm_cfg.type=BN' for place, kind in kinds.items() if kind == 'SyncBN']
     if synced and not alone and not gpu:
         yield f'{synced[0].removesuffix(".type=BN")}: SyncBN needs GPUs, and the ranks of this run are on the CPU; ' \
@@ -55,7 +47,7 @@ def size_problems(cfg: Config, mode: str) -> Iterator[str]:
         return
     try:
         side = Arch.parse(cfg.model.arch).img_size
-    except (ValueError, TypeError):  # another check's business
+    except (ValueError, TypeError):  # `model_problems` says so
         return
     for key in ('train_dataloader', 'val_dataloader') if mode == 'train' else ('test_dataloader', ):
         for place, step in dicts_in(cfg.get(key), key):

@@ -1,7 +1,7 @@
 """The learning rate and the batch size that it was chosen for."""
-from mmengine.config import Config
+from collections.abc import Iterator
 
-from mmincubation.errors import ConfigError
+from mmengine.config import Config
 
 from .types import optim_wrappers
 
@@ -16,18 +16,20 @@ def images_per_step(cfg: Config, ranks: int) -> int:
     return (cfg.train_dataloader.get('batch_size') or 1) * ranks * accumulation(cfg)
 
 
-def check_scaling(cfg: Config) -> None:
-    """mmengine scales the learning rate to the batch of one iteration, however many of them an update accumulates.
+def scaling_problems(cfg: Config) -> Iterator[str]:
+    """What keeps `auto_scale_lr` from being right where it is on.
 
-    Raises:
-        ConfigError: `auto_scale_lr` is on and some optimiser wrapper accumulates.
+    mmengine scales the learning rate to the batch of one iteration, however many of them an update accumulates.
     """
-    if (cfg.get('auto_scale_lr') or {}).get('enable'):
-        for place, wrapper in optim_wrappers(cfg):
-            if (counts := wrapper.get('accumulative_counts', 1)) != 1:
-                raise ConfigError(
-                    f'{place}.accumulative_counts={counts}: auto_scale_lr would not see it; drop --auto-scale-lr and '
-                    f'set {place}.optimizer.lr for {counts} x batch_size x ranks images')
+    scale = cfg.get('auto_scale_lr') or {}
+    if not scale.get('enable'):
+        return
+    if 'base_batch_size' not in scale:
+        yield 'auto_scale_lr.base_batch_size is missing: add it, or drop --auto-scale-lr'
+    for place, wrapper in optim_wrappers(cfg):
+        if (counts := wrapper.get('accumulative_counts', 1)) != 1:
+            yield f'{place}.accumulative_counts={counts}: auto_scale_lr would not see it; drop --auto-scale-lr and ' \
+                  f'set {place}.optimizer.lr for {counts} x batch_size x ranks images'
 
 
 def batch_warnings(cfg: Config, ranks: int) -> list[str]:

@@ -1,34 +1,28 @@
 """What cannot work together with `FullyShard`."""
+from collections.abc import Iterator
+
 from mmengine.config import Config
 
-from mmincubation.errors import ConfigError
 from mmincubation.vit.sharding import shard_options
 
 from .types import optim_wrappers
 
 
-def check_sharding(cfg: Config) -> None:
-    """Find what cannot work together with it, before anything is built.
-
-    Raises:
-        ConfigError: one line for each mistake.
-    """
+def sharding_problems(cfg: Config) -> Iterator[str]:
+    """One line for each setting that `FullyShard` cannot work with, or that it does not take."""
     options = shard_options(cfg.get('model_wrapper_cfg'))
     if options is None:
         return
-    problems, value = [], options.get('reshard_after_forward', True)
+    value = options.get('reshard_after_forward', True)
     if not isinstance(value, bool):
-        problems.append(f'model_wrapper_cfg.reshard_after_forward={value!r}: give True or False')
+        yield f'model_wrapper_cfg.reshard_after_forward={value!r}: give True or False'
     for i, hook in enumerate(cfg.get('custom_hooks') or []):
         if str(hook.get('type')).endswith('EMAHook'):
-            problems.append(f'custom_hooks.{i}: an EMAHook copies the whole model, which FullyShard spreads over the '
-                            'ranks: leave out one of them')
+            yield f'custom_hooks.{i}: an EMAHook copies the whole model, which FullyShard spreads over the ranks: ' \
+                  'leave out one of them'
     for place, wrapper in optim_wrappers(cfg):
         if str(wrapper.get('type')).endswith('AmpOptimWrapper'):
-            problems.append(f'{place}.type: AmpOptimWrapper scales the loss by what one rank sees, FullyShard spreads '
-                            "the gradients: write type='mmincubation.AutocastOptimWrapper' (bfloat16)")
+            yield f'{place}.type: AmpOptimWrapper scales the loss by what one rank sees, FullyShard spreads the ' \
+                  "gradients: write type='mmincubation.AutocastOptimWrapper' (bfloat16)"
     if cfg.get('find_unused_parameters'):
-        problems.append('find_unused_parameters: FullyShard needs gradients of all parameters on all ranks; leave '
-                        'out one of them')
-    if problems:
-        raise ConfigError('\n'.join(problems))
+        yield 'find_unused_parameters: FullyShard needs gradients of all parameters on all ranks; leave out one of them'

@@ -63,8 +63,10 @@ def type_problems(cfg: dict) -> Iterator[str]:
     if not is_scope(scope):
         yield f'default_scope: {missing_package(scope, scope)}'
         return
-    for key in runner_keys() & set(cfg):
-        yield from _walk(cfg[key], key, scope, ())
+    keys = runner_keys()
+    for key in cfg:
+        if key in keys:
+            yield from _walk(cfg[key], key, scope, ())
     yield from _plain_problems(cfg)
     for place, wrapper in optim_wrappers(cfg):
         if place != 'optim_wrapper':

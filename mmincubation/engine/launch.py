@@ -14,14 +14,10 @@ from mmengine.model import BaseTTAModel
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
-from mmincubation.config.data_errors import check_policy
 from mmincubation.config.data_only import read_data_only
-from mmincubation.config.keys import check_config
 from mmincubation.config.load import load_config, parse_options
-from mmincubation.config.models import check_models, is_incubation
-from mmincubation.config.runtime import check_runtime
-from mmincubation.config.scaling import batch_warnings, check_scaling
-from mmincubation.config.sharding import check_sharding
+from mmincubation.config.problems import refuse
+from mmincubation.config.scaling import batch_warnings
 from mmincubation.datasets.records import forget_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
@@ -33,10 +29,10 @@ from mmincubation.recovery.lock import hold
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import PreemptionHook, Request, listening
 from mmincubation.resumable import exact_loop
-from mmincubation.vit.sharding import shard_options, unwrap
+from mmincubation.vit.sharding import unwrap
 
-from . import test_options
-from .ranks import check_launcher, close_process_group, init_process_group, rank_and_ranks, restarted
+from .options import apply_options
+from .ranks import close_process_group, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
 from .sharding import ShardingHook
 
@@ -73,36 +69,27 @@ def _refused(error: UnpicklingError) -> str:
 @one_line_errors
 def train(args: Namespace, request: Request) -> int:
     """Run tools/train.py's command; returns the exit code."""
-    cfg = _prepare(args, 'train')
-    if args.amp:
-        cfg.optim_wrapper.type = 'mmincubation.AutocastOptimWrapper'
-    if args.auto_scale_lr:
-        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise ConfigError(f'{args.config} has no auto_scale_lr.base_batch_size: add it, or drop --auto-scale-lr')
-        cfg.auto_scale_lr.enable = True
-    check_scaling(cfg)
-    if args.phase is not None:
-        _run_alone(cfg, args.phase)
+    rank, ranks = rank_and_ranks(args.launcher)
+    cfg = _read_config(args, 'train', ranks)
+    # What torchrun or Slurm has started anew by itself goes on where there is something to go on with.
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
-        _check_file(cfg.load_from)
-    check_launcher(args.launcher)
-    rank, ranks = rank_and_ranks(args.launcher)
-    check_models(cfg, ranks)
-    check_policy(cfg)
-    check_sharding(cfg)
+        _need_checkpoint(cfg.load_from)
+    # A run that is killed and resumed must be the run that was not.
     exact_loop(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
+        # A resumed run must be set up as its checkpoint's was; a new one counts its bad samples anew.
         check_settings(cfg, ranks, args.allow_changed)
         if rank == 0 and not cfg.resume:
             forget_records(cfg.work_dir)
         runner = ToolRunner.from_cfg(cfg)
         check_samples(runner, 'train', 'val')
-        for line in warnings:
+        for line in warnings:  # not before: the logger is the runner's
             runner.logger.warning(line)
+        # The guards of every run, which no config needs to name.
         for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
                      PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
             runner.register_hook(hook)
@@ -114,19 +101,9 @@ def train(args: Namespace, request: Request) -> int:
 @one_line_errors
 def test(args: Namespace, request: Request) -> int:
     """Run tools/test.py's command; returns the exit code."""
-    cfg = _prepare(args, 'test')
-    if missing := [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]:
-        raise ConfigError(f'{args.config} cannot be tested: it has no {", ".join(missing)}')
-    if args.tta:
-        test_options.use_tta(cfg, args.config)
-    if args.show_dir:
-        test_options.draw(cfg, args.show_dir)
-    if args.format_only is not None:
-        test_options.format_only(cfg, args.format_only or str(Path(cfg.work_dir) / 'predictions'))
-    cfg.load_from, cfg.resume = None, False
-    _check_file(args.checkpoint)
-    if args.out:
-        test_options.dump(cfg, args.out)
+    _, ranks = rank_and_ranks(args.launcher)
+    cfg = _read_config(args, 'test', ranks)
+    _need_checkpoint(args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     check_samples(runner, 'test')
@@ -135,6 +112,19 @@ def test(args: Namespace, request: Request) -> int:
     runner.test()
     close_process_group()
     return 0
+
+
+def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
+    """Read the config and change it as the command says; nothing has been built or written when it is refused.
+
+    Raises:
+        ConfigError: one line for each mistake in the config or the command.
+    """
+    read_data_only()
+    cfg = load_config(args.config, parse_options(args.cfg_options))
+    apply_options(cfg, args, mode)
+    refuse(cfg, mode, ranks)
+    return cfg
 
 
 def load_for_test(model: torch.nn.Module, path: str) -> str:
@@ -174,37 +164,10 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     return warnings
 
 
-def _check_file(path: str) -> None:
+def _need_checkpoint(path: str) -> None:
     """Raise CheckpointError unless `path`, or the hub's file that it names, begins and ends as a checkpoint does."""
     path = local_file(path)
     if not path.is_file():
         raise CheckpointError(f'checkpoint {path} does not exist')
     if path.suffix != '.safetensors' and not zipfile.is_zipfile(path):
         raise CheckpointError(f'checkpoint {path} is truncated or no checkpoint; give an earlier one')
-
-
-def _prepare(args: Namespace, mode: str) -> Config:
-    """The config with the arguments that both tools have; checked before the other arguments touch it."""
-    read_data_only()
-    cfg = load_config(args.config, parse_options(args.cfg_options))
-    check_config(cfg, mode)
-    cfg.launcher = args.launcher
-    check_runtime(cfg, mode)
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
-    if mode == 'test' and shard_options(cfg.get('model_wrapper_cfg')) is not None:
-        cfg.pop('model_wrapper_cfg')  # ranks may have different numbers of batches
-    if args.launcher != 'none':
-        # The stock default passes device_ids, which DDP refuses on a CPU and does not need on a GPU.
-        cfg.setdefault('model_wrapper_cfg', dict(
-            type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None,
-            find_unused_parameters=cfg.get('find_unused_parameters', False)))
-    return cfg
-
-
-def _run_alone(cfg: Config, phase: str) -> None:
-    """One phase in a folder of its own under the run's; the weights are shared through `<work_dir>/weights`."""
-    if not is_incubation(cfg):
-        raise ConfigError('--phase needs a config whose train_cfg is an IncubationLoop')
-    cfg.train_cfg.phase = phase
-    cfg.train_cfg.setdefault('weights_dir', str(Path(cfg.work_dir) / 'weights'))
-    cfg.work_dir = str(Path(cfg.work_dir) / phase)

@@ -37,7 +37,7 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ConfigError: unknown keys or wrong values; when called, a custom key that matches no parameter, or a
             `layer_decay` for a model without layers.
     """
-    paramwise_problems = staticmethod(paramwise_problems)  # asked by check_config
+    paramwise_problems = staticmethod(paramwise_problems)  # asked by type_problems
 
     def _validate_cfg(self) -> None:
         if problems := list(paramwise_problems(self.paramwise_cfg, 'optim_wrapper.paramwise_cfg')):

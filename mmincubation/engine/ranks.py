@@ -12,17 +12,18 @@ SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM
 
 
 def rank_and_ranks(launcher: str) -> tuple[int, int]:
-    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet."""
+    """This process's rank and their number; on GPUs the Runner makes the process group, so it cannot be asked yet.
+
+    Raises:
+        ConfigError: this process was not started by the launcher that it was told of.
+    """
     if launcher == 'none':
         return 0, 1
+    for variable in (LAUNCHER_VARIABLES[launcher], SIZE_VARIABLES[launcher]):
+        if variable not in os.environ:
+            raise ConfigError(f'--launcher {launcher}: {variable} is not set; start through torchrun '
+                              '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
     return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
-
-
-def check_launcher(launcher: str) -> None:
-    """Raise ConfigError if this process was not started by the launcher that it was told of."""
-    if launcher != 'none' and LAUNCHER_VARIABLES[launcher] not in os.environ:
-        raise ConfigError(f'--launcher {launcher}: {LAUNCHER_VARIABLES[launcher]} is not set; start through torchrun '
-                          '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
 
 
 def restarted() -> bool:
@@ -38,7 +39,6 @@ def init_process_group(launcher: str, cfg: Config) -> float:
     timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout', 600)
     if launcher == 'none':
         return timeout
-    check_launcher(launcher)
     if not torch.cuda.is_available():
         if launcher != 'pytorch':
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')

@@ -13,7 +13,7 @@ def use_tta(cfg: Config, path: str) -> None:
     Raises:
         ConfigError: it defines none.
     """
-    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+    if cfg.get('tta_model') is None or cfg.get('tta_pipeline') is None:
         raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
@@ -27,7 +27,7 @@ def dump(cfg: Config, path: str) -> None:
     """
     if not path.endswith(('.pkl', '.pickle')):
         raise ConfigError(f'--out {path}: predictions are written as a pickle; give a name that ends in .pkl')
-    kind = 'mmdet.DumpDetResults' if cfg.default_scope == 'mmdet' else 'mmengine.DumpResults'
+    kind = 'mmdet.DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'mmengine.DumpResults'
     cfg.test_evaluator = [*_evaluators(cfg), dict(type=kind, out_file_path=path)]
 
 
@@ -36,16 +36,19 @@ def format_only(cfg: Config, where: str) -> None:
     of labels), instead of comparing them with a truth, which then is not even read.
 
     Raises:
-        ConfigError: a metric of the config writes none.
+        ConfigError: a metric of the config writes none, or the data set has no pipeline to leave the truth out of.
     """
     for evaluator in _evaluators(cfg):
-        keys = {key for _, cls in resolve(evaluator.type, cfg.default_scope) for key in accepted(cls)[0]}
+        kind = str(evaluator.get('type'))
+        keys = {key for _, cls in resolve(kind, cfg.get('default_scope') or 'mmengine') for key in accepted(cls)[0]}
         targets = [key for key in ('outfile_prefix', 'output_dir') if key in keys]
         if 'format_only' not in keys or not targets:
-            raise ConfigError(f'--format-only: {evaluator.type} writes no predictions; the metrics of detection '
+            raise ConfigError(f'--format-only: {kind} writes no predictions; the metrics of detection '
                               '(FastCocoMetric, CocoMetric) and segmentation (IoUMetric) do')
         evaluator.update({'format_only': True, targets[0]: where})
     dataset = cfg.test_dataloader.dataset
+    if not isinstance(dataset.get('pipeline'), list):
+        raise ConfigError('--format-only: test_dataloader.dataset has no list of steps, `pipeline`, to load images by')
     dataset.pipeline = _without_truth(dataset.pipeline)
 
 
@@ -55,16 +58,20 @@ def draw(cfg: Config, show_dir: str) -> None:
     Raises:
         ConfigError: the config has no such hook.
     """
-    if 'visualization' not in cfg.default_hooks:
+    hooks = cfg.get('default_hooks') or {}
+    if not hooks.get('visualization'):
         raise ConfigError('the config has no default_hooks.visualization: drop --show-dir, or add the hook')
-    cfg.default_hooks.visualization.draw = True
+    hook, scope = hooks.visualization, cfg.get('default_scope')
+    hook.draw = True
     show_dir = str(Path(show_dir).resolve())  # a relative one would be taken from the work dir
-    if cfg.default_scope == 'mmdet':
-        cfg.default_hooks.visualization.test_out_dir = show_dir
+    if scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    elif cfg.get('visualizer') is None:
+        raise ConfigError('the config has no visualizer: drop --show-dir, or add it')
     else:
         cfg.visualizer.save_dir = show_dir
-    if cfg.default_scope == 'mmseg':
-        cfg.default_hooks.visualization.interval = 1
+    if scope == 'mmseg':
+        hook.interval = 1
 
 
 def _evaluators(cfg: Config) -> list[ConfigDict]:
@@ -78,6 +85,6 @@ def _without_truth(steps: list) -> list:
         if isinstance(step, list):
             step = _without_truth(step)
             kept += [step] if step else []  # an empty list of alternatives would leave TestTimeAug none at all
-        elif step.type.rpartition('.')[2] != 'LoadAnnotations':
+        elif str(step.get('type')).rpartition('.')[2] != 'LoadAnnotations':
             kept.append(step | {'transforms': _without_truth(step.transforms)} if 'transforms' in step else step)
     return kept

@@ -5,8 +5,7 @@ import math
 import pytest
 from mmengine.runner import Runner
 
-from mmincubation.config.keys import check_config
-from mmincubation.config.models import check_models
+from mmincubation.config.problems import problems
 from tests.configs.test_configs import LEAVES, load, weights_of
 from tests.helpers.shrink import shrink, write_data
 
@@ -22,8 +21,7 @@ def data(tmp_path_factory):
 def test_trains_and_tests(path, data, tmp_path):
     cfg = shrink(load(path), data)
     cfg.work_dir, cfg.log_level, cfg.launcher = str(tmp_path), 'WARNING', 'none'
-    check_config(cfg)
-    check_models(cfg)
+    assert problems(cfg, 'train') == problems(cfg, 'test') == []
     runner = Runner.from_cfg(cfg)
     runner.train()
     result = json.loads((tmp_path / 'result.json').read_text())

@@ -4,13 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmincubation.config.keys import check_config
+from mmincubation.config.types import type_problems
 from mmincubation.downstream.coco_metric import FastEval
-from mmincubation.errors import ConfigError
 from mmincubation.registry import METRICS
 from tests.helpers.synthetic_coco import CATEGORY_IDS, predictions, truth
 
@@ -165,7 +163,6 @@ def test_mmdets_own_metric_keeps_its_evaluator():
     (dict(format_only=True, outfile='x'), "no such key (nearest: 'outfile_prefix')")])
 def test_a_config_with_a_wrong_key_is_refused(options, named):
     evaluator = dict(type='mmincubation.FastCocoMetric', metric=['bbox', 'segm'])
-    check_config(Config(dict(default_scope='mmdet', val_evaluator=evaluator)))
-    with pytest.raises(ConfigError) as error:
-        check_config(Config(dict(default_scope='mmdet', val_evaluator=evaluator | options)))
-    assert named in str(error.value)
+    assert not list(type_problems(dict(default_scope='mmdet', val_evaluator=evaluator)))
+    (line, ) = type_problems(dict(default_scope='mmdet', val_evaluator=evaluator | options))
+    assert named in line

@@ -1,0 +1,72 @@
+"""One list of what is wrong with a config: tools/check.py prints it, tools/train.py and tools/test.py refuse by it."""
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config
+
+from mmincubation.errors import ConfigError
+
+from .data_errors import policy_problems
+from .hooks import hook_problems
+from .keys import data_problems, key_problems, weight_problems
+from .models import experiment_problems, incubation_problems, model_problems
+from .runtime import runtime_problems
+from .scaling import scaling_problems
+from .sections import missing_problems, section_problems
+from .sharding import sharding_problems
+from .types import type_problems
+
+
+def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> list[str]:
+    """Find everything that would stop a run and that the config alone shows; nothing is built.
+
+    Args:
+        cfg: the config as it would run: it names its `launcher`, and options of a command have been applied.
+        mode: `'train'` or `'test'`.
+        ranks: the number of processes; None if that is not known.
+        gpu: whether the run has GPUs; None: whether this machine has any.
+
+    Returns:
+        One line a problem, in the order in which they should be mended.
+    """
+    gpu = torch.cuda.is_available() if gpu is None else gpu
+    found: dict[str, None] = {}  # an ordered set: phases inherit a mistake of the run
+    try:
+        for line in _in_order(cfg, mode, ranks, gpu):
+            found.setdefault(line)
+    except Exception:
+        # Later checks rely on what earlier ones look at: after a problem this may be its consequence, else it is a bug.
+        if not found:
+            raise
+    return list(found)
+
+
+def refuse(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> None:
+    """Stop a run that `problems` finds something wrong with; the arguments are the same.
+
+    Raises:
+        ConfigError: one line for each problem.
+    """
+    if found := problems(cfg, mode, ranks, gpu):
+        raise ConfigError('\n'.join(found))
+
+
+def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[str]:
+    settings, trains = dict(cfg.items()), mode == 'train'
+    yield from missing_problems(cfg, mode)
+    yield from section_problems(cfg, mode)
+    yield from key_problems(cfg)
+    yield from type_problems(settings)
+    yield from data_problems(settings, mode)
+    if trains:  # a test loads the checkpoint that it is given
+        yield from weight_problems(settings)
+        yield from experiment_problems(cfg)
+    yield from model_problems(cfg)
+    if trains:
+        yield from incubation_problems(cfg, ranks)
+        yield from hook_problems(cfg)
+    yield from runtime_problems(cfg, mode, gpu)
+    if trains:
+        yield from sharding_problems(cfg)
+        yield from scaling_problems(cfg)
+        yield from policy_problems(cfg)
