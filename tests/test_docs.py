@@ -68,6 +68,26 @@ def test_first_pages_are_short(page):
     assert len(page.read_text().split()) <= 900
 
 
+def tree() -> list[str]:
+    """The paths that the README's tree names."""
+    block = (ROOT / 'README.md').read_text().split('```\nmmincubation/\n')[1].split('```')[0]
+    names = [(len(line) - len(line.lstrip()), line.split()[0]) for line in block.splitlines()]
+    return ['mmincubation/' * (indent > 0) + found for indent, found in names]
+
+
+def test_the_tree_names_every_package_and_nothing_else():
+    assert [path for path in tree() if not (ROOT / path).exists()] == []
+    found = [path for path in (ROOT / 'mmincubation').iterdir() if path.name[0] not in '_.']
+    assert {f'mmincubation/{path.name}{"/" * path.is_dir()}' for path in found} - set(tree()) == set()
+
+
+@pytest.mark.parametrize('page', LINKING[:-1], ids=name)
+def test_files_that_pages_name_exist(page):
+    """The changelog may name what is gone."""
+    named = re.findall(r'\b(?:mmincubation|tools|configs|tests|bench)/[\w/]+\.(?:py|sh)\b', page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_page_is_reached_from_the_index():
     reached, left = set(), [DOCS / 'index.md']
     while left:
