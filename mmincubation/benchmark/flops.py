@@ -49,7 +49,7 @@ def seconds(call: Callable[[], object], device: torch.device, calls: int) -> flo
     return (perf_counter() - start) / calls
 
 
-def spread(values: list[float]) -> dict:
+def summary(values: list[float]) -> dict:
     """n, median, min and max of repeated measurements."""
     return dict(n=len(values), median=statistics.median(values), min=min(values), max=max(values))
 

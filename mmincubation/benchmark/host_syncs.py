@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
-READS = {  # what a GPU cannot give without telling the host a number, or a number of results
+SYNCING = {  # what a GPU cannot give without telling the host a number, or a number of results
     aten._local_scalar_dense.default: 'number',
     aten.nonzero.default: 'nonzero',
     aten._unique2.default: 'unique',
@@ -27,7 +27,7 @@ class _Operators(TorchDispatchMode):
         self.found = found
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kind = READS.get(func) or (func in MASKED and _by_mask(args[1]) and 'mask')
+        kind = SYNCING.get(func) or (func in MASKED and _by_mask(args[1]) and 'mask')
         if kind or func.name() == 'torchvision::nms':
             self.found[_place(), kind or 'nms'] += 1
         return func(*args, **(kwargs or {}))
@@ -59,7 +59,7 @@ def _place() -> str:
     return 'elsewhere'
 
 
-def host_reads(step: Callable[[], object]) -> Counter:
+def host_syncs(step: Callable[[], object]) -> Counter:
     """How often a call reads, by (place, kind). It counts on any device what would read on a GPU: numbers (`item`,
     a tensor in an `if`), results of unknown size (`nonzero`, masks as indices, `unique`, nms), and copies to the host.
     """

@@ -14,7 +14,7 @@ from mmincubation.vit.spec import Arch, Division
 
 from . import loading, memory
 from .batches import image_size, synthetic
-from .flops import CALLS, count_flops, seconds, spread
+from .flops import CALLS, count_flops, seconds, summary
 from .steps import Phases, build, plain
 from .units import of_phase
 
@@ -102,7 +102,7 @@ def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, d
         for variant in list(steps)[::-1 if i % 2 else 1]:
             samples[variant].append(1000 * seconds(steps[variant], device, CALLS[device.type]))
     for variant, step in steps.items():
-        found[variant] |= dict(spread(samples[variant]), samples=samples[variant],
+        found[variant] |= dict(summary(samples[variant]), samples=samples[variant],
                                data_wait_ms=_wait(cfg, step, options, count))
     return found
 
@@ -155,4 +155,4 @@ def ratios(rows: list[dict]) -> list[dict]:
 def _ratio(config: str, phase: str, reference: list[list[float]], ours: list[list[float]]) -> dict:
     """Of sums over phases, turn by turn."""
     turns = zip(zip(*reference, strict=True), zip(*ours, strict=True), strict=True)
-    return dict(config=config, phase=phase, **spread([sum(a) / sum(b) for a, b in turns]))
+    return dict(config=config, phase=phase, **summary([sum(a) / sum(b) for a, b in turns]))

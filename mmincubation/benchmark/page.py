@@ -9,8 +9,8 @@ from mmincubation.atomic import write_atomic
 from mmincubation.vit.spec import ARCHS, Division
 
 from .plan import Cluster, e2e_units, hours, plan
-from .table import check, markdown, render
-from .units import SCORES, BlockFlops, joint, module, recipe, total, whole
+from .table import markdown, render, valid_result
+from .units import SCORES, BlockFlops, end_to_end, joint, module, recipe, total
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, RESULTS = ROOT / 'docs/measurements/performance.md', ROOT / 'results/benchmarks'
@@ -28,7 +28,7 @@ def blocks() -> dict[str, str]:
 
 def measured() -> str:
     """One pair of tables for each device that was measured."""
-    results = [check(json.loads(path.read_text())) for path in sorted(RESULTS.glob('*.json'))]
+    results = [valid_result(json.loads(path.read_text())) for path in sorted(RESULTS.glob('*.json'))]
     return '\n\n'.join(map(render, results)) or 'Not run.'
 
 
@@ -37,11 +37,11 @@ def units() -> str:
     rows = []
     for size, arch in SIZES.items():
         division = Division.of(ARCHS[arch].depth, 4)
-        steps = {'meta': whole(4), **{f'module {i}': module(division, i) for i in range(4)},
+        steps = {'meta': end_to_end(4), **{f'module {i}': module(division, i) for i in range(4)},
                  'all modules, sequential': total(module(division, i) for i in range(4)),
                  'all modules, joint': joint(division),
                  'all modules, public code': total(module(division, i, True) for i in range(4)),
-                 'fine-tune, E2E': whole(division.depth)}
+                 'fine-tune, E2E': end_to_end(division.depth)}
         rows += [[f'ViT-{size}', name, *map(str, (u.forward, u.inputs, u.weights)), f'**{u.total}**']
                  for name, u in steps.items()]
     return markdown(['model', 'phase', 'forward', 'input gradients', 'weight gradients', 'units'], rows)

@@ -12,11 +12,11 @@ from .units import (
     MODULE,
     BlockFlops,
     Units,
+    end_to_end,
     joint,
     module,
     parameters,
     trained_parameters,
-    whole,
 )
 
 IMAGES, BATCH = 1281167, 2048  # of an ImageNet epoch, of a step over all GPUs
@@ -37,7 +37,7 @@ class Cluster:
     inside: float = 450e9
     between: float = 8 * 50e9
     latency: float = 5e-6
-    least: int = 16
+    min_images: int = 16
 
     def all_reduce(self, size: int, ranks: int) -> float:
         """Seconds of a ring: each rank sends 2 (n - 1) / n of the bytes in 2 (n - 1) messages."""
@@ -75,14 +75,14 @@ class PhasePlan:
 
 def e2e_units(depth: int, epochs: int = E2E) -> int:
     """Block-forwards an image of the training set of end-to-end training."""
-    return epochs * whole(depth).total
+    return epochs * end_to_end(depth).total
 
 
 def phase(cluster: Cluster, arch: Arch, name: str, parts: list[tuple[Units, int]], epochs: int,
           groups: int = 1, streams: int = 1) -> PhasePlan:
     """A phase that trains `parts` (their units and parameters) one after another on each batch; if there are `groups`,
     each trains a part of its own, and the largest decides."""
-    ranks = min(cluster.gpus // groups, BATCH // cluster.least)
+    ranks = min(cluster.gpus // groups, BATCH // cluster.min_images)
     flops = [BlockFlops.of(arch).step(units) for units, _ in parts]
     times = [value * BATCH / ranks / cluster.rate for value in flops]
     sizes = [GRADIENT * count for _, count in parts]
@@ -96,7 +96,7 @@ def phase(cluster: Cluster, arch: Arch, name: str, parts: list[tuple[Units, int]
 def plan(cluster: Cluster, arch: Arch, modules: int, mode: str) -> list[PhasePlan]:
     """The phases of the paper's recipe in a mode (`sequential`, `joint`, `parallel`), or `e2e` training."""
     if mode == 'e2e':
-        return [phase(cluster, arch, 'E2E', [(whole(arch.depth), parameters(arch, arch.depth))], E2E)]
+        return [phase(cluster, arch, 'E2E', [(end_to_end(arch.depth), parameters(arch, arch.depth))], E2E)]
     division = Division.of(arch.depth, modules)
     counts = [trained_parameters(arch, division, f'module_{i}') for i in range(modules)]
     parts = [(module(division, i), count) for i, count in enumerate(counts)]
@@ -104,8 +104,8 @@ def plan(cluster: Cluster, arch: Arch, modules: int, mode: str) -> list[PhasePla
         middle = phase(cluster, arch, 'modules', [(joint(division), sum(counts))], MODULE)
     else:
         middle = phase(cluster, arch, 'modules', parts, MODULE, modules if mode == 'parallel' else 1, modules)
-    meta = phase(cluster, arch, 'meta', [(whole(modules), parameters(arch, modules))], META)
-    finetune = phase(cluster, arch, 'finetune', [(whole(arch.depth), parameters(arch, arch.depth))], FINETUNE)
+    meta = phase(cluster, arch, 'meta', [(end_to_end(modules), parameters(arch, modules))], META)
+    finetune = phase(cluster, arch, 'finetune', [(end_to_end(arch.depth), parameters(arch, arch.depth))], FINETUNE)
     return [meta, middle, finetune]
 
 

@@ -19,10 +19,10 @@ from mmincubation.engine.ranks import close_process_group
 from mmincubation.errors import ConfigError
 from mmincubation.provenance import git_commit, hardware, versions
 
-from .flops import SIDE, matrix_rates, spread
+from .flops import SIDE, matrix_rates, summary
 from .loading import write_jpegs
 from .measure import Options, measure, prepare, ratios
-from .table import check, render
+from .table import render, valid_result
 
 STANDARD = ('configs/imagenet/vit_b_incub.py', 'configs/imagenet/vit_b_e2e.py', 'configs/coco/maskrcnn_vit_b_incub.py',
             'configs/ade20k/upernet_vit_b_incub.py')
@@ -39,7 +39,7 @@ def main(args: Namespace) -> int:
         return 2
     if is_main_process():
         out = args.out or Path('results/benchmarks') / f'{file_name(result["environment"])}.json'
-        write_atomic(out, (json.dumps(check(result), indent=1) + '\n').encode())
+        write_atomic(out, (json.dumps(valid_result(result), indent=1) + '\n').encode())
         print(render(result), f'\nwritten to {out}', sep='\n')
     close_process_group()
     return 0
@@ -63,7 +63,7 @@ def _measure(args: Namespace, device: torch.device) -> dict:
         rates = {dtype: matrix_rates(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
         rows = [row for config in configs for row in measure(config, options, say)]
     found = {str(dtype).removeprefix('torch.'): dict(  # before and after: a device may grow warm, or busy
-        side=SIDE[device.type], **spread(before + matrix_rates(device, dtype))) for dtype, before in rates.items()}
+        side=SIDE[device.type], **summary(before + matrix_rates(device, dtype))) for dtype, before in rates.items()}
     return dict(environment=environment(device), matrix_rate=found, rows=rows, ratios=ratios(rows))
 
 

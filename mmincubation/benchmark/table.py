@@ -11,7 +11,7 @@ TITLES = ['config', 'phase', 'step', 'images', 'img/s', 'ms/step (min .. max)', 
 NAMES = dict(ours='ours', reference='reference', bfloat16='bf16', float32='fp32')
 
 
-def check(result: dict) -> dict:
+def valid_result(result: dict) -> dict:
     """The result itself; ValueError names what does not have the form of a benchmark's file."""
     problems = [f'environment.{key} is missing' for key in ENVIRONMENT if key not in result.get('environment', {})]
     problems += [f'matrix_rate.{key} is missing' for key in ('float32', 'bfloat16') if key not in result['matrix_rate']]

@@ -35,7 +35,7 @@ class Units:
         return Units(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def whole(depth: int) -> Units:
+def end_to_end(depth: int) -> Units:
     """End-to-end training of so many blocks: the meta model, fine-tuning, E2E."""
     return Units(depth, depth, depth, stem_weights=1, head_weights=1)
 
@@ -66,7 +66,7 @@ def of_phase(division: Division, phase: str, public: bool = False) -> Units:
         return module(division, int(phase.removeprefix('module_')), public)
     if phase == 'modules':
         return total(module(division, i, True) for i in range(len(division))) if public else joint(division)
-    return whole(len(division) if phase == 'meta' else division.depth)
+    return end_to_end(len(division) if phase == 'meta' else division.depth)
 
 
 def total(parts) -> Units:
@@ -83,7 +83,7 @@ def recipe(depth: int, modules: int = 4, meta: int = META, each: int = MODULE, f
         step = joint(division).total
     else:
         step = sum(module(division, i, mode == 'public').total for i in range(modules))
-    return dict(meta=meta * whole(modules).total, modules=each * step, finetune=finetune * whole(depth).total)
+    return dict(meta=meta * end_to_end(modules).total, modules=each * step, finetune=finetune * end_to_end(depth).total)
 
 
 @dataclass(frozen=True)

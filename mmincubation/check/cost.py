@@ -14,7 +14,7 @@ HOW = ('give --img-per-s X, images a second on one GPU; to get X run tools/train
        'the batch by the `time` of its log lines')
 
 
-def check_time(cfg, images: int | None, gpus: int, img_per_s: float | None, report: Report) -> None:
+def report_time(cfg, images: int | None, gpus: int, img_per_s: float | None, report: Report) -> None:
     """Hours of each phase at `img_per_s` training images a second and GPU, validation not included.
 
     An incubation's phases cost in proportion to their block-forwards; X is then the speed of fine-tuning.
@@ -48,7 +48,7 @@ def _block_forwards(cfg, phase) -> int:
     return division.depth if phase is None else block_forwards(division, phase, cfg.train_cfg.get('mode', 'sequential'))
 
 
-def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
+def report_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
     """`work_dir` can be written, and its disk holds the checkpoints that are kept, plus the one being written."""
     folder = Path(work_dir)
     while not folder.exists():

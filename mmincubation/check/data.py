@@ -8,14 +8,14 @@ from mmincubation.recovery.data_errors import num_classes
 
 from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
 from .batches import nested_datasets
-from .layouts import CHECKERS, Given, Seen, checker_of
+from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
 from .report import Report
-from .sampling import Look
+from .sampling import Sampling
 
 MODES = ('train', 'val', 'test')
 
 
-def check_data(cfg, report: Report, look: Look) -> dict[str, int]:
+def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     """Look at the data of all dataloaders, each data set once; returns images per epoch by mode, where known."""
     images, seen, classes = {}, {}, {}
     for mode in MODES:
@@ -25,7 +25,7 @@ def check_data(cfg, report: Report, look: Look) -> dict[str, int]:
             if key in seen:
                 report.say(f'{place}: as {seen[key][0]}')
             else:
-                seen[key] = place, _look_at(cfg, dataset, place, report, look)
+                seen[key] = place, _look_at(cfg, dataset, place, report, sampling)
             found = seen[key][1]
             if found:
                 images[mode] = images.get(mode, 0) + found.images
@@ -39,31 +39,31 @@ def _leaves(dataset: dict) -> Iterator[dict]:
     yield from (d for d in nested_datasets(dataset) if d.get('type') and 'dataset' not in d and 'datasets' not in d)
 
 
-def _look_at(cfg, dataset: dict, place: str, report: Report, look: Look) -> Seen | None:
+def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling) -> DatasetSummary | None:
     checker = checker_of(dataset['type'])
     if checker is None:
         report.say(f'{place}: not looked at, there is no checker for {dataset["type"]} (there are: '
                    f'{", ".join(sorted(CHECKERS))})')
         return None
     scope = cfg.get('default_scope') or 'mmengine'
-    given = Given(place, dataset, scope, num_classes(cfg.model), report, look)
-    gone = missing_paths(given)
+    check = DatasetCheck(place, dataset, scope, num_classes(cfg.model), report, sampling)
+    gone = missing_paths(check)
     if gone:
         report.say(f'{place}: not looked at, missing: {", ".join(gone)}')
         return None
     try:
-        found = checker(given)
+        found = checker(check)
     except (KeyError, TypeError, AttributeError, ConfigError, OSError) as error:
-        given.problem(f'cannot be read ({type(error).__name__}: {error})',
+        check.problem(f'cannot be read ({type(error).__name__}: {error})',
                       'compare its layout with docs/guides/data.md')
         return None
-    report.say(f'{place}: {found.said}')
+    report.say(f'{place}: {found.text}')
     return found
 
 
-def missing_paths(given: Given) -> list[str]:
+def missing_paths(check: DatasetCheck) -> list[str]:
     """Paths of the data set that do not exist; check_config says so too, with the remedy."""
-    return sorted({path for _, path in data_paths(given.options) if not Path(path).exists()})
+    return sorted({path for _, path in data_paths(check.options) if not Path(path).exists()})
 
 
 def _compare_classes(classes: dict, report: Report) -> None:

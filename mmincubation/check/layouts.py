@@ -1,17 +1,17 @@
-"""Which checker looks at which type of data set; a new layout registers itself with `@checks('ItsType')`."""
+"""Which checker looks at which type of data set; a new layout registers itself with `@register_checker('ItsType')`."""
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mmincubation.config.signatures import resolve
 
 from .report import Report
-from .sampling import Look
+from .sampling import Sampling
 
 CHECKERS: dict[str, Callable] = {}
 
 
 @dataclass
-class Given:
+class DatasetCheck:
     """What a checker gets: the data set's dict, its dotted `place` in the config, and the model's number of classes.
 
     `options` are the dict's keys over the defaults of the class that it names.
@@ -21,7 +21,7 @@ class Given:
     scope: str
     num_classes: int | None
     report: Report
-    look: Look = field(default_factory=Look)
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def options(self) -> dict:
@@ -49,23 +49,23 @@ class Given:
 
 
 @dataclass
-class Seen:
+class DatasetSummary:
     """What a checker found: the number of samples of an epoch, and the class names if the data show them."""
     images: int
-    said: str
+    text: str
     classes: tuple[str, ...] | None = None
 
 
-def checks(*types: str) -> Callable:
-    """Register a checker, `Given -> Seen`, for data sets of these types (without their scope)."""
+def register_checker(*types: str) -> Callable:
+    """Register a checker, `DatasetCheck -> DatasetSummary`, for data sets of these types (without their scope)."""
 
-    def register(checker: Callable[[Given], Seen]) -> Callable[[Given], Seen]:
+    def register(checker: Callable[[DatasetCheck], DatasetSummary]) -> Callable[[DatasetCheck], DatasetSummary]:
         CHECKERS.update(dict.fromkeys(types, checker))
         return checker
 
     return register
 
 
-def checker_of(name: str) -> Callable[[Given], Seen] | None:
+def checker_of(name: str) -> Callable[[DatasetCheck], DatasetSummary] | None:
     """The checker of a data set's type, its scope aside."""
     return CHECKERS.get(str(name).rpartition('.')[2])

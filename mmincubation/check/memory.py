@@ -39,7 +39,7 @@ class Peak:
     buckets: int
     peak: int
     saved: tuple[int, int]
-    spread: bool = False
+    sharded: bool = False
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
@@ -123,7 +123,7 @@ def _steps(model: nn.Module, parts: list[_Trained], cfg: Config, name: str, batc
     peak = counter.peak - elsewhere
     if options is not None:
         whole = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak, (parameters, state))
-        return _sharded(whole, gpus, model, **options)
+        return _sharded_peak(whole, gpus, model, **options)
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
     return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak + buckets, (parameters, state))
 
@@ -168,7 +168,7 @@ def _keep_shard(shards: dict, ranks: int, parameter: nn.Parameter) -> None:
     shards[parameter], parameter.grad = parameter.new_empty(ceil(parameter.numel() / ranks)), None
 
 
-def _sharded(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
+def _sharded_peak(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
     """What one of the ranks holds, among which all that trains is spread; the `peak` has parts of the gradients
     already.
 
@@ -182,7 +182,7 @@ def _sharded(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bo
     part = [ceil(size / ranks) for size in (peak.gradients, peak.optimizer, peak.gradients)]
     parameters = peak.parameters - peak.gradients + part[0]
     return Peak(peak.phase, parameters, part[1], part[2], peak.kept, whole,
-                peak.peak - there + parameters + part[1] + whole, peak.saved, spread=True)
+                peak.peak - there + parameters + part[1] + whole, peak.saved, sharded=True)
 
 
 def make_wrapper(optim: dict, model: nn.Module):

@@ -11,21 +11,21 @@ SECONDS = 8.  # for the files of one kind
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # torchvision's ImageFolder
 
 
-class Look:
+class Sampling:
     """Looks at a sample of files that is the same at each call, within a time limit, or (`full`) at every file."""
 
     def __init__(self, full: bool = False, sample: int = SAMPLE, seconds: float = SECONDS):
         self.full, self.sample, self.seconds = full, sample, seconds
 
-    def at(self, items: Sequence, inspect: Callable) -> tuple[list[tuple], str]:
+    def inspect(self, items: Sequence, look: Callable) -> tuple[list[tuple], str]:
         """(item, inspect(item)) of the items that were looked at, and in words how many they were."""
         chosen = items
         if not self.full and len(items) > self.sample:
             chosen = [items[i] for i in sorted(random.Random(0).sample(range(len(items)), self.sample))]
-        seen = list(self._within_time(chosen, inspect))
+        seen = list(self._within_time(chosen, look))
         return seen, share(len(seen), len(items))
 
-    def _within_time(self, items: Iterable, inspect: Callable) -> Iterator[tuple]:
+    def _within_time(self, items: Iterable, look: Callable) -> Iterator[tuple]:
         end = None if self.full else monotonic() + self.seconds
         items = list(items)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and disks leave Python's lock alone
@@ -33,7 +33,7 @@ class Look:
                 if end and monotonic() > end:
                     return
                 chunk = items[start:start + 64]
-                yield from zip(chunk, pool.map(inspect, chunk), strict=True)
+                yield from zip(chunk, pool.map(look, chunk), strict=True)
 
 
 def share(seen: int, total: int) -> str:

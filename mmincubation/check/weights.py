@@ -11,7 +11,7 @@ from mmincubation.registry import dicts_in
 from .report import Report
 
 
-def check_weights(cfg, report: Report) -> None:
+def report_weights(cfg, report: Report) -> None:
     """Say what each file is and how much of the model it covers; report those that would be refused.
 
     A file that does not exist is check_config's to report.
@@ -20,24 +20,24 @@ def check_weights(cfg, report: Report) -> None:
              if str((node.get('init_cfg') or {}).get('type')).endswith('Pretrained')]
     for place, node in given:
         path = str(node['init_cfg'].get('checkpoint'))
-        _guard(f'{place}.init_cfg.checkpoint', path, report, lambda n=node: _into_part(cfg, n))
+        _guard(f'{place}.init_cfg.checkpoint', path, report, lambda n=node: _load_into_submodule(cfg, n))
     if cfg.get('load_from'):
-        _guard('load_from', str(cfg.load_from), report, lambda: _into_whole(cfg))
+        _guard('load_from', str(cfg.load_from), report, lambda: _load_into_model(cfg))
     if not given and not cfg.get('load_from'):
         report.say('none: the model begins with random weights')
 
 
-def _guard(place: str, path: str, report: Report, look) -> None:
+def _guard(place: str, path: str, report: Report, load) -> None:
     if not is_hub(path) and not local_file(path).exists():
         return report.say(f'{place}: {path} is missing')
     try:
-        for line in look():
+        for line in load():
             report.say(f'{place}: {line}')
     except CheckpointError as error:
         report.problem(place, str(error), 'give another file, or correct model and file as said')
 
 
-def _into_part(cfg, node: dict) -> list[str]:
+def _load_into_submodule(cfg, node: dict) -> list[str]:
     """A backbone (or classifier) built on shapes loads the file by its own code."""
     from mmengine.registry import MODELS, init_default_scope
     path = str(node['init_cfg']['checkpoint'])
@@ -54,7 +54,7 @@ def _into_part(cfg, node: dict) -> list[str]:
             f'coverage {report["coverage"]}' if report else 'loaded by mmengine, which does not say what it covers']
 
 
-def _into_whole(cfg) -> list[str]:
+def _load_into_model(cfg) -> list[str]:
     """`load_from` must match the whole model, as the Runner's guard demands."""
     from .memory import build_on_meta
     path = str(cfg.load_from)

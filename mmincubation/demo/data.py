@@ -115,7 +115,7 @@ def write_demo_data(
     root.parent.mkdir(parents=True, exist_ok=True)
     with _locked(root.with_name(f'.{root.name}.lock')):
         if root.is_file() or (root.is_dir() and any(root.iterdir())):
-            _check_existing(root, parameters)
+            _require_same_data(root, parameters)
             return False
         partial = root.with_name(f'.{root.name}.partial')
         if partial.exists():  # an earlier attempt was killed
@@ -133,7 +133,7 @@ def _write_all(root: Path, parameters: dict) -> None:
     (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
 
 
-def _check_existing(root: Path, parameters: dict) -> None:
+def _require_same_data(root: Path, parameters: dict) -> None:
     remedy = 'move it away or choose another root'
     try:
         manifest = json.loads((root / MANIFEST).read_text())

@@ -24,14 +24,14 @@ PHOTO_FILES = (
 )
 
 
-def _check_split(split: str) -> None:
+def _require_split(split: str) -> None:
     if split not in SPLITS:
         raise ValueError(f'unknown split {split!r}: choose one of {", ".join(SPLITS)}')
 
 
 def digit_indices(split: str) -> np.ndarray:
     """Rows of ``sklearn.datasets.load_digits()`` that belong to a split, sorted; the two splits are disjoint."""
-    _check_split(split)
+    _require_split(split)
     target = load_digits().target
     rank = np.empty(len(target), dtype=int)  # 0, 1, 2, ... among the digits of the same class
     for label in range(10):
@@ -55,7 +55,7 @@ def digits(split: str) -> tuple[np.ndarray, ...]:
 
 def photo_columns(width: int, split: str) -> tuple[int, int]:
     """First and one-past-last pixel column of a split's region in a photo of ``width`` pixels."""
-    _check_split(split)
+    _require_split(split)
     border = round(width * TRAIN_WIDTH)
     return (0, border) if split == 'train' else (border, width)
 

@@ -39,11 +39,11 @@ def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:
 def compile_model(runner) -> None:
     """`compile_blocks` for a runner, whose validations run without: their last batch is smaller."""
     if compile_blocks(unwrap(runner.model), runner.cfg.get('compile')):
-        runner.register_hook(PlainValidation())
+        runner.register_hook(UncompiledValidationHook())
         runner.logger.info('The blocks are compiled at their first steps, which takes minutes')
 
 
-class PlainValidation(Hook):
+class UncompiledValidationHook(Hook):
     """Nothing compiled in validation."""
 
     def before_val(self, runner) -> None:

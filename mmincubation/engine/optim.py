@@ -55,7 +55,7 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def _groups(self, model: nn.Module) -> list[dict]:
         """The parameters that train, by their scales; from the stem to the rest, those with decay first."""
         vits = vits_in(model)
-        self._check_model(model, vits)
+        self._require_matching_model(model, vits)
         groups = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -66,7 +66,7 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         first = {scales: max(after for after, *_ in members) for scales, members in groups.items()}
         return [_group(*scales, groups[scales]) for scales in sorted(groups, key=lambda s: (-first[s], -s[1], s[0]))]
 
-    def _check_model(self, model: nn.Module, vits: dict[str, nn.Module]) -> None:
+    def _require_matching_model(self, model: nn.Module, vits: dict[str, nn.Module]) -> None:
         decay, keys = self.paramwise_cfg.get('layer_decay', 1.), self.paramwise_cfg.get('custom_keys', {})
         if decay != 1 and not vits:
             raise ConfigError(f'optim_wrapper.paramwise_cfg.layer_decay={decay}: leave it out, no part of this '

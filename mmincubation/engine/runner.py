@@ -24,10 +24,12 @@ from mmincubation.recovery.preemption import SIGNALS
 from mmincubation.vit.sharding import FullyShard, gathered, shard_options, sharded_parts, unwrap
 
 from .compiling import compile_model
-from .sharding import take_parts
+from .sharding import take_shards
 
-OURS = {name: ours for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
-        for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
+HOOK_REPLACEMENTS = {  # mmengine's hooks by every name that a config may give them -> ours
+    name: ours
+    for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
+    for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
 
 
 class ToolRunner(Runner):
@@ -41,7 +43,7 @@ class ToolRunner(Runner):
         """As in mmengine; backends that fail are named once and never stop the run."""
         built = super().build_visualizer(visualizer)
         for name, backend in built._vis_backends.items():
-            let_fail(name, backend, self.logger)
+            tolerate_failures(name, backend, self.logger)
         return built
 
     def build_model(self, model) -> nn.Module:
@@ -62,8 +64,8 @@ class ToolRunner(Runner):
 
     def register_hook(self, hook, priority=None) -> None:
         """As mmengine's; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
-        if isinstance(hook, dict) and hook.get('type') in OURS:
-            hook = dict(hook, type=OURS[hook['type']])
+        if isinstance(hook, dict) and hook.get('type') in HOOK_REPLACEMENTS:
+            hook = dict(hook, type=HOOK_REPLACEMENTS[hook['type']])
         super().register_hook(hook, priority)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -74,19 +76,19 @@ class ToolRunner(Runner):
         return FullyShard(**options)(model, self.cfg.get('sync_bn'))
 
     def _init_model_weights(self) -> None:
-        if not self.spread:  # those have their first weights, else there would have been nothing to spread
+        if not self.sharded:  # those have their first weights, else there would have been nothing to spread
             super()._init_model_weights()
 
     @property
-    def spread(self) -> bool:
+    def sharded(self) -> bool:
         """Whether the model, or a part of it, is spread over the ranks now."""
         return any(True for _ in sharded_parts(self.model))
 
     def load_checkpoint(self, filename: str, map_location='cpu', *args, **kwargs) -> dict:
         """As mmengine's; to a model that is spread over the ranks every rank takes its parts, by way of the CPU."""
-        checkpoint = super().load_checkpoint(filename, 'cpu' if self.spread else map_location, *args, **kwargs)
-        if self.spread and 'optimizer' in checkpoint and self._resume:
-            checkpoint['optimizer'] = take_parts(checkpoint['optimizer'], self.optim_wrapper)
+        checkpoint = super().load_checkpoint(filename, 'cpu' if self.sharded else map_location, *args, **kwargs)
+        if self.sharded and 'optimizer' in checkpoint and self._resume:
+            checkpoint['optimizer'] = take_shards(checkpoint['optimizer'], self.optim_wrapper)
         return checkpoint
 
     def _maybe_compile(self, target: str) -> None:
@@ -150,7 +152,7 @@ def start_worker(init: Callable[[int], None] | None, worker: int) -> None:
         init(worker)
 
 
-def let_fail(name: str, backend: BaseVisBackend, logger) -> None:
+def tolerate_failures(name: str, backend: BaseVisBackend, logger) -> None:
     """Make the methods of a visualiser's backend warn of the first exception instead of raising.
 
     Raises:

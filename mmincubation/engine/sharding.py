@@ -18,7 +18,7 @@ class ShardingHook(Hook):
         make_parts(runner.model)
 
 
-def take_parts(state: dict, wrapper: OptimWrapper | OptimWrapperDict) -> dict:
+def take_shards(state: dict, wrapper: OptimWrapper | OptimWrapperDict) -> dict:
     """A checkpoint's `optimizer` with this rank's parts, as the run's optimisers take it."""
     if isinstance(wrapper, OptimWrapperDict):
         return {name: take_optimizer_parts(part, wrapper[name].optimizer) for name, part in state.items()}

@@ -10,7 +10,7 @@ from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, listed, read_r
 from mmincubation.resumable.protocol import BaseHook
 
 
-def check_samples(runner, *kinds: str) -> None:
+def wrap_datasets(runner, *kinds: str) -> None:
     """Have a runner that has not built its data sets yet put each of them into a CheckedDataset; its config stays.
 
     Validation and test always raise: a number that was measured on other images is another number.

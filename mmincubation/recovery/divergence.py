@@ -94,16 +94,16 @@ class FiniteGuard(BaseHook):
     def before_val_epoch(self, runner) -> None:
         """No metric of weights that are not finite, nor after a step that should have ended the run."""
         self.settle(runner)
-        check_weights(runner, unwrap(runner.model).state_dict())
+        require_finite(runner, unwrap(runner.model).state_dict())
 
     def after_train_epoch(self, runner) -> None:
         """On every rank, where the checkpoint of an epoch is about to be written."""
         self.settle(runner)
-        check_weights(runner, unwrap(runner.model).state_dict())
+        require_finite(runner, unwrap(runner.model).state_dict())
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """No checkpoint with weights that are not finite; the count goes with it."""
-        check_weights(runner, checkpoint['state_dict'])
+        require_finite(runner, checkpoint['state_dict'])
         checkpoint['finite_guard'] = dict(skipped=self.skipped)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -196,7 +196,7 @@ class Update:
     batches: list[tuple[dict[str, Tensor], list[str]]]
 
 
-def check_weights(runner, state: dict[str, Tensor]) -> None:
+def require_finite(runner, state: dict[str, Tensor]) -> None:
     """Raises DivergenceError if a tensor of the state is not finite; of spread ones every rank looks at its part."""
     tensors = {name: own(value) for name, value in state.items() if value.is_floating_point() and own(value).numel()}
     flag = (~get_total_norm(tensors.values(), float('inf')).isfinite()).float() if tensors else torch.zeros(())

@@ -41,38 +41,38 @@ SHOWN = 30  # lines of a diff
 RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases')
 
 
-class SettingsHook(Hook):
+class FingerprintHook(Hook):
     """Puts the settings into every checkpoint, and compares them when a run resumes; the tools add it to every run.
 
-    What can be seen without data is compared before (`check_settings`); here also the data sets' content.
+    What can be seen without data is compared before (`require_same_run`); here also the data sets' content.
     """
     priority = 'HIGHEST'
 
     def __init__(self, allow_changed: bool = False):
         self.allow_changed = allow_changed
-        self._settings: dict[str, str] = {}
+        self._fingerprint: dict[str, str] = {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Raise ConfigError, on every rank, if a run that resumes has changed."""
         if runner._resume:
-            _judge(checkpoint.get(KEY), self._now(runner), self.allow_changed, '')
+            _compare(checkpoint.get(KEY), self._current(runner), self.allow_changed, '')
 
     def before_train(self, runner) -> None:
         """Look at the data as they are at the start."""
         if is_main_process():
-            self._now(runner)
+            self._current(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """A dict of strings, and the commit."""
-        checkpoint[KEY] = dict(self._now(runner), commit=provenance.git_commit() or 'none')
+        checkpoint[KEY] = dict(self._current(runner), commit=provenance.git_commit() or 'none')
 
-    def _now(self, runner) -> dict[str, str]:
-        if not self._settings:
-            self._settings = early_settings(runner.cfg, get_world_size()) | data_settings(runner)
-        return self._settings
+    def _current(self, runner) -> dict[str, str]:
+        if not self._fingerprint:
+            self._fingerprint = early_fingerprint(runner.cfg, get_world_size()) | data_fingerprint(runner)
+        return self._fingerprint
 
 
-def check_settings(cfg: Config, world_size: int, allow_changed: bool) -> None:
+def require_same_run(cfg: Config, world_size: int, allow_changed: bool) -> None:
     """Compare a run that is about to resume with its checkpoint, before anything is built or written.
 
     Raises:
@@ -82,15 +82,15 @@ def check_settings(cfg: Config, world_size: int, allow_changed: bool) -> None:
         stored = read_tensors(cfg.load_from)[0].get(KEY)
         if isinstance(stored, dict):
             stored = {key: value for key, value in stored.items() if not str(key).startswith('data.')}
-        _judge(stored, early_settings(cfg, world_size), allow_changed, f'{cfg.load_from}: ')
+        _compare(stored, early_fingerprint(cfg, world_size), allow_changed, f'{cfg.load_from}: ')
 
 
-def early_settings(cfg: Config, world_size: int) -> dict[str, str]:
+def early_fingerprint(cfg: Config, world_size: int) -> dict[str, str]:
     """Config, batch and code, as strings by name."""
-    return {**_config_settings(cfg), **_batch(cfg, world_size), **_code()}
+    return {**_from_config(cfg), **_from_batch(cfg, world_size), **_from_code()}
 
 
-def data_settings(runner) -> dict[str, str]:
+def data_fingerprint(runner) -> dict[str, str]:
     """What the data sets of training and validation hold, as strings by name."""
     loaders = dict(train=runner.train_dataloader)
     if runner.val_loop is not None:
@@ -128,7 +128,7 @@ def differences(old: dict, new: dict) -> list[str]:
     return lines
 
 
-def _judge(stored, now: dict[str, str], allow_changed: bool, source: str) -> None:
+def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> None:
     if not isinstance(stored, dict) or not all(isinstance(text, str) for item in stored.items() for text in item):
         print_log(f'{source}the checkpoint does not say what its run was set to: not compared with this run', 'current',
                   30)
@@ -150,7 +150,7 @@ def _judge(stored, now: dict[str, str], allow_changed: bool, source: str) -> Non
     print_log(f'{source}resumed with changes, as {ALLOW} says:{text}', 'current', 30)
 
 
-def _config_settings(cfg: Config) -> dict[str, str]:
+def _from_config(cfg: Config) -> dict[str, str]:
     """The config's leaves by dotted name: what the Runner and the tools read, without `HARMLESS`."""
     read = {key: value for key, value in cfg.to_dict().items() if key in runner_keys()}
     leaves = dict(_leaves(read, ''))
@@ -170,14 +170,14 @@ def _leaves(node, place: str):
         yield from _leaves(value, f'{place}.{key}' if place else str(key))
 
 
-def _batch(cfg: Config, world_size: int) -> dict[str, str]:
+def _from_batch(cfg: Config, world_size: int) -> dict[str, str]:
     batch, counts = cfg.train_dataloader.get('batch_size') or 1, accumulation(cfg)
     return {'global batch size': f'{images_per_step(cfg, world_size)} = {batch} x {world_size} ranks x {counts} '
                                  'accumulated'}
 
 
 @cache  # what runs is what was imported, whatever the files become
-def _code() -> dict[str, str]:
+def _from_code() -> dict[str, str]:
     """Packages that compute, by version, and the files of this one, by content: documents and tables do not count."""
     root = Path(mmincubation.__file__).parent
     files = [file for file in sorted(root.rglob('*.py')) if file.relative_to(root).parts[0] not in NOT_TRAINING]

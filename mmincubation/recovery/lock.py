@@ -30,7 +30,7 @@ os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 @contextmanager
-def hold(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[None]:
+def lock(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[None]:
     """Keep `work_dir` from every other run, and `shared`, the run that several phases belong to, from a whole run.
 
     Two things tell an owner: flock, which the kernel releases with the process, on many network file systems for all

@@ -76,7 +76,7 @@ class Agreement:
         last[1].wait()
         return bool(last[0])
 
-    def least(self, number: int) -> int:
+    def minimum(self, number: int) -> int:
         """The smallest `number` of all ranks."""
         if self.group is not None:
             flag = torch.tensor([number])
@@ -109,7 +109,7 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner) -> None:
         """Whoever was asked while data and model were built."""
-        if self.agreement.least(int(self.request.at is None)) == 0:
+        if self.agreement.minimum(int(self.request.at is None)) == 0:
             self._stop(runner, 'before the first iteration')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -130,11 +130,11 @@ class PreemptionHook(Hook):
 
     def before_val_epoch(self, runner) -> None:
         """Ranks may have one batch more than others; only as many as all have can be ticks."""
-        self.shared_batches = self.agreement.least(len(runner.val_dataloader))
+        self.shared_batches = self.agreement.minimum(len(runner.val_dataloader))
 
     def before_test_epoch(self, runner) -> None:
         """As in validation."""
-        self.shared_batches = self.agreement.least(len(runner.test_dataloader))
+        self.shared_batches = self.agreement.minimum(len(runner.test_dataloader))
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Stop within a validation."""
