@@ -1,4 +1,4 @@
-"""Where a training step reads from the device: the host then waits for all that it has given the device to do."""
+"""Find host syncs in a training step: reads from the device, for which the host waits until the device is idle."""
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def _by_mask(indices: list) -> bool:
 
 
 def _place() -> str:
-    """File, line and function of the innermost caller in a package of this stack."""
+    """Return file, line and function of the innermost caller in a package of this stack."""
     frame = sys._getframe(2)
     while frame:
         name = frame.f_globals.get('__name__', '')
@@ -60,8 +60,10 @@ def _place() -> str:
 
 
 def host_syncs(step: Callable[[], object]) -> Counter:
-    """How often a call reads, by (place, kind). It counts on any device what would read on a GPU: numbers (`item`,
-    a tensor in an `if`), results of unknown size (`nonzero`, masks as indices, `unique`, nms), and copies to the host.
+    """Return how many host syncs a call makes, by (place, kind), on any device.
+
+    It counts what would be a sync on a GPU: numbers (`item`, a tensor in an `if`), results of unknown size (`nonzero`,
+    masks as indices, `unique`, nms), and copies to the host.
     """
     found = Counter()
     with _Copies(found), _Operators(found):
@@ -70,6 +72,6 @@ def host_syncs(step: Callable[[], object]) -> Counter:
 
 
 def table(found: Counter) -> str:
-    """The counts as a markdown table, most frequent first."""
+    """Return the counts as a markdown table, most frequent first."""
     rows = [f'| {place} | {kind} | {number} |' for (place, kind), number in found.most_common()]
     return '\n'.join(['| where | what | times |', '|---|---|---|', *rows, f'| all | | {found.total()} |'])

@@ -1,4 +1,4 @@
-"""Instance annotations in COCO's JSON, and the images that they name."""
+"""Check instance annotations in COCO's JSON, and the images that they name."""
 import json
 import os
 
@@ -16,7 +16,11 @@ KEYS = dict(images={'id', 'file_name', 'width', 'height'}, annotations={'id', 'i
 
 @register_checker('CocoDataset')
 def report_coco(check: DatasetCheck) -> DatasetSummary:
-    """Everything in the JSON, existence of every image, and header or (full) all pixels of those looked at."""
+    """Report problems of the JSON and of its images.
+
+    All of the JSON is read, and each image must exist. Of the sampled images the header is read, with `full` all
+    pixels.
+    """
     options = check.options
     root = options.get('data_root') or ''
     path = os.path.join(root, options['ann_file'])
@@ -51,7 +55,7 @@ def _read(check: DatasetCheck, path: str) -> dict | None:
 
 
 def _complete(check: DatasetCheck, entries: list, kind: str) -> list[dict]:
-    """Those with all keys that every reader needs."""
+    """Return the entries that have all keys that every reader needs; report the others."""
     complete = []
     for index, entry in enumerate(entries):
         if isinstance(entry, dict) and not KEYS[kind] - entry.keys():
@@ -63,7 +67,7 @@ def _complete(check: DatasetCheck, entries: list, kind: str) -> list[dict]:
 
 
 def _images(check: DatasetCheck, images: list[dict], folder: str) -> list[dict]:
-    """The entries whose file exists."""
+    """Return the entries whose image file exists; report the others."""
     _duplicates(check, images, 'image')
     there, found = set(files_below(folder)), []
     for image in images:
@@ -98,7 +102,7 @@ def _categories(check: DatasetCheck, categories: list[dict]) -> None:
 
 
 def _annotations(check: DatasetCheck, annotations: list[dict], images: dict, categories: set) -> set:
-    """Report what is wrong; returns the ids of images with an annotation."""
+    """Report wrong annotations; return the ids of images with an annotation."""
     _duplicates(check, annotations, 'annotation')
     polygons = loads_polygons(dict(dataset=check.dataset))
     for annotation in annotations:
@@ -113,7 +117,7 @@ def _annotations(check: DatasetCheck, annotations: list[dict], images: dict, cat
 
 
 def _look_at_images(check: DatasetCheck, images: list[dict], folder: str) -> str:
-    """Size in the JSON against the file's; with `full` every pixel is decoded."""
+    """Report images whose size differs from the JSON's or that cannot be read; return how many were sampled."""
 
     def inspect(image: dict):
         path = os.path.join(folder, image['file_name'])
@@ -132,7 +136,7 @@ def _look_at_images(check: DatasetCheck, images: list[dict], folder: str) -> str
 
 
 def _kept(check: DatasetCheck, images: list[dict], labelled: set) -> int:
-    """Images left after mmdet's filter_cfg, which filters in training alone."""
+    """Return the number of images after mmdet's filter_cfg, which filters in training only."""
     rule = check.options.get('filter_cfg') or {}
     if check.options.get('test_mode'):
         return len(images)

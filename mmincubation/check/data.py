@@ -1,4 +1,4 @@
-"""The data of every dataloader of a config."""
+"""Check the data of every dataloader of a config."""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,7 @@ MODES = ('train', 'val', 'test')
 
 
 def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
-    """Look at the data of all dataloaders, each data set once; returns images per epoch by mode, where known."""
+    """Report problems of the data of all dataloaders, each data set once; return the images per epoch of each mode."""
     images, seen, classes = {}, {}, {}
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
@@ -35,7 +35,7 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
 
 
 def _leaves(dataset: dict) -> Iterator[dict]:
-    """The data sets that read files: those that wrap no other."""
+    """Yield the data sets that read files: those that wrap no other."""
     yield from (d for d in nested_datasets(dataset) if d.get('type') and 'dataset' not in d and 'datasets' not in d)
 
 
@@ -62,12 +62,12 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling)
 
 
 def missing_paths(check: DatasetCheck) -> list[str]:
-    """Paths of the data set that do not exist; check_config says so too, with the remedy."""
+    """Return the paths of the data set that do not exist; check_config reports them too, with the remedy."""
     return sorted({path for _, path in data_paths(check.options) if not Path(path).exists()})
 
 
 def _compare_classes(classes: dict, report: Report) -> None:
-    """A class's number is its place in the sorted folder names: other folders in val mean other classes."""
+    """Report classes that differ from training's: a class's number is its place in the sorted folder names."""
     train = classes.get('train')
     for mode in ('val', 'test'):
         other = classes.get(mode)

@@ -1,4 +1,4 @@
-"""Images in one folder per class: ImageNet as it is usually unpacked."""
+"""Check images in one folder for each class: ImageNet as it is usually unpacked."""
 import os
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from .sampling import SUFFIXES
 
 @register_checker('ImageFolder')
 def report_folders(check: DatasetCheck) -> DatasetSummary:
-    """Number of class folders, empty ones, and images that cannot be decoded."""
+    """Report a wrong number of class folders, empty ones, and images that cannot be decoded."""
     root = Path(check.options['root'])
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
     fraction, used = check.options.get('fraction', 1.), 0
@@ -35,7 +35,7 @@ def report_folders(check: DatasetCheck) -> DatasetSummary:
 
 
 def compare_count(check: DatasetCheck, count: int, what: str) -> None:
-    """The number of classes in the data is the model's."""
+    """Report a number of classes in the data that differs from the model's."""
     if check.num_classes is not None and count != check.num_classes:
         check.problem(f'{count} {what}, the model has num_classes={check.num_classes}',
                       'set num_classes of the model, or give the folder of this data set')

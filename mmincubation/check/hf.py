@@ -1,4 +1,4 @@
-"""A split that Hugging Face `datasets` wrote to disk: ImageNet or CIFAR-100 through `mmincubation.HFImages`."""
+"""Check a split that Hugging Face `datasets` wrote to disk, as `mmincubation.HFImages` reads it."""
 import numpy as np
 
 from .folders import compare_count
@@ -7,7 +7,7 @@ from .layouts import DatasetCheck, DatasetSummary, register_checker
 
 @register_checker('HFImages')
 def report_hf(check: DatasetCheck) -> DatasetSummary:
-    """Number of classes, classes without an image, labels out of range, and rows that cannot be decoded."""
+    """Report a wrong number of classes, empty classes, labels out of range, and rows that cannot be decoded."""
     from mmincubation.datasets.classification import HFImages
     options = check.options
     split = HFImages(options['root'], fraction=options['fraction'], image=options['image'], label=options['label'])

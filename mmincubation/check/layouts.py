@@ -1,4 +1,4 @@
-"""Which checker looks at which type of data set; a new layout registers itself with `@register_checker('ItsType')`."""
+"""Find the checker of a data set's type; a new layout registers one with `@register_checker('ItsType')`."""
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,9 +12,10 @@ CHECKERS: dict[str, Callable] = {}
 
 @dataclass
 class DatasetCheck:
-    """What a checker gets: the data set's dict, its dotted `place` in the config, and the model's number of classes.
+    """Hold what a checker needs: the data set's dict, its dotted `place` in the config, the number of classes, the
+    report.
 
-    `options` are the dict's keys over the defaults of the class that it names.
+    `sampling` says how many files to read. `num_classes` is the model's, None if it does not say.
     """
     place: str
     dataset: dict
@@ -25,7 +26,7 @@ class DatasetCheck:
 
     @property
     def options(self) -> dict:
-        """Keys of the dict over the defaults in the signatures of the class and its bases."""
+        """The keys of the data set's dict over the defaults of the class that it names and of its bases."""
         import inspect
         defaults = {}
         for _, cls in resolve(self.dataset['type'], self.scope)[:1]:
@@ -38,7 +39,7 @@ class DatasetCheck:
 
     @property
     def classes(self) -> tuple | None:
-        """Class names: those of the config, or those of the data set's class."""
+        """The class names in the config, else those of the data set's class, else None."""
         options = self.options
         named = (options.get('metainfo') or {}).get('classes') or (options.get('METAINFO') or {}).get('classes')
         return tuple(named) if isinstance(named, list | tuple) else None
@@ -50,7 +51,7 @@ class DatasetCheck:
 
 @dataclass
 class DatasetSummary:
-    """What a checker found: the number of samples of an epoch, and the class names if the data show them."""
+    """Hold what a checker found: images of an epoch, a text for the report, class names if the data have them."""
     images: int
     text: str
     classes: tuple[str, ...] | None = None
@@ -67,5 +68,5 @@ def register_checker(*types: str) -> Callable:
 
 
 def checker_of(name: str) -> Callable[[DatasetCheck], DatasetSummary] | None:
-    """The checker of a data set's type, its scope aside."""
+    """Return the checker of a data set's type, with or without a scope; None if there is none."""
     return CHECKERS.get(str(name).rpartition('.')[2])

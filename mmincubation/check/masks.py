@@ -1,4 +1,4 @@
-"""Semantic segmentation in the layout of ADE20K: an image and a label picture of the same name."""
+"""Check semantic segmentation in the layout of ADE20K: an image and a label picture of the same name."""
 import os
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .sampling import files_below
 
 @register_checker('ADE20KDataset', 'BaseSegDataset')
 def report_masks(check: DatasetCheck) -> DatasetSummary:
-    """Pairs, and for those looked at: size, mode and values of the label picture."""
+    """Report images and label pictures without a partner; of the sampled pairs also wrong sizes, modes and values."""
     images, labels, names = _pairs(check)
     if check.classes is not None:
         compare_count(check, len(check.classes), 'classes of the data set')
@@ -27,7 +27,7 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
 
 
 def _pairs(check: DatasetCheck) -> tuple:
-    """Functions from a name (without suffix) to the image's and to the label's path, and the names that have both."""
+    """Return functions from a name without suffix to the paths of image and label, and the names that have both."""
     options = check.options
     root, prefix = options.get('data_root') or '', options['data_prefix']
     folder, label_folder = (os.path.join(root, prefix.get(key) or '') for key in ('img_path', 'seg_map_path'))
@@ -60,7 +60,7 @@ def _listed(path: str) -> list[str]:
 
 
 def _faults(check: DatasetCheck, image: str, label: str):
-    """(what, remedy, example) of one pair."""
+    """Yield (what, remedy, example) for each fault of one pair."""
     size, picture = header(image), decode(label)
     again = 'copy or unpack it again'
     if isinstance(size, str):
@@ -81,7 +81,10 @@ def _faults(check: DatasetCheck, image: str, label: str):
 
 
 def _strange(check: DatasetCheck, picture: Image.Image) -> list[int]:
-    """Values that are neither a class nor ignored; with reduce_zero_label the classes begin at 1, and 0 is ignored."""
+    """Return the values of a label picture that are neither a class nor ignored.
+
+    With reduce_zero_label the classes begin at 1, and 0 is ignored.
+    """
     if check.num_classes is None:
         return []
     values = np.unique(np.asarray(picture))

@@ -1,4 +1,4 @@
-"""Batch, learning rate and schedules against the recipe that the config states."""
+"""Compare batch, learning rate and schedules with the recipe that the config states."""
 from dataclasses import dataclass
 
 from mmincubation.config.scaling import accumulation, images_per_step
@@ -11,14 +11,14 @@ BATCH = 'train_dataloader.batch_size'
 
 @dataclass(frozen=True)
 class Length:
-    """A phase of training: epochs and iterations, of which one may be unknown (None) without the data."""
+    """Hold the length of a phase in epochs and iterations; one of them is None if it needs data that are not here."""
     phase: str
     epochs: int | None
     iters: int | None
 
 
 def lengths(cfg, images: int | None, gpus: int) -> list[Length]:
-    """Each phase's length; `images` is the number of an epoch."""
+    """Return each phase's length; `images` is the number of images in an epoch, None if unknown."""
     loop = cfg.get('train_cfg') or {}
     step = cfg.train_dataloader['batch_size'] * gpus
     per_epoch = images and (images // step if cfg.train_dataloader.get('drop_last') else -(-images // step))
@@ -30,7 +30,7 @@ def lengths(cfg, images: int | None, gpus: int) -> list[Length]:
 
 
 def report_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
-    """Batch and learning rate, then the schedule of each phase."""
+    """Report batch and learning rate, then the schedule of each phase."""
     _report_batch(cfg, gpus, report)
     for phase, length in zip(training_phases(cfg), lengths(cfg, images, gpus), strict=True):
         said = ', '.join(f'{n:,} {what}' for n, what in ((length.epochs, 'epochs'), (length.iters, 'iterations')) if n)

@@ -1,4 +1,4 @@
-"""How much of the data a check looks at."""
+"""Choose how many files of a data set a check reads."""
 import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,13 +12,16 @@ SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.
 
 
 class Sampling:
-    """Looks at a sample of files that is the same at each call, within a time limit, or (`full`) at every file."""
+    """Read the same sample of files at each call, for at most `seconds`, or every file (`full`).
+
+    `sample` is the number of files of one kind.
+    """
 
     def __init__(self, full: bool = False, sample: int = SAMPLE, seconds: float = SECONDS):
         self.full, self.sample, self.seconds = full, sample, seconds
 
     def inspect(self, items: Sequence, look: Callable) -> tuple[list[tuple], str]:
-        """(item, inspect(item)) of the items that were looked at, and in words how many they were."""
+        """Return (item, look(item)) for each item in the sample, and a text that says how many there were."""
         chosen = items
         if not self.full and len(items) > self.sample:
             chosen = [items[i] for i in sorted(random.Random(0).sample(range(len(items)), self.sample))]
@@ -37,14 +40,14 @@ class Sampling:
 
 
 def share(seen: int, total: int) -> str:
-    """`200 of 8,000 (2.5 %, --full: all)`."""
+    """Return a text such as `200 of 8,000 (2.5 %; --full looks at all)`."""
     if seen == total:
         return f'all {total:,}'
     return f'{seen:,} of {total:,} ({100 * seen / max(total, 1):.2g} %; --full looks at all)'
 
 
 def files_below(folder: str | Path) -> Iterator[str]:
-    """Paths of all files below a folder, relative to it; links are followed."""
+    """Yield the paths of all files below a folder, relative to it; links are followed."""
     for where, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
         rest = os.path.relpath(where, folder)
