@@ -85,6 +85,7 @@ def _batch(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if (cfg.model.get('data_preprocessor') or {}).get('size'):
+        # The preprocessor pads to its own size, which must shrink with the images.
         cfg.model.data_preprocessor.size = size
     return options.batch_size or count, size
 
@@ -105,6 +106,7 @@ def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, d
             step()
     samples = {variant: [] for variant in steps}
     for i in range(options.repeats):
+        # The order alternates, so that a device that grows warm slows both alike.
         for variant in list(steps)[::-1 if i % 2 else 1]:
             samples[variant].append(1000 * seconds(steps[variant], device, CALLS[device.type]))
     for variant, step in steps.items():
@@ -114,6 +116,7 @@ def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, d
 
 
 def _wait(cfg: Config, step, options: Options, count: int) -> float | None:
+    # The JPEGs have labels of classes only.
     if options.data is None or 'backbone' in cfg.model:
         return None
     return loading.wait(step, loading.batches(cfg, options.data, count, options.workers), options.repeats)

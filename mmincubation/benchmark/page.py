@@ -74,6 +74,7 @@ def quoted() -> str:
     for size, e2e_hours in E2E_HOURS.items():
         depth = ARCHS[SIZES[size]].depth
         cost = recipe(depth, each=1, finetune=1, mode='public')
+        # Hours of one more epoch of the modules and of fine-tuning.
         slope = (HOURS[size, 100] - HOURS[size, 25]) / 75
         meta = HOURS[size, 25] - 25 * slope
         rate = e2e_hours / e2e_units(depth)
@@ -122,6 +123,7 @@ def plans() -> str:
             cluster = Cluster(gpus)
             ways = {mode: plan(cluster, ARCHS[arch], 4, mode) for mode in ('e2e', 'sequential', 'joint', 'parallel')}
             meta, middle, fine = ways['parallel']
+            # The share of the phases that cannot run in parallel groups bounds the speed-up.
             serial = (meta.hours + fine.hours) / hours(ways['sequential'])
             rows.append([f'ViT-{size}', f'{gpus:,}', f'{ways["e2e"][0].ranks}', f'{middle.groups} x {middle.ranks}',
                          *(f'{hours(way):,.1f}' for way in ways.values()), f'{1 / serial:.2f}',

@@ -116,6 +116,7 @@ def _watched(model: nn.Module, part: str, path: str, clock: Clock) -> Iterator[N
             register_multi_grad_hook([t for t in tree_leaves(result) if _learns(t)], lambda _: clock.mark(above))
         return result
 
+    # An instance's attribute hides the method of its class; afterwards it goes, or an earlier one returns.
     before = vars(owner).get(name)
     setattr(owner, name, timed)
     try:
@@ -143,6 +144,7 @@ def measure(steps: dict[str, Step], runs: int = 5) -> dict[str, dict[str, dict]]
         for name, step in steps.items():
             start = perf_counter()
             step()
+            # The first run is a warm-up.
             if i:
                 taken[name].append({**step.clock.seconds, 'step': step.clock.now() - start})
     memory = {name: _memory(step) for name, step in steps.items()}
@@ -169,6 +171,7 @@ def _spans(events: list) -> dict[str, list[tuple[int, int]]]:
         if event.name().startswith(MARK) and event.device_type().name == 'CPU':
             begin = event.start_ns()
             spans.setdefault(event.name().removeprefix(MARK), []).append((begin, begin + event.duration_ns()))
+    # A mark is one point in time: each part of the backward pass began where the one before ended.
     last = spans['backward'][0][0]
     for part in [part for part in spans if part.startswith('backward / ')]:  # in their order
         end = spans[part][0][1]

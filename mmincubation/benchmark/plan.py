@@ -94,6 +94,7 @@ def plan_phase(cluster: Cluster, arch: Arch, name: str, trained: list[tuple[Unit
 
     With several `groups`, each group trains one of them, and the slowest decides.
     """
+    # With fewer images a rank would not reach `rate`, so the other GPUs are left out.
     ranks = min(cluster.gpus // groups, BATCH // cluster.min_images)
     flops = [BlockFlops.of(arch).step(units) for units, _ in trained]
     times = [value * BATCH / ranks / cluster.rate for value in flops]

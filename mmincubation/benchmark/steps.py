@@ -70,6 +70,7 @@ class Phases:
         for run in runs:
             if is_distributed():
                 run.distribute(partial(DistributedDataParallel, **DDP))
+            # The optimiser takes the parameters with gradients: only those of this run at this moment.
             model.train_only(run.plain)
             cfg = optim_wrapper_cfg(recipe, run.phase.optim_cfg(self.cfg.optim_wrapper), run.phase.module)
             run.wrapper = make_wrapper(cfg, model)

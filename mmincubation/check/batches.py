@@ -40,7 +40,7 @@ def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
 
 
 def _after(steps: list[dict], size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size (height, width) after the transforms."""
+    """Return the size (height, width) after the transforms."""
     for step in steps:
         kind = str(step.get('type')).rpartition('.')[2]
         if kind in ('Resize', 'RandomResize', 'RandomChoiceResize'):
@@ -59,16 +59,19 @@ def _largest(step: dict, kind: str) -> tuple[int, int] | None:
     if not scales:
         return None
     scales = scales if isinstance(scales[0], list | tuple) else [scales]
+    # mmcv writes a scale as (width, height).
     width, height = max(scales, key=prod)
     ratio = (step.get('ratio_range') or (1, 1))[1] if kind == 'RandomResize' else 1
     if kind == 'Resize' and not step.get('keep_ratio'):
         return height, width
+    # keep_ratio fits the image into the frame; a landscape image fills it.
     return round(min(width, height) * ratio), round(max(width, height) * ratio)
 
 
 def _cropped(step: dict, size: tuple[int, int] | None) -> tuple[int, int] | None:
     crop = step.get('crop_size', step.get('size'))
     crop = (crop, crop) if isinstance(crop, int) else tuple(crop)
+    # absolute_range draws each side between the two numbers.
     if step.get('crop_type') == 'absolute_range':
         crop = (max(crop), ) * 2
     if str(step.get('crop_type')).startswith('relative'):

@@ -27,6 +27,7 @@ def report_time(cfg, images: int | None, gpus: int, img_per_s: float | None, rep
     for phase, length in zip(training_phases(cfg), lengths(cfg, images, gpus), strict=True):
         if length.iters is None:
             return report.say('not known without the data: the number of iterations of an epoch')
+        # A phase with fewer block-forwards an image trains more images a second.
         speed = img_per_s * gpus * full / _block_forwards(cfg, phase)
         seconds = length.iters * batch / speed
         total += seconds
@@ -55,6 +56,7 @@ def report_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
     These are the checkpoints that are kept, plus the one being written.
     """
     folder = Path(work_dir)
+    # The folder may not exist yet; its nearest parent has the rights and the disk.
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK) or not folder.is_dir():
@@ -63,6 +65,7 @@ def report_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
     if not peaks:
         return report.say(f'{work_dir}: {gib(free)} free')
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    # Phases have optimisers of different sizes; the largest checkpoint counts.
     one = max(p.saved[0] + p.saved[1] * hook.get('save_optimizer', True) for p in peaks)
     kept = hook.get('max_keep_ckpts', -1)
     kept = kept if kept > 0 else _saved(cfg, hook)

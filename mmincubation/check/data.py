@@ -21,6 +21,7 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
         for dataset in _leaves((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
+            # val and test often share their data, and a pipeline changes nothing on disk.
             key = str({k: v for k, v in dataset.items() if k != 'pipeline'})
             if key in seen:
                 report.say(f'{place}: as {seen[key][0]}')

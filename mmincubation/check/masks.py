@@ -71,6 +71,7 @@ def _faults(check: DatasetCheck, image: str, label: str):
     if not isinstance(size, str) and picture.size != size:
         yield ('label pictures of another size than their image', 'take the label that belongs to the image',
                f'{label}: {_by(picture.size)}, image {_by(size)}')
+    # Pixels of other modes are no class numbers, so their values are not compared.
     if picture.mode not in ('L', 'P'):
         yield ('label pictures that are not 8-bit single-channel (mode L or P)',
                'convert them: one byte a pixel, the class number', f'{label}: mode {picture.mode}')
@@ -93,6 +94,7 @@ def _strange(check: DatasetCheck, picture: Image.Image) -> list[int]:
 
 
 def _limits(check: DatasetCheck) -> tuple[int, int]:
+    # With reduce_zero_label the values in the file are one above the class.
     reduced = bool(check.options.get('reduce_zero_label'))
     return 0, check.num_classes - 1 + reduced
 

@@ -111,6 +111,7 @@ def _trained(model: nn.Module, cfg: Config, phase: Phase | None) -> list[_Traine
 def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, batch: tuple,
            counter: LiveBytes) -> Peak:
     size, count, gpus = batch
+    # Meta and module phases are replicated, also under FullyShard.
     options = shard_options(cfg.get('model_wrapper_cfg')) if gpus > 1 and name in ('train', 'finetune') else None
     elsewhere, parameters = _elsewhere(model), counter.live
     gradients = [_build_optimiser(model, one, len(trained) > 1) for one in trained]
@@ -120,6 +121,7 @@ def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, ba
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(partial(_keep_shard, shards, gpus))
     counter.restart()
+    # When gradients accumulate, they stay between two backward passes: measure both kinds of step.
     adds = max(one.optim.get('accumulative_counts', 1) for one in trained) > 1
     kept = max(_train(model, trained, make_batch(cfg.get('default_scope'), size, count,
                                                loads_polygons(cfg.train_dataloader)), last, counter)
@@ -128,6 +130,7 @@ def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, ba
     if options is not None:
         full = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak, (parameters, state))
         return _sharded_peak(full, gpus, model, **options)
+    # DDP copies gradients into buckets, unless they are views of these.
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
     return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak + buckets, (parameters, state))
 

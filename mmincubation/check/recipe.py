@@ -91,6 +91,7 @@ def _report_scheduler(place: str, scheduler: dict, length: Length, report: Repor
                        'lower them, or train longer')
     for key in ('begin', 'end'):
         value = scheduler.get(key)
+        # A schedule may end with the training, but one that begins there never acts.
         if value is not None and value > total - (key == 'begin'):
             report.problem(place, f'{name} has {key}={value:,}, but training ends after {total:,} {unit}',
                            f'lower {key}, or train longer')

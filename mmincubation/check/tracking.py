@@ -45,6 +45,7 @@ class LiveBytes(TorchDispatchMode):
             self._known.add(key)
             self.live += storage.nbytes()
             self.peak = max(self.peak, self.live)
+            # Runs when the last tensor of this storage is gone.
             weakref.finalize(storage, self._free, key, storage.nbytes())
 
     def _free(self, key: int, size: int) -> None:

@@ -117,6 +117,7 @@ def run_demo(poll: float = 1., report: float = 15.) -> int:
     began, jobs = time.monotonic(), []
     waiting = []
     for step in STEPS.values():
+        # A step is out of date as well if one that it needs runs again.
         stale = any(STEPS[n] in waiting for n in step.needs)
         if step.finished() and not stale:
             print(f'= {step.name}: finished earlier, reused ({step.product})')
@@ -136,6 +137,7 @@ def _work(waiting: list[Step], jobs: list[Job], poll: float, report: float) -> J
     """Keep every core busy until no step is left; return the first job that failed."""
     slots, total, began, said = _cores(), len(waiting), time.monotonic(), 0.
     while waiting or jobs:
+        # A step can start once nothing that it needs is waiting or running.
         busy = {s.name for s in waiting} | {job.step.name for job in jobs}
         for step in [s for s in waiting if not busy & set(s.needs)][:slots - len(jobs)]:
             waiting.remove(step)
@@ -156,6 +158,7 @@ def _work(waiting: list[Step], jobs: list[Job], poll: float, report: float) -> J
 
 def _left(waiting: list[Step], jobs: list[Job], slots: int) -> float:
     """Return the expected seconds to go, from the durations above."""
+    # A step that takes longer than expected still needs some seconds.
     running = [max(job.step.seconds - (time.monotonic() - job.began), 5) for job in jobs]
     return max([(sum(running) + sum(s.seconds for s in waiting)) / slots, *running])
 

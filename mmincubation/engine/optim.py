@@ -63,6 +63,7 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 lr_mult, decay_scale = self._factors(name, parameter)
                 lr_scale = self.paramwise_cfg.get('layer_decay', 1.)**after * lr_mult
                 groups.setdefault((lr_scale, decay_scale), []).append((after, layer, parameter))
+        # Groups are listed by their earliest layer, so that the table follows the network.
         first = {scales: max(after for after, *_ in members) for scales, members in groups.items()}
         return [_group(*scales, groups[scales]) for scales in sorted(groups, key=lambda s: (-first[s], -s[1], s[0]))]
 

@@ -108,6 +108,7 @@ class ToolRunner(Runner):
         Raises:
             CheckpointError: the ranks have found different files.
         """
+        # Ranks on nodes without a common disk would otherwise train different models.
         found = set(all_gather_object((self._resume, str(self._load_from))))
         if len(found) > 1:
             names = ', '.join(sorted(name for _, name in found))
@@ -132,6 +133,7 @@ class ToolRunner(Runner):
             raise CheckpointError(f'{path}: checkpoints are written to a mounted file system only')
         checkpoint = dict(meta=self._meta(meta or {}, by_epoch), state_dict=gathered(unwrap(self.model).state_dict()),
                           message_hub=self.message_hub.state_dict())
+        # `gathered` needs all ranks, so it stands before the branch of rank 0.
         if save_optimizer:
             checkpoint['optimizer'] = gathered(self.optim_wrapper.state_dict())
         schedulers = self.param_schedulers if save_param_scheduler else None

@@ -73,12 +73,14 @@ class CostMeter(BaseHook):
         """Add one iteration of `len(data_batch['inputs'])` images on every rank to the counters."""
         world = get_world_size()
         images = len(data_batch['inputs']) * world
+        # An incubation's phases run different numbers of blocks, which the loop knows.
         blocks = ask(runner).block_forwards or getattr(unwrap(runner.model), 'block_forwards', None)
         count = self.phases.setdefault(phase_name(runner), self._nothing())
         counted = blocks is not None and count['block_forwards'] is not None
         count['block_forwards'] = count['block_forwards'] + int(images * blocks) if counted else None
         count['iters'] += 1
         count['images'] += images
+        # From the end of the last iteration to here: the wait for this batch lies in between.
         before = self._clock, self._waited
         self._start(runner)
         self._add(count, 'seconds', self._clock - before[0], world)
@@ -86,11 +88,13 @@ class CostMeter(BaseHook):
             self._add(count, 'data_seconds', self._waited - before[1], world)
 
     def _nothing(self) -> dict:
+        # A missing key means `not counted`, 0 would mean `no wait`.
         known = {} if self._waited is None else dict(data_seconds=0.0)
         return dict(iters=0, images=0, block_forwards=0, seconds=0.0) | known
 
     def _add(self, count: dict, key: str, seconds: float, world: int) -> None:
         self._epoch[key] = self._epoch.get(key, 0.0) + seconds
+        # A phase that began without this counter goes on without it.
         if key in count:
             count[key] += seconds * world
 

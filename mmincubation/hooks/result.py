@@ -49,6 +49,7 @@ class ResultHook(BaseHook):
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         """Keep the finite numbers among the validation's metrics; warn about the others."""
         numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
+        # JSON has no number for NaN and infinity.
         dropped = [key for key, value in numbers.items() if not math.isfinite(value)]
         if dropped:
             runner.logger.warning(f'result.json leaves out metrics that are not finite: {", ".join(dropped)}')
@@ -79,6 +80,7 @@ class ResultHook(BaseHook):
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
             folders = [runner.work_dir]
+            # The other phases ran in folders of their own, with their own records of skipped samples.
             if ask(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)

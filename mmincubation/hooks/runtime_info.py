@@ -37,6 +37,7 @@ class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
         """Keep the step's numbers; transfer them if they are read right after this step."""
+        # A loss that is not detached would keep the graph of its step in memory.
         self._waiting += [(f'train/{key}', value.detach() if isinstance(value, Tensor) else value)
                           for key, value in (outputs or {}).items()]
         if read_next(runner, batch_idx):
@@ -72,6 +73,7 @@ def wrappers_of(wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
 def on_host(values: list) -> list:
     """Return the values as Python numbers; one-element tensors need one transfer for each device and dtype."""
     found = list(values)
+    # Tensors can only be stacked, and so moved together, if device and dtype are the same.
     tensors = [(str((value.device, value.dtype)), i) for i, value in enumerate(values) if isinstance(value, Tensor)]
     for _, group in groupby(sorted(tensors), key=lambda pair: pair[0]):
         places = [i for _, i in group]

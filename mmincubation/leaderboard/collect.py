@@ -89,6 +89,7 @@ def newest_per_seed(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
     """Keep the newest of the runs that share everything, seed included; return a line for each other one."""
     newest: dict[tuple, Run] = {}
     left_out = []
+    # In the order of time, so that a later run replaces an earlier one.
     for run in sorted(runs, key=lambda run: run.result['finished_at']):
         key = (*run.key, run.result['seed'])
         if key in newest:

@@ -84,6 +84,7 @@ def make_details(row: Row) -> list[str]:
         if len(run.result['phases']) > 1:
             said.append('; '.join(map(phase_text, run.result['phases'])))
         details += [f'seed {run.result["seed"]}: {text}' if len(row.runs) > 1 else text for text in said if text]
+    # Seeds often share a remark: list it once, in the order of the first.
     return list(dict.fromkeys(details))
 
 

@@ -164,7 +164,7 @@ def _order(path: Path, kind: str) -> tuple:
 
 
 def _kind_and_step(path: Path) -> tuple[str, int]:
-    """`epoch_12.pth` is ('epoch_*.pth', 12)."""
+    """Return the pattern and the number of a file name: `epoch_12.pth` gives ('epoch_*.pth', 12)."""
     match = STEP.fullmatch(path.name)
     return (f'{match[1]}*{match[3]}', int(match[2])) if match else (path.name, 0)
 
@@ -174,7 +174,7 @@ def _written(path: Path) -> int:
 
 
 def _named(pointer: Path) -> Path | None:
-    """The file that `last_checkpoint` names, also in a work dir that was moved; None if it names nothing."""
+    """Return the file that `last_checkpoint` names, also in a work dir that was moved; None if it names nothing."""
     text = pointer.read_bytes().decode(errors='replace').strip() if pointer.is_file() else ''
     if not text or '\0' in text or '\n' in text:
         return None

@@ -139,7 +139,7 @@ class CheckpointHook(hooks.CheckpointHook):
                            f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
 
     def _name(self, what: str, key: str) -> str:
-        """mmengine's name of an entry of the message hub: with one metric it does not say which."""
+        """Return mmengine's name of an entry of the message hub; with one metric it does not name the metric."""
         return what if len(self.key_indicators) == 1 else f'{what}_{key}'
 
     def _note_replaced(self, runner, names: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ def wrap_datasets(runner, *kinds: str) -> None:
 
 def _wrapped(dataset: dict, options: dict) -> dict:
     """Return the config with each data set that reads files wrapped in a CheckedDataset."""
+    # Wrappers such as RepeatDataset read no file: the check belongs around the data set inside.
     if 'dataset' in dataset:
         return dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset')))
     if 'datasets' in dataset:
@@ -84,6 +85,7 @@ class DataErrorsHook(BaseHook):
 
     @master_only
     def _tell(self, runner) -> None:
+        # Loader workers write the records to files, so rank 0 sees those of all ranks.
         records = read_records(runner.work_dir)
         if len(records) > self.told:
             runner.logger.warning(f'{len(records)} samples of the training data were skipped, for the next good one '

@@ -67,6 +67,7 @@ class FiniteGuard(BaseHook):
             for wrapper in wrappers_of(self._wrapper):
                 if not hasattr(wrapper, 'loss_scaler'):
                     wrapper.optimizer.register_step_pre_hook(self._before_step)
+        # The forward pass changes buffers before the flag is known: keep copies to restore.
         if self.allowed and not self._buffers:
             self._buffers = [(b, b.clone()) for b in unwrap(runner.model).buffers()]
         self._flag = None
@@ -139,10 +140,12 @@ class FiniteGuard(BaseHook):
         largest = get_total_norm([grad for grad in grads if grad.numel()], float('inf'))
         values = torch.stack([largest.float(), *(loss.to(largest.device) for loss in self._losses)])
         flag = (~values.isfinite()).any().float()
+        # All ranks must leave out the same step, else their weights differ from then on.
         if get_world_size() > 1:
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, self._group)
         for buffer, before in self._buffers:
             buffer.copy_(torch.where(flag > 0, before, buffer))
+        # Several optimisers may step in one iteration; any of their flags counts.
         self._flag = Flag(flag if self._flag is None else torch.maximum(self._flag.on_device, flag))
         if getattr(optimizer, '_step_supports_amp_scaling', False):
             optimizer.found_inf = flag
@@ -162,6 +165,7 @@ class FiniteGuard(BaseHook):
         here = [(get_rank(), {name: value.item() for name, value in losses.items()}, files)
                 for losses, files in update.batches]
         seen = [batch for rank in all_gather_object(here, self._group) for batch in rank]
+        # If all losses are finite, a gradient is not, and no batch can be singled out.
         guilty = [batch for batch in seen if not all(map(math.isfinite, batch[1].values()))]
         what, texts = 'loss' if guilty else 'gradient', []
         for rank, losses, files in guilty or seen:
@@ -210,6 +214,7 @@ def require_finite(runner, state: dict[str, Tensor]) -> None:
     Every rank must call it if tensors are sharded.
     """
     tensors = {name: own(value) for name, value in state.items() if value.is_floating_point() and own(value).numel()}
+    # One norm over all tensors first: to look at each by name is slow, and needed only after a failure.
     flag = (~get_total_norm(tensors.values(), float('inf')).isfinite()).float() if tensors else torch.zeros(())
     if any(own(value) is not value for value in state.values()):
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)

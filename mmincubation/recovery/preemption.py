@@ -76,6 +76,7 @@ class Agreement:
         self.pending = flag, distributed.all_reduce(flag, group=self.group, async_op=True)
         if last is None:
             return False
+        # The sum has had a step to arrive, so this hardly ever waits.
         last[1].wait()
         return bool(last[0])
 
@@ -122,6 +123,7 @@ class PreemptionHook(Hook):
         """
         if (runner.iter + 1) % ask(runner).agreement_period == 0:
             self.stopping |= self.agreement.tick(self.request.at is not None)
+        # The last iteration of an epoch is left to `after_train_epoch`, whose checkpoint is a regular one.
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
             if not by_epoch or ask(runner).resumes_within_epoch:
