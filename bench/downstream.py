@@ -129,7 +129,7 @@ def main() -> None:
         cfg = small(args.task, args.side, Path(folder))
         step = make_step(cfg, args.batch)
         if args.what == 'reads':
-            print(host_syncs.table(host_syncs.host_reads(step)))
+            print(host_syncs.table(host_syncs.host_syncs(step)))
         else:
             steps = precisions(step) if args.what == 'bf16' else \
                 {'ViT-B': step, 'ResNet-50': make_step(with_resnet(cfg), args.batch)}

@@ -140,9 +140,9 @@ def test_text_of_a_result_is_text_in_the_tables(tmp_path):
 
 @pytest.mark.parametrize('name', ['../val2017/{}', '{root}/val2017/{}', 'a/../../val2017/{}'])
 def test_check_reports_images_outside_of_the_data(tmp_path, name):
-    from mmincubation.check.data import check_data
+    from mmincubation.check.data import report_data
     from mmincubation.check.report import Report
-    from mmincubation.check.sampling import Look
+    from mmincubation.check.sampling import Sampling
     write_coco(tmp_path)
     file = tmp_path / 'annotations/instances_train2017.json'
     content = json.loads(file.read_text())
@@ -154,5 +154,5 @@ def test_check_reports_images_outside_of_the_data(tmp_path, name):
     cfg = mmengine.Config(dict(default_scope='mmdet', model=dict(), train_dataloader=dict(dataset=dataset)))
     report = Report()
     report.section('Data')
-    check_data(cfg, report, Look(False))
+    report_data(cfg, report, Sampling(False))
     assert "outside of the data set's folder" in report.text() and other in report.text()

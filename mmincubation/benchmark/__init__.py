@@ -1,1 +1,1 @@
-"""How fast and how large training steps are, measured."""
+"""Measure the time and the memory of training steps."""

@@ -1,4 +1,4 @@
-"""Batches in memory, as the loaders of classifiers, detectors and segmentors give them: uint8, with labels."""
+"""Make batches in memory as the loaders of classifiers, detectors and segmentors give them: uint8, with labels."""
 from math import ceil
 
 import numpy as np
@@ -11,7 +11,13 @@ OBJECTS, CORNERS = 7, 32  # on an image, COCO's mean; of a mask's polygon
 
 
 def image_size(cfg: Config, shrink: int = 1) -> tuple[int, int]:
-    """(height, width) of a config's largest training image; of dense tasks, sides divided by `shrink`, in 32s."""
+    """Return (height, width) in pixels of a config's largest training image.
+
+    The sides of dense tasks are divided by `shrink` and rounded up to multiples of 32.
+
+    Raises:
+        ValueError: nothing in the pipeline bounds the size of the images.
+    """
     size = input_size(cfg.model, cfg.train_dataloader)
     if size is None:
         raise ValueError('train_dataloader: nothing in the pipeline bounds the size of the images')
@@ -19,7 +25,10 @@ def image_size(cfg: Config, shrink: int = 1) -> tuple[int, int]:
 
 
 def synthetic(cfg: Config, size: tuple[int, int], count: int, seed: int = 0) -> dict:
-    """`count` images of noise with plausible labels, for a model's `train_step`."""
+    """Return a batch of `count` images of noise with plausible labels, for a model's `train_step`.
+
+    `size` is (height, width) in pixels.
+    """
     rng = np.random.default_rng(seed)
     scope = cfg.get('default_scope')
     images = torch.from_numpy(rng.integers(0, 256, (count, 3, *size), dtype=np.uint8))
@@ -40,7 +49,7 @@ def _classes(cfg: Config) -> int:
 
 
 def _objects(sample, size: tuple[int, int], rng, cfg: Config) -> None:
-    """Boxes of 10 to 50 % of a side, with ellipses inside as masks, in the form that the pipeline gives."""
+    """Add boxes of 10 to 50 % of a side, with ellipses inside as masks, in the form that the pipeline gives."""
     from mmdet.structures.mask import BitmapMasks, PolygonMasks
     from mmengine.structures import InstanceData
     corners = rng.uniform(0, .5, (OBJECTS, 2))
@@ -57,7 +66,7 @@ def _objects(sample, size: tuple[int, int], rng, cfg: Config) -> None:
 
 
 def _labels(sample, size: tuple[int, int], rng, cfg: Config) -> None:
-    """Squares of 32 pixels, one in ten of them without a label."""
+    """Add label squares of 32 pixels, one in ten of them without a label."""
     grid = rng.integers(0, cfg.model.decode_head.num_classes, [ceil(side / 32) for side in size])
     grid[rng.random(grid.shape) < .1] = 255
     full = grid.repeat(32, 0).repeat(32, 1)[:size[0], :size[1]]

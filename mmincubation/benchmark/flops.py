@@ -1,4 +1,4 @@
-"""FLOPs that a step executes, and the rate at which this device multiplies matrices."""
+"""Count the FLOPs of a step, and measure how fast the device multiplies matrices."""
 import statistics
 from collections.abc import Callable
 from time import perf_counter
@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 aten = torch.ops.aten
 SIDE = dict(cpu=2048, cuda=8192)
-CALLS = dict(cpu=1, cuda=10)  # between two looks at the clock: on a GPU only the last is waited for
+CALLS = dict(cpu=1, cuda=10)  # timed together: on a GPU only the last one is waited for
 
 
 def _forward(query, key, value, *args, out_val=None, out_shape=None, **kwargs) -> int:
@@ -25,8 +25,10 @@ CPU_ATTENTION = {aten._scaled_dot_product_flash_attention_for_cpu: _forward,
 
 
 def count_flops(step: Callable[[], object]) -> int:
-    """FLOPs of the matrix products, convolutions and attentions that a call executes, backward included; a
-    multiply-add is two. Compiled code runs uncompiled for it."""
+    """Return the FLOPs of a call, backward included: matrix products, convolutions and attention.
+
+    A multiply-add is two FLOPs. Compiled code runs uncompiled for the count.
+    """
     with torch.compiler.set_stance('force_eager'), \
             FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         step()
@@ -34,13 +36,13 @@ def count_flops(step: Callable[[], object]) -> int:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all its work."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
 def seconds(call: Callable[[], object], device: torch.device, calls: int) -> float:
-    """Time of one of so many calls, after which the device is waited for."""
+    """Return the mean seconds of `calls` calls; the clock stops when the device has finished them."""
     synchronize(device)
     start = perf_counter()
     for _ in range(calls):
@@ -49,13 +51,16 @@ def seconds(call: Callable[[], object], device: torch.device, calls: int) -> flo
     return (perf_counter() - start) / calls
 
 
-def spread(values: list[float]) -> dict:
-    """n, median, min and max of repeated measurements."""
+def summary(values: list[float]) -> dict:
+    """Return n, median, min and max of repeated measurements."""
     return dict(n=len(values), median=statistics.median(values), min=min(values), max=max(values))
 
 
 def matrix_rates(device: torch.device, dtype: torch.dtype, repeats: int = 5, side: int | None = None) -> list[float]:
-    """FLOP/s of products of two square matrices: what a step could reach at most; two warm-up products are left out."""
+    """Return the FLOP/s of `repeats` products of two square matrices, the most that a step could reach.
+
+    Two more products run before as a warm-up.
+    """
     side = side or SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)

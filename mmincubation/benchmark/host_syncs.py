@@ -1,4 +1,4 @@
-"""Where a training step reads from the device: the host then waits for all that it has given the device to do."""
+"""Find host syncs in a training step: reads from the device, for which the host waits until the device is idle."""
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
-READS = {  # what a GPU cannot give without telling the host a number, or a number of results
+SYNCING = {  # what a GPU cannot give without telling the host a number, or a number of results
     aten._local_scalar_dense.default: 'number',
     aten.nonzero.default: 'nonzero',
     aten._unique2.default: 'unique',
@@ -27,7 +27,7 @@ class _Operators(TorchDispatchMode):
         self.found = found
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kind = READS.get(func) or (func in MASKED and _by_mask(args[1]) and 'mask')
+        kind = SYNCING.get(func) or (func in MASKED and _by_mask(args[1]) and 'mask')
         if kind or func.name() == 'torchvision::nms':
             self.found[_place(), kind or 'nms'] += 1
         return func(*args, **(kwargs or {}))
@@ -49,7 +49,7 @@ def _by_mask(indices: list) -> bool:
 
 
 def _place() -> str:
-    """File, line and function of the innermost caller in a package of this stack."""
+    """Return file, line and function of the innermost caller in a package of this stack."""
     frame = sys._getframe(2)
     while frame:
         name = frame.f_globals.get('__name__', '')
@@ -59,9 +59,11 @@ def _place() -> str:
     return 'elsewhere'
 
 
-def host_reads(step: Callable[[], object]) -> Counter:
-    """How often a call reads, by (place, kind). It counts on any device what would read on a GPU: numbers (`item`,
-    a tensor in an `if`), results of unknown size (`nonzero`, masks as indices, `unique`, nms), and copies to the host.
+def host_syncs(step: Callable[[], object]) -> Counter:
+    """Return how many host syncs a call makes, by (place, kind), on any device.
+
+    It counts what would be a sync on a GPU: numbers (`item`, a tensor in an `if`), results of unknown size (`nonzero`,
+    masks as indices, `unique`, nms), and copies to the host.
     """
     found = Counter()
     with _Copies(found), _Operators(found):
@@ -70,6 +72,6 @@ def host_reads(step: Callable[[], object]) -> Counter:
 
 
 def table(found: Counter) -> str:
-    """The counts as a markdown table, most frequent first."""
+    """Return the counts as a markdown table, most frequent first."""
     rows = [f'| {place} | {kind} | {number} |' for (place, kind), number in found.most_common()]
     return '\n'.join(['| where | what | times |', '|---|---|---|', *rows, f'| all | | {found.total()} |'])

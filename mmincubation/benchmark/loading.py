@@ -1,4 +1,4 @@
-"""How long a step waits for its data, with the config's own loader on real JPEGs."""
+"""Measure how long a step waits for its data, with the config's own loader on real JPEGs."""
 import os
 import statistics
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ NAMES = 16384  # of them: an epoch has some batches, also for 8 ranks of 256 ima
 
 
 def write_jpegs(root: Path) -> None:
-    """Smooth noise, as large as ImageNet's images in pixels and about in bytes: `root`/<class>/<i>.jpg.
+    """Write smooth noise with the pixels and about the bytes of ImageNet's images: `root`/<class>/<i>.jpg.
 
-    Each image has many names, as hard links; it is read and decoded under each of them.
+    Each image has many names, as hard links; the loader reads and decodes it under each of them.
     """
     for i in range(IMAGES):
         rng = np.random.default_rng(i)
@@ -37,7 +37,9 @@ def write_jpegs(root: Path) -> None:
 
 
 def batches(cfg: Config, root: Path, count: int, workers: int) -> Iterator[dict]:
-    """Batches of `count` images below `root`, for ever, by the config's loader with at most so many workers."""
+    """Yield batches of `count` images below `root` without end, from the config's loader with at most `workers`
+    workers.
+    """
     loader = deepcopy(cfg.train_dataloader)
     loader.batch_size, loader.num_workers = count, min(loader.num_workers, workers)
     loader.persistent_workers = loader.num_workers > 0
@@ -48,9 +50,12 @@ def batches(cfg: Config, root: Path, count: int, workers: int) -> Iterator[dict]
 
 
 def wait(step, source: Iterator[dict], repeats: int) -> float:
-    """Milliseconds that a step waits for its batch, median of `repeats`; the loader works on while a step runs."""
+    """Return the median milliseconds that a step waits for its batch, of `repeats` steps.
+
+    The loader goes on while a step runs.
+    """
     waits = []
-    for _ in range(repeats + 1):  # the first finds workers that have had time to get ahead
+    for _ in range(repeats + 1):  # the first is dropped: the workers have had time to get ahead
         start = perf_counter()
         batch = next(source)
         waits.append(1000 * (perf_counter() - start))

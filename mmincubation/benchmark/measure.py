@@ -1,4 +1,4 @@
-"""The rows of the table: every phase of a config, ours and the plain reference timed in turn."""
+"""Measure each phase of a config; steps of ours and of the plain reference take turns."""
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mmincubation.vit.spec import Arch, Division
 
 from . import loading, memory
 from .batches import image_size, synthetic
-from .flops import CALLS, count_flops, seconds, spread
+from .flops import CALLS, count_flops, seconds, summary
 from .steps import Phases, build, plain
 from .units import of_phase
 
@@ -24,8 +24,14 @@ DENSE_ON_CPU = dict(mmdet=(1, 2), mmseg=(2, 3))  # images of a step, and what th
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure: `phases` by name (None: all), images a step and rank (None: the config's, or what a CPU can do),
-    whether the reference too, how often, and where JPEGs are to wait for (None: nowhere)."""
+    """Say what to measure.
+
+    - `phases`: their names, None for all.
+    - `batch_size`: images of a step and rank, None for the config's, or for what a CPU can do.
+    - `baseline`: whether to measure the reference too.
+    - `repeats`: the number of timed turns.
+    - `data`: a folder of JPEGs for the data wait, None to leave it out; `workers` is the number of loader workers.
+    """
     device: torch.device
     phases: list[str] | None = None
     batch_size: int | None = None
@@ -36,7 +42,7 @@ class Options:
 
 
 def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dict]:
-    """All rows of one config; `say` is told of each. Raises as `prepare` does."""
+    """Return all rows of one config, and call `say` with a line for each. Raises as `prepare` does."""
     cfg, phases, names = prepare(path, options)
     count, size = _batch(cfg, options)
     batch = synthetic(cfg, size, count)
@@ -58,7 +64,7 @@ def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dic
 
 
 def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
-    """A config, its phases, and those to measure; builds nothing.
+    """Return a config, its phases, and the names of those to measure; build nothing.
 
     Raises:
         ConfigError: a phase is unknown, or the images have no size.
@@ -70,7 +76,7 @@ def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
 
 
 def _batch(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
-    """Images a step, and their size: on a CPU a dense task's images are smaller, since its steps take minutes else."""
+    """Return the images of a step and their size; on a CPU, where steps are slow, dense tasks have smaller images."""
     count, shrink = cfg.train_dataloader.batch_size, 1
     if options.device.type == 'cpu':
         count, shrink = DENSE_ON_CPU.get(cfg.get('default_scope'), (8, 1))
@@ -79,19 +85,20 @@ def _batch(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     if (cfg.model.get('data_preprocessor') or {}).get('size'):
+        # The preprocessor pads to its own size, which must shrink with the images.
         cfg.model.data_preprocessor.size = size
     return options.batch_size or count, size
 
 
 def _select(path: str, names: list[str], wanted: list[str] | None) -> list[str]:
-    """Those of a config's phases that were asked for; runs without phases, `train`, are always measured."""
+    """Return the phases that were asked for; runs without phases, `train`, are always measured."""
     if wanted and names != ['train'] and (unknown := [name for name in wanted if name not in names]):
         raise ConfigError(f'--phases {" ".join(unknown)}: {path} has {", ".join(names)}')
     return [name for name in names if not wanted or name in wanted or name == 'train']
 
 
 def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, dict]:
-    """What was found of each of the steps, which take turns: A B, B A, ..."""
+    """Return the measurements of each step; the steps take turns: A B, B A, ..."""
     device, found = options.device, {}
     for variant, step in steps.items():
         found[variant] = dict(flops=count_flops(step), peak_bytes=_largest(memory.peak(step), device))
@@ -99,35 +106,37 @@ def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, d
             step()
     samples = {variant: [] for variant in steps}
     for i in range(options.repeats):
+        # The order alternates, so that a device that grows warm slows both alike.
         for variant in list(steps)[::-1 if i % 2 else 1]:
             samples[variant].append(1000 * seconds(steps[variant], device, CALLS[device.type]))
     for variant, step in steps.items():
-        found[variant] |= dict(spread(samples[variant]), samples=samples[variant],
+        found[variant] |= dict(summary(samples[variant]), samples=samples[variant],
                                data_wait_ms=_wait(cfg, step, options, count))
     return found
 
 
 def _wait(cfg: Config, step, options: Options, count: int) -> float | None:
+    # The JPEGs have labels of classes only.
     if options.data is None or 'backbone' in cfg.model:
         return None
     return loading.wait(step, loading.batches(cfg, options.data, count, options.workers), options.repeats)
 
 
 def _largest(value: int, device: torch.device) -> int:
-    """Over all ranks."""
+    """Return the largest value of all ranks."""
     tensor = torch.tensor(value, device=device)
     all_reduce(tensor, 'max')
     return int(tensor)
 
 
 def _precision(cfg: Config, variant: str) -> str:
-    """`bfloat16` where the ViT computes in it."""
+    """Return `bfloat16` if the ViT computes in it, else `float32`."""
     fast = cfg.optim_wrapper.type.endswith('AutocastOptimWrapper') or (cfg.model.get('backbone') or {}).get('bf16')
     return 'bfloat16' if fast and variant == 'ours' else 'float32'
 
 
 def _units(cfg: Config, phase: str, variant: str) -> int | None:
-    """Block-forwards of an image, of classifiers."""
+    """Return the block-forwards of an image; None for models that are no classifiers."""
     if 'backbone' in cfg.model:
         return None
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 1))
@@ -135,8 +144,11 @@ def _units(cfg: Config, phase: str, variant: str) -> int | None:
 
 
 def ratios(rows: list[dict]) -> list[dict]:
-    """How many times as many images a second ours trains, by config and phase; by turn, so that what else the machine
-    did meets both. All modules, jointly and one after another, are compared with the reference's one after another."""
+    """Return the ratio of images a second, ours / reference, by config and phase.
+
+    It is taken turn by turn, so that other load on the machine meets both. Training all modules, jointly or one after
+    another, is compared with the reference's modules one after another.
+    """
     taken = {(row['config'], row['phase'], row['variant']): row['samples'] for row in rows}
     found = []
     for row in rows:
@@ -153,6 +165,6 @@ def ratios(rows: list[dict]) -> list[dict]:
 
 
 def _ratio(config: str, phase: str, reference: list[list[float]], ours: list[list[float]]) -> dict:
-    """Of sums over phases, turn by turn."""
+    """Return the summary of the ratios of sums over phases, turn by turn."""
     turns = zip(zip(*reference, strict=True), zip(*ours, strict=True), strict=True)
-    return dict(config=config, phase=phase, **spread([sum(a) / sum(b) for a, b in turns]))
+    return dict(config=config, phase=phase, **summary([sum(a) / sum(b) for a, b in turns]))

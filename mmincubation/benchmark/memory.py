@@ -1,11 +1,13 @@
-"""Peak memory of a training step that really runs, by the allocator's own account."""
+"""Measure the peak memory of a training step that really runs, from the allocator's record."""
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 
 def resident(step) -> int:
-    """Bytes that a step keeps on its device between two calls: weights, buffers, their gradients, optimiser state."""
+    """Return the bytes that a step keeps on its device between two calls: weights, buffers, gradients, optimiser
+    state.
+    """
     tensors = [*step.model.parameters(), *step.model.buffers()]
     tensors += [p.grad for p in step.model.parameters() if p.grad is not None]
     for optimizer in step.optimizers:
@@ -14,7 +16,7 @@ def resident(step) -> int:
 
 
 def peak(step) -> int:
-    """Bytes at the peak of one call, whatever else is in memory: what it keeps, and what it adds to that."""
+    """Return the peak bytes of one call: what the step keeps and what it adds, whatever else is in memory."""
     if step.device.type == 'cuda':
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -29,7 +31,7 @@ def peak(step) -> int:
 
 
 def allocated(prof: profile) -> int:
-    """The largest sum of what the CPU allocator gave minus what it took back."""
+    """Return the largest sum of bytes that the CPU allocator gave minus those that it took back."""
     events = [e for e in prof.profiler.kineto_results.events() if e.name() == '[memory]']
     sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
     return int(np.cumsum(sizes).max())

@@ -1,4 +1,4 @@
-"""The tables of docs/measurements/performance.md: `python -m mmincubation.benchmark.page` writes them anew."""
+"""Write the tables of docs/measurements/performance.md: run `python -m mmincubation.benchmark.page`."""
 from __future__ import annotations
 
 import json
@@ -9,8 +9,8 @@ from mmincubation.atomic import write_atomic
 from mmincubation.vit.spec import ARCHS, Division
 
 from .plan import Cluster, e2e_units, hours, plan
-from .table import check, markdown, render
-from .units import SCORES, BlockFlops, joint, module, recipe, total, whole
+from .table import markdown, render, valid_result
+from .units import SCORES, BlockFlops, end_to_end, joint, module, recipe, total
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, RESULTS = ROOT / 'docs/measurements/performance.md', ROOT / 'results/benchmarks'
@@ -21,59 +21,63 @@ E2E_HOURS = dict(L=1090, H=4790)
 
 
 def blocks() -> dict[str, str]:
-    """The content of the page's marked blocks, by name."""
+    """Return the content of the page's marked blocks by name."""
     return dict(measured=measured(), units=units(), recipe=recipes(), quoted=quoted(), modules=modules(),
                 resolution=resolution(), sent=sent(), plan=plans())
 
 
 def measured() -> str:
-    """One pair of tables for each device that was measured."""
-    results = [check(json.loads(path.read_text())) for path in sorted(RESULTS.glob('*.json'))]
+    """Return a pair of tables for each measured device."""
+    results = [valid_result(json.loads(path.read_text())) for path in sorted(RESULTS.glob('*.json'))]
     return '\n\n'.join(map(render, results)) or 'Not run.'
 
 
 def units() -> str:
-    """Passes an image and step, by phase."""
+    """Return a table of the passes through blocks of an image and step, by phase."""
     rows = []
     for size, arch in SIZES.items():
         division = Division.of(ARCHS[arch].depth, 4)
-        steps = {'meta': whole(4), **{f'module {i}': module(division, i) for i in range(4)},
+        steps = {'meta': end_to_end(4), **{f'module {i}': module(division, i) for i in range(4)},
                  'all modules, sequential': total(module(division, i) for i in range(4)),
                  'all modules, joint': joint(division),
                  'all modules, public code': total(module(division, i, True) for i in range(4)),
-                 'fine-tune, E2E': whole(division.depth)}
+                 'fine-tune, E2E': end_to_end(division.depth)}
         rows += [[f'ViT-{size}', name, *map(str, (u.forward, u.inputs, u.weights)), f'**{u.total}**']
                  for name, u in steps.items()]
     return markdown(['model', 'phase', 'forward', 'input gradients', 'weight gradients', 'units'], rows)
 
 
 def recipes() -> str:
-    """The paper's recipe against E2E, in units and in the hours that it quotes."""
+    """Return a table of the paper's recipe against E2E, in units and in the hours that the paper quotes."""
     rows = []
     for size, epochs in [('B', 100), *HOURS]:
         depth = ARCHS[SIZES[size]].depth
-        parts = {mode: recipe(depth, 4, each=epochs, finetune=epochs, mode=mode)
+        costs = {mode: recipe(depth, 4, each=epochs, finetune=epochs, mode=mode)
                  for mode in ('sequential', 'joint', 'public')}
-        sums = {mode: sum(part.values()) for mode, part in parts.items()}
-        whole_run, own = e2e_units(depth), parts['sequential']
+        sums = {mode: sum(cost.values()) for mode, cost in costs.items()}
+        e2e, own = e2e_units(depth), costs['sequential']
         quoted = HOURS.get((size, epochs))
         rows.append([f'ViT-{size}, {epochs} + {epochs}', *(f'{own[key]:,}' for key in ('meta', 'modules', 'finetune')),
-                     f'{sums["sequential"]:,}', f'{sums["joint"]:,}', f'{sums["public"]:,}', f'{whole_run:,}',
-                     f'{sums["sequential"] / whole_run:.2f}', f'{sums["public"] / whole_run:.2f}',
+                     f'{sums["sequential"]:,}', f'{sums["joint"]:,}', f'{sums["public"]:,}', f'{e2e:,}',
+                     f'{sums["sequential"] / e2e:.2f}', f'{sums["public"] / e2e:.2f}',
                      f'{quoted / E2E_HOURS[size]:.2f}* ({quoted:,} / {E2E_HOURS[size]:,})' if quoted else '-'])
     return markdown(['recipe', 'meta', 'modules', 'fine-tune', 'sum', 'joint', 'public code', 'E2E', 'incub / E2E',
                      'public code / E2E', 'A100 hours*'], rows)
 
 
 def quoted() -> str:
-    """The quoted hours a unit. They are linear in the epochs: what 0 epochs would leave is the meta model's."""
+    """Return a table of the quoted hours for each unit.
+
+    The hours are linear in the epochs: the value at 0 epochs is the cost of the meta model.
+    """
     rows = []
-    for size, whole_run in E2E_HOURS.items():
+    for size, e2e_hours in E2E_HOURS.items():
         depth = ARCHS[SIZES[size]].depth
         cost = recipe(depth, each=1, finetune=1, mode='public')
+        # Hours of one more epoch of the modules and of fine-tuning.
         slope = (HOURS[size, 100] - HOURS[size, 25]) / 75
         meta = HOURS[size, 25] - 25 * slope
-        rate = whole_run / e2e_units(depth)
+        rate = e2e_hours / e2e_units(depth)
         middle = meta + 50 * slope
         each = (meta / cost['meta'], slope / (cost['modules'] + cost['finetune']),
                 (slope - rate * cost['finetune']) / cost['modules'], rate)
@@ -84,7 +88,7 @@ def quoted() -> str:
 
 
 def modules() -> str:
-    """The cost against the number of modules."""
+    """Return a table of the cost against the number of modules."""
     rows = []
     for size, arch in SIZES.items():
         depth = ARCHS[arch].depth
@@ -98,7 +102,7 @@ def modules() -> str:
 
 
 def resolution() -> str:
-    """How a block grows with the image."""
+    """Return a table of a block's FLOPs against the size of the image."""
     rows = []
     for size, arch in SIZES.items():
         arch = ARCHS[arch]
@@ -112,13 +116,14 @@ def resolution() -> str:
 
 
 def plans() -> str:
-    """Hours by GPUs and mode."""
+    """Return a table of the planned hours by GPUs and mode."""
     rows = []
     for size, arch in SIZES.items():
         for gpus in (8, 64, 256, 1024):
             cluster = Cluster(gpus)
             ways = {mode: plan(cluster, ARCHS[arch], 4, mode) for mode in ('e2e', 'sequential', 'joint', 'parallel')}
             meta, middle, fine = ways['parallel']
+            # The share of the phases that cannot run in parallel groups bounds the speed-up.
             serial = (meta.hours + fine.hours) / hours(ways['sequential'])
             rows.append([f'ViT-{size}', f'{gpus:,}', f'{ways["e2e"][0].ranks}', f'{middle.groups} x {middle.ranks}',
                          *(f'{hours(way):,.1f}' for way in ways.values()), f'{1 / serial:.2f}',
@@ -132,19 +137,23 @@ def plans() -> str:
 
 
 def sent() -> str:
-    """Bytes that cross the network."""
+    """Return a table of the megabytes that cross the network."""
     rows = []
     for size, arch in SIZES.items():
         ways = {mode: plan(Cluster(64), ARCHS[arch], 4, mode) for mode in ('sequential', 'joint', 'parallel')}
         meta, one_by_one, fine = ways['sequential']
-        rows.append([f'ViT-{size}', *(f'{part.size / 1e6:,.0f}' for part in (
+        rows.append([f'ViT-{size}', *(f'{phase.size / 1e6:,.0f}' for phase in (
             meta, one_by_one, ways['joint'][1], ways['parallel'][1], fine)), f'{fine.size / 1e6:,.0f}, once'])
     return markdown(['model', 'meta', 'all modules, sequential', 'joint', 'parallel, a group', 'fine-tune, E2E',
                      'exchange of the modules'], rows)
 
 
 def rewritten(text: str, contents: dict[str, str]) -> str:
-    """The page with its blocks replaced; KeyError names one that it does not have."""
+    """Return the page with its blocks replaced.
+
+    Raises:
+        KeyError: the page has no block of that name.
+    """
     for name, content in contents.items():
         begin, end = f'<!-- {name} -->\n', f'<!-- /{name} -->'
         if begin not in text or end not in text:

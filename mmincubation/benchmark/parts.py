@@ -1,4 +1,4 @@
-"""Where one training step of a detector or segmentor spends its time and memory, part by part."""
+"""Measure where one training step of a detector or segmentor spends its time and memory, part by part."""
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,10 +33,10 @@ MARK = 'part: '
 
 @dataclass
 class Step:
-    """A model, its optimiser's wrapper and a batch as the loader gives it; a call is a training step of the Runner.
+    """Run one training step of the Runner on a model, its optimiser wrapper and a batch as the loader gives it.
 
-    The preprocessor changes the batch's labels (it pads masks), so `batch` makes a fresh one for every step. Afterwards
-    `clock` has the seconds of its parts.
+    `batch` makes a new batch for each step, because the preprocessor changes the labels (it pads masks). After a call,
+    `clock` has the seconds of the parts.
     """
     model: nn.Module
     wrapper: object
@@ -62,20 +62,20 @@ class Step:
 
 
 class Clock:
-    """Seconds of each part of a step; the device is waited for where a part begins and ends."""
+    """Measure the seconds of each part of a step; wait for the device at the begin and the end of a part."""
 
     def __init__(self, device: torch.device):
         self.device, self.seconds, self._last = device, {}, 0.
 
     def now(self) -> float:
-        """The time when the device has done what it was given."""
+        """Wait until the device has finished its work; return the time in seconds."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
         return perf_counter()
 
     @contextmanager
     def span(self, part: str) -> Iterator[None]:
-        """Adds what happens inside to the part, and names it in a profile."""
+        """Add the time inside the context to the part, and name it in a profile."""
         start = self.now()
         with record_function(MARK + part):
             yield
@@ -83,11 +83,11 @@ class Clock:
         self.seconds[part] = self.seconds.get(part, 0.) + end - start
 
     def start_backward(self) -> None:
-        """The backward pass begins: with the heads."""
+        """Note the start of the backward pass; it begins with the heads."""
         self._last = self.now()
 
     def mark(self, part: str) -> None:
-        """The backward pass through the part is over."""
+        """Note the end of the backward pass through the part."""
         end = self.now()
         with record_function(f'{MARK}backward / {part}'):
             pass
@@ -97,7 +97,10 @@ class Clock:
 
 @contextmanager
 def _watched(model: nn.Module, part: str, path: str, clock: Clock) -> Iterator[None]:
-    """Inside, the method is timed. The backward pass of what is above ends when the maps have their gradients."""
+    """Time the method while the context is open.
+
+    The backward pass of what is above a feature map ends when the map has its gradient.
+    """
     *owners, name = path.split('.')
     owner = reduce(lambda module, child: getattr(module, child, None), owners, model)
     if owner is None:
@@ -113,6 +116,7 @@ def _watched(model: nn.Module, part: str, path: str, clock: Clock) -> Iterator[N
             register_multi_grad_hook([t for t in tree_leaves(result) if _learns(t)], lambda _: clock.mark(above))
         return result
 
+    # An instance's attribute hides the method of its class; afterwards it goes, or an earlier one returns.
     before = vars(owner).get(name)
     setattr(owner, name, timed)
     try:
@@ -126,17 +130,21 @@ def _learns(value) -> bool:
 
 
 def measure(steps: dict[str, Step], runs: int = 5) -> dict[str, dict[str, dict]]:
-    """For each step and each of its parts: `seconds` (median of so many runs, the steps in turn, after a warm-up),
-    `peak` (bytes above those at the step's begin: activations, gradients) and `kept` (bytes there at the part's end
-    and not at its begin). The part `step` is all of it.
+    """Return `seconds`, `peak` and `kept` of each part of each step; the part `step` is all of it.
 
-    Bytes are those of torch's allocator on the model's device, from one profiled run. What numpy allocates is not in.
+    - `seconds`: the median of `runs` runs, the steps in turn, after a warm-up.
+    - `peak`: the bytes above those at the begin of the step: activations and gradients.
+    - `kept`: the bytes there at the end of the part and not at its begin.
+
+    The bytes are those of torch's allocator on the model's device, from one profiled run. What numpy allocates is
+    missing.
     """
     taken = {name: [] for name in steps}
     for i in range(runs + 1):
         for name, step in steps.items():
             start = perf_counter()
             step()
+            # The first run is a warm-up.
             if i:
                 taken[name].append({**step.clock.seconds, 'step': step.clock.now() - start})
     memory = {name: _memory(step) for name, step in steps.items()}
@@ -145,7 +153,7 @@ def measure(steps: dict[str, Step], runs: int = 5) -> dict[str, dict[str, dict]]
 
 
 def _memory(step: Step) -> dict[str, dict[str, int]]:
-    """`peak` and `kept` of each part, from the allocator's account in a profile."""
+    """Return `peak` and `kept` of each part, from the allocator events of a profile."""
     device = next(step.model.parameters()).device.type
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (device == 'cuda')
     with profile(activities=activities, profile_memory=True) as prof, record_function(f'{MARK}step'):
@@ -157,12 +165,13 @@ def _memory(step: Step) -> dict[str, dict[str, int]]:
 
 
 def _spans(events: list) -> dict[str, list[tuple[int, int]]]:
-    """When each part ran, as (begin, end) in nanoseconds; those of the backward pass follow each other."""
+    """Return when each part ran, as (begin, end) in nanoseconds; those of the backward pass follow each other."""
     spans = {}
     for event in events:
         if event.name().startswith(MARK) and event.device_type().name == 'CPU':
             begin = event.start_ns()
             spans.setdefault(event.name().removeprefix(MARK), []).append((begin, begin + event.duration_ns()))
+    # A mark is one point in time: each part of the backward pass began where the one before ended.
     last = spans['backward'][0][0]
     for part in [part for part in spans if part.startswith('backward / ')]:  # in their order
         end = spans[part][0][1]
@@ -180,8 +189,10 @@ def _during(levels: list[tuple[int, int]], spans: list[tuple[int, int]]) -> dict
 
 
 def table(found: dict[str, dict[str, dict]]) -> str:
-    """What `measure` found as a markdown table: of each step milliseconds, percent of the step, MiB at the peak and
-    MiB kept."""
+    """Return the result of `measure` as a markdown table.
+
+    It has, for each step, milliseconds, percent of the step, MiB at the peak and MiB kept.
+    """
     heads = [f'{name}: {column}' for name in found for column in ('ms', '%', 'peak MiB', 'kept MiB')]
     lines = [f'| part | {" | ".join(heads)} |', '|---' * (len(heads) + 1) + '|']
     parts = dict.fromkeys(part for part in ['preprocessor', *PARTS, *(p for parts in found.values() for p in parts)])

@@ -1,10 +1,14 @@
-"""The plain reference: a training step with the semantics of the paper's public code, in our own words.
+"""Train one step with the semantics of the paper's public code, written anew: the plain reference.
 
-What LeapLabTHU/Deep-Incubation does, on its vendored timm of 2020, and the published commands ask for: float32;
-attention as two matrix products around a softmax; of a hybrid, the modules upstream are frozen (so they run forward
-alone), those downstream compute gradients of their weights, which add up and are never used; stochastic depth over the
-whole hybrid; AdamW as it comes, in two groups (with decay, without); every step reads its loss and waits for the
-device. Data arrive normalised and erased (its loader's workers do that), mixup is on the device.
+This is what LeapLabTHU/Deep-Incubation does on its vendored timm of 2020 with the published commands:
+
+- float32, and attention as two matrix products around a softmax.
+- In a hybrid, the modules upstream are frozen, so they only run forward. Those downstream compute gradients of their
+  weights, which add up and are never used. Stochastic depth acts on the whole hybrid.
+- AdamW without `fused`, in two groups (with decay, without).
+- Every step reads its loss and waits for the device.
+
+Data arrive normalised and erased (the loader's workers do that); mixup runs on the device.
 """
 import math
 from collections.abc import Callable
@@ -23,9 +27,9 @@ from .flops import synchronize
 
 
 class PublicViT(nn.Module):
-    """A ViT of timm's parts, run as timm did in 2020; (B, 3, H, W) images in, (B, classes) logits out.
+    """Run a ViT of timm's parts as timm did in 2020: images (B, 3, H, W) to logits (B, classes).
 
-    Stem from `first`, norm and head from `last`: of one ViT, or of the two that make a hybrid. Weights are shared.
+    The stem comes from `first`, norm and head from `last`: one ViT, or the two that make a hybrid. Weights are shared.
     """
 
     def __init__(self, first: VisionTransformer, blocks: list[nn.Module], last: VisionTransformer):
@@ -35,7 +39,7 @@ class PublicViT(nn.Module):
         self.average = last.arch.global_pool == 'avg'  # which the public code has not
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to logits (B, classes)."""
+        """Return the logits (B, classes) of images (B, 3, H, W)."""
         tokens = self.patch_embed.proj(images).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
         for block in self.blocks:
@@ -47,7 +51,7 @@ class PublicViT(nn.Module):
 
 
 def attention(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """Self-attention (B, N, C) with every score in memory."""
+    """Return self-attention of tokens (B, N, C) with all scores in memory."""
     heads = layer.num_heads
     query, key, value = layer.qkv(tokens).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     scores = (query @ key.transpose(-2, -1)) * layer.scale
@@ -55,9 +59,9 @@ def attention(layer: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def network(model: nn.Module) -> tuple[PublicViT, list[tuple[str, nn.Parameter]]]:
-    """What the public code runs in the model's phase, and the named parameters that its optimiser has.
+    """Return what the public code runs in the model's phase, and the named parameters that its optimiser has.
 
-    Sets which weights have gradients: those, and of a hybrid also all that is downstream.
+    Those parameters get gradients; in a hybrid, so do all that are downstream.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not isinstance(model, IncubationModel):
@@ -69,13 +73,13 @@ def network(model: nn.Module) -> tuple[PublicViT, list[tuple[str, nn.Parameter]]
     own = [target.blocks[j] for j in model.division.span(i)]
     last = i == len(model.division) - 1
     blocks = [*meta.blocks[:i], *own, *meta.blocks[i + 1:]]
-    for part in () if last else (*meta.blocks[i + 1:], meta.norm, meta.head):
-        part.requires_grad_(True)
+    for downstream in () if last else (*meta.blocks[i + 1:], meta.norm, meta.head):
+        downstream.requires_grad_(True)
     return PublicViT(meta if i else target, blocks, target if last else meta), trained
 
 
 class PublicStep:
-    """One training step of the public code on a batch of uint8 images (B, 3, H, W) and labels (B,), kept prepared."""
+    """Train one step of the public code on uint8 images (B, 3, H, W) and labels (B,), which are prepared once."""
 
     def __init__(self, model: nn.Module, batch: dict, rate: float, decay: float, wrap: Callable = lambda net: net):
         self._prepare, self.mixup = model.data_preprocessor, model.data_preprocessor.mixup
@@ -91,12 +95,16 @@ class PublicStep:
         self.optimizers = [self.optimizer]
 
     def feed(self, batch: dict) -> None:
-        """Take another batch; what the public loader's workers would have done to it is done here."""
+        """Take another batch; prepare it as the public loader's workers would."""
         prepared = self._prepare(batch, training=False)
         self.images, self.labels = prepared['inputs'], prepared['labels']
 
     def __call__(self) -> float:
-        """Train once; returns the loss."""
+        """Train once; return the loss.
+
+        Raises:
+            ValueError: the loss is not finite.
+        """
         images, labels = self.images.clone(), self.labels
         if self.mixup:
             images, labels = self.mixup(images, labels)

@@ -1,4 +1,4 @@
-"""Training steps of a config: as the tools run them, and the plain reference."""
+"""Build training steps of a config: as the tools run them, and the plain reference."""
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
@@ -27,7 +27,7 @@ from .reference import PublicStep
 
 
 def build(cfg: Config, device: torch.device) -> nn.Module:
-    """The config's model with random weights, in training mode on its device."""
+    """Build the config's model with random weights, in training mode on its device."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     model = MODELS.build(deepcopy(cfg.model))
     if device.type == 'cpu' or not is_distributed():
@@ -37,8 +37,11 @@ def build(cfg: Config, device: torch.device) -> nn.Module:
 
 
 class Phases:
-    """The phases of a config by name, in order, whatever its mode: each module alone, then, as `modules`, all jointly.
-    A run that is no incubation has one phase, `train`."""
+    """Build steps of a config's phases by name, whatever its mode.
+
+    The order is meta, each module alone, all jointly as `modules`, finetune. A run that is no incubation has one
+    phase, `train`.
+    """
 
     def __init__(self, cfg: Config):
         self.cfg, self.modules, self.phases = cfg, [], {}
@@ -50,23 +53,24 @@ class Phases:
             self.names = [*self.phases][:-1] + ['modules', 'finetune']
 
     def parts(self, name: str) -> list[str]:
-        """The phases, one after another, that a phase stands for."""
+        """Return the names of the phases that a phase stands for: all modules for `modules`, else itself."""
         return [phase.name for phase in self.modules] if name == 'modules' else [name]
 
     def ours(self, model: nn.Module, name: str, batch: dict) -> 'TrainStep':
-        """The step that the tools run."""
+        """Return the step that the tools run."""
         if name == 'train':
             return TrainStep(distributed(model), make_wrapper(self.cfg.optim_wrapper, model), batch)
         return IncubationStep(model, self._begin(model, name), batch)
 
     def _begin(self, model: IncubationModel, name: str) -> list[PhaseRun]:
-        """The runs of a phase, with their optimisers, distributed."""
+        """Begin a phase; return its runs with their optimisers, distributed."""
         recipe = (self.cfg.get('train_cfg') or {}).get('recipe', 'clean')
         several = name == 'modules'
         runs = begin(model, self.modules if several else [self.phases[name]], recipe, several)
         for run in runs:
             if is_distributed():
                 run.distribute(partial(DistributedDataParallel, **DDP))
+            # The optimiser takes the parameters with gradients: only those of this run at this moment.
             model.train_only(run.plain)
             cfg = optim_wrapper_cfg(recipe, run.phase.optim_cfg(self.cfg.optim_wrapper), run.phase.module)
             run.wrapper = make_wrapper(cfg, model)
@@ -74,7 +78,7 @@ class Phases:
         return runs
 
     def reference(self, model: nn.Module, name: str, batch: dict) -> Callable[[], object]:
-        """The public code's step for classifiers; others, which it has not, as in `plain`."""
+        """Return the public code's step for classifiers, else a step without what makes ours fast (`plain`)."""
         if hasattr(model, 'backbone'):
             return PlainStep(distributed(model), make_wrapper(plain(self.cfg).optim_wrapper, model), batch)
         if name != 'train':
@@ -84,18 +88,18 @@ class Phases:
 
 
 def plain(cfg: Config) -> Config:
-    """A detector's or segmentor's config without what makes it fast: float32, and AdamW as it comes."""
+    """Return a detector's or segmentor's config without what makes it fast: float32, and AdamW without `fused`."""
     cfg = deepcopy(cfg)
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.optim_wrapper.optimizer.pop('fused', None)
-    for part in ('backbone', 'neck'):
-        if 'bf16' in (cfg.model.get(part) or {}):
-            cfg.model[part].bf16 = False
+    for key in ('backbone', 'neck'):
+        if 'bf16' in (cfg.model.get(key) or {}):
+            cfg.model[key].bf16 = False
     return cfg
 
 
 class TrainStep:
-    """One training step on a batch in memory."""
+    """Train one step on a batch in memory."""
 
     def __init__(self, model: nn.Module, wrapper, batch: dict):
         self.model, self.wrapper, self.batch = model, wrapper, batch
@@ -107,16 +111,16 @@ class TrainStep:
 
     @property
     def optimizers(self) -> Iterator[torch.optim.Optimizer]:
-        """All that the step uses."""
+        """All optimisers of the step."""
         return (wrapper.optimizer for wrapper in wrappers_of(self.wrapper))
 
     def __call__(self) -> dict:
-        """Train once; returns the losses, on the device."""
+        """Train once; return the losses, on the device."""
         return self.model.train_step(self.batch, self.wrapper)
 
 
 class IncubationStep(TrainStep):
-    """One training step of a phase on a batch in memory, as the IncubationLoop runs it."""
+    """Train one step of a phase on a batch in memory, as the IncubationLoop does."""
 
     def __init__(self, model: IncubationModel, runs: list[PhaseRun], batch: dict):
         super().__init__(model, None, batch)
@@ -124,16 +128,16 @@ class IncubationStep(TrainStep):
 
     @property
     def optimizers(self) -> Iterator[torch.optim.Optimizer]:
-        """All that the step uses."""
+        """All optimisers of the step."""
         return (run.wrapper.optimizer for run in self.runs)
 
     def __call__(self) -> dict:
-        """Train once; returns the losses, on the device."""
+        """Train once; return the losses, on the device."""
         return training_step(self.model, self.runs, self.batch)
 
 
 class PlainStep(TrainStep):
-    """One whose attention is two matrix products, and which reads its losses and waits for the device every time."""
+    """Train one step with attention as two matrix products; read the losses and wait for the device each time."""
 
     def __call__(self) -> dict:
         with sdpa_kernel(SDPBackend.MATH):
@@ -146,12 +150,15 @@ DDP = dict(device_ids=None, broadcast_buffers=False)
 
 
 def distributed(model: nn.Module) -> nn.Module:
-    """The model as several ranks train it; alone, as it is."""
+    """Return the model wrapped for several ranks; a single rank gets it unchanged."""
     return MMDistributedDataParallel(model, **DDP) if is_distributed() else model
 
 
 def wrap_public(network: nn.Module) -> nn.Module:
-    """The public code's network as several ranks train it: it looks for unused parameters where something is frozen."""
+    """Return the public code's network wrapped for several ranks; a single rank gets it unchanged.
+
+    It looks for unused parameters if something is frozen.
+    """
     if not is_distributed():
         return network
     frozen = any(not parameter.requires_grad for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Measurements as text; needs neither torch nor a device."""
+"""Format measurements as text, without torch and without a device."""
 from __future__ import annotations
 
 import re
@@ -11,8 +11,12 @@ TITLES = ['config', 'phase', 'step', 'images', 'img/s', 'ms/step (min .. max)', 
 NAMES = dict(ours='ours', reference='reference', bfloat16='bf16', float32='fp32')
 
 
-def check(result: dict) -> dict:
-    """The result itself; ValueError names what does not have the form of a benchmark's file."""
+def valid_result(result: dict) -> dict:
+    """Return the result if it has the form of a benchmark's file.
+
+    Raises:
+        ValueError: it has not; the message lists what is wrong.
+    """
     problems = [f'environment.{key} is missing' for key in ENVIRONMENT if key not in result.get('environment', {})]
     problems += [f'matrix_rate.{key} is missing' for key in ('float32', 'bfloat16') if key not in result['matrix_rate']]
     for i, row in enumerate(result['rows']):
@@ -28,7 +32,7 @@ def check(result: dict) -> dict:
 
 
 def render(result: dict) -> str:
-    """The tables of a checked result as markdown."""
+    """Return the tables of a valid result as markdown."""
     place, rates = result['environment'], result['matrix_rate']
     told = ', '.join(f'{NAMES[key]} {rate["median"] / 1e9:,.0f} GFLOP/s ({rate["side"]} x {rate["side"]})'
                      for key, rate in rates.items())
@@ -56,14 +60,15 @@ def _cells(row: dict, result: dict) -> list[str]:
 
 
 def _beside_finetuning(row: dict, rows: list[dict]) -> tuple[str, str]:
-    """What the units predict of a step's time as a part of fine-tuning's, and what was measured."""
-    whole = [r for r in rows if (r['config'], r['phase'], r['variant']) == (row['config'], 'finetune', row['variant'])]
-    if not whole:
+    """Return the step's share of fine-tuning's time, as the units predict it and as measured."""
+    wanted = row['config'], 'finetune', row['variant']
+    finetune = [r for r in rows if (r['config'], r['phase'], r['variant']) == wanted]
+    if not finetune:
         return '-', '-'
-    return tuple(f'{row[key] / whole[0][key]:.2f}' for key in ('units', 'median'))
+    return tuple(f'{row[key] / finetune[0][key]:.2f}' for key in ('units', 'median'))
 
 
 def markdown(titles: list[str], rows: list[list[str]]) -> str:
-    """A table; the first columns that are words are set left, numbers right."""
+    """Return a markdown table; columns of words are aligned left, numbers right."""
     ways = [':--' if all(re.match('[A-Za-z]', row[i]) for row in rows) else '--:' for i in range(len(titles))]
     return '\n'.join(f'| {" | ".join(cells)} |' for cells in (titles, ways, *rows))

@@ -1,4 +1,4 @@
-"""What training costs in block-forwards, and in FLOPs, of each phase; and what a whole recipe costs."""
+"""Count the cost of each phase and of a recipe in block-forwards and in FLOPs."""
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
@@ -13,10 +13,12 @@ SCORES, SCORES_BACK, SCORES_BACK_FUSED = 2, 4, 5
 
 @dataclass(frozen=True)
 class Units:
-    """Passes through blocks that one image makes in a training step: `forward`, `inputs` (gradients of a block's input)
-    and `weights` (gradients of its weights); one of each costs about as much as the others.
+    """Count the passes through blocks that one image makes in a training step; all kinds cost about the same.
 
-    `stem_weights` and `head_weights` count the passes that compute gradients there; `stems` and `heads` the forwards.
+    - `forward`: forward passes.
+    - `inputs`: passes that compute the gradient of a block's input.
+    - `weights`: passes that compute the gradients of its weights.
+    - `stem_weights` and `head_weights`: the same for stem and head; `stems` and `heads` are their forward passes.
     """
     forward: int
     inputs: int
@@ -28,20 +30,20 @@ class Units:
 
     @property
     def total(self) -> int:
-        """In block-forwards."""
+        """The sum of the passes through blocks, in block-forwards."""
         return self.forward + self.inputs + self.weights
 
     def __add__(self, other: Units) -> Units:
         return Units(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-def whole(depth: int) -> Units:
-    """End-to-end training of so many blocks: the meta model, fine-tuning, E2E."""
+def end_to_end(depth: int) -> Units:
+    """Return the units of training `depth` blocks end to end: the meta model, fine-tuning, E2E."""
     return Units(depth, depth, depth, stem_weights=1, head_weights=1)
 
 
 def module(division: Division, i: int, public: bool = False) -> Units:
-    """The hybrid around module i: upstream forward alone; downstream forward and input gradients.
+    """Return the units of the hybrid of module i: forward only upstream; forward and input gradients downstream.
 
     The `public` code also computes the weight gradients of the frozen meta blocks and head downstream.
     """
@@ -52,7 +54,7 @@ def module(division: Division, i: int, public: bool = False) -> Units:
 
 
 def joint(division: Division) -> Units:
-    """All modules on one batch: what is upstream of several is computed once."""
+    """Return the units of all modules on one batch: what is upstream of several modules is computed once."""
     modules = len(division)
     every = total(module(division, i) for i in range(modules))
     again = modules * (modules - 1) // 2 - (modules - 1)  # of the meta blocks upstream
@@ -61,35 +63,43 @@ def joint(division: Division) -> Units:
 
 
 def of_phase(division: Division, phase: str, public: bool = False) -> Units:
-    """The cost of a phase by its name; `modules` is all of them, jointly (the public code has no such mode)."""
+    """Return the units of a phase by name; `modules` is all of them, jointly (the public code has no such mode)."""
     if phase.startswith('module_'):
         return module(division, int(phase.removeprefix('module_')), public)
     if phase == 'modules':
         return total(module(division, i, True) for i in range(len(division))) if public else joint(division)
-    return whole(len(division) if phase == 'meta' else division.depth)
+    return end_to_end(len(division) if phase == 'meta' else division.depth)
 
 
-def total(parts) -> Units:
-    """The sum of some."""
-    return sum(parts, Units(0, 0, 0, 0, 0, 0, 0))
+def total(units) -> Units:
+    """Return the sum of several units."""
+    return sum(units, Units(0, 0, 0, 0, 0, 0, 0))
 
 
 def recipe(depth: int, modules: int = 4, meta: int = META, each: int = MODULE, finetune: int = FINETUNE,
            mode: str = 'sequential') -> dict[str, int]:
-    """Block-forwards an image of the training set: of the `meta` phase, all `modules` (each of `each` epochs, in `mode`
-    sequential, joint or public) and `finetune`."""
+    """Return the block-forwards of a recipe for each image of the training set.
+
+    The keys are `meta`, `modules` (all of them, each for `each` epochs, in `mode` sequential, joint or public) and
+    `finetune`; the arguments of these names are epochs, but `modules` is a number of modules.
+    """
     division = Division.of(depth, modules)
     if mode == 'joint':
         step = joint(division).total
     else:
         step = sum(module(division, i, mode == 'public').total for i in range(modules))
-    return dict(meta=meta * whole(modules).total, modules=each * step, finetune=finetune * whole(depth).total)
+    return dict(meta=meta * end_to_end(modules).total, modules=each * step, finetune=finetune * end_to_end(depth).total)
 
 
 @dataclass(frozen=True)
 class BlockFlops:
-    """FLOPs of an image, 2 for a multiply-add, in matrix products: `linear` layers of a block, one product of its
-    `attention`, the patch embedding and the head."""
+    """Count the FLOPs of an image in matrix products; a multiply-add is two.
+
+    - `linear`: the linear layers of a block.
+    - `attention`: one product of its attention.
+    - `stem`: the patch embedding.
+    - `head`: the classifier.
+    """
     linear: int
     attention: int
     stem: int
@@ -97,7 +107,7 @@ class BlockFlops:
 
     @classmethod
     def of(cls, arch: Arch) -> BlockFlops:
-        """Of a ViT's blocks at its own image size; an MLP of `mlp_ratio`."""
+        """Return the FLOPs of a ViT at its own image size."""
         patches, dim = arch.grid**2, arch.embed_dim
         tokens = patches + 1
         hidden = int(arch.mlp_ratio * dim)
@@ -105,7 +115,10 @@ class BlockFlops:
                    stem=2 * patches * dim * 3 * arch.patch_size**2, head=2 * dim * arch.num_classes)
 
     def step(self, units: Units, fused: bool = True) -> int:
-        """Of one image in a training step; `fused` attention computes its scores again in the backward pass."""
+        """Return the FLOPs of one image in a training step.
+
+        `fused` attention computes its scores again in the backward pass.
+        """
         back = SCORES_BACK_FUSED if fused else SCORES_BACK
         blocks = self.linear * units.total + self.attention * (SCORES * units.forward + back * units.inputs)
         stems = self.stem * (units.stems + units.stem_weights)
@@ -113,12 +126,12 @@ class BlockFlops:
 
     @property
     def attention_share(self) -> float:
-        """Of a block's forward FLOPs, those that grow with the square of the tokens."""
+        """The share of a block's forward FLOPs that grows with the square of the tokens."""
         return SCORES * self.attention / (self.linear + SCORES * self.attention)
 
 
 def parameters(arch: Arch, blocks: int, stem: bool = True, head: bool = True) -> int:
-    """Parameters of so many blocks, of the stem, and of norm and head."""
+    """Return the number of parameters of `blocks` blocks, of the stem, and of norm and head."""
     dim, hidden = arch.embed_dim, int(arch.mlp_ratio * arch.embed_dim)
     block = dim * 3 * dim + 3 * dim * arch.qkv_bias + dim * dim + dim + 2 * dim * hidden + hidden + dim + 4 * dim
     stems = 3 * arch.patch_size**2 * dim + dim + (arch.grid**2 + 2) * dim
@@ -127,7 +140,7 @@ def parameters(arch: Arch, blocks: int, stem: bool = True, head: bool = True) ->
 
 
 def trained_parameters(arch: Arch, division: Division, phase: str) -> int:
-    """Parameters that a phase trains: those whose gradients are all-reduced."""
+    """Return the number of parameters that a phase trains, whose gradients are all-reduced."""
     if not phase.startswith('module_'):
         return parameters(arch, len(division) if phase == 'meta' else division.depth)
     i = int(phase.removeprefix('module_'))

@@ -1,1 +1,1 @@
-"""Would this config run here? What tools/check.py answers without training."""
+"""Check whether a config would run on this machine, without training: what tools/check.py reports."""

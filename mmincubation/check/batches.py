@@ -1,4 +1,4 @@
-"""The largest batch that a config can feed to its model, as shapes."""
+"""Build the largest batch that a config can feed to its model, as shapes."""
 from collections.abc import Iterator
 from math import ceil, prod
 
@@ -9,12 +9,12 @@ BOXES = 20  # objects assumed on each image; COCO has 7 on average, 93 at most
 
 
 def transforms(loader: dict) -> list[dict]:
-    """The transforms of a dataloader in the order in which they run, those of wrapped datasets first."""
+    """Return the transforms of a dataloader in the order in which they run; those of wrapped data sets come first."""
     return [t for dataset in [*nested_datasets(loader['dataset'])][::-1] for t in dataset.get('pipeline') or []]
 
 
 def nested_datasets(dataset: dict) -> Iterator[dict]:
-    """A dataset's dict and those that it wraps (`dataset`, `datasets`)."""
+    """Yield a data set's dict and those of all data sets that it wraps (`dataset`, `datasets`)."""
     yield dataset
     inner = dataset.get('datasets') or [dataset.get('dataset')]
     for wrapped in inner:
@@ -23,9 +23,10 @@ def nested_datasets(dataset: dict) -> Iterator[dict]:
 
 
 def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
-    """(height, width) of the largest input of training: classifiers say it in `arch`, others in their pipeline.
+    """Return (height, width) in pixels of the largest training input, None if the pipeline does not bound it.
 
-    A landscape image is assumed where only a frame is given. None: the pipeline does not bound it.
+    The size comes from `arch` for classifiers and from the pipeline for other models. Where a pipeline only gives a
+    frame, a landscape image is assumed.
     """
     if 'arch' in model:
         from mmincubation.vit import Arch
@@ -39,7 +40,7 @@ def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
 
 
 def _after(steps: list[dict], size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size (height, width) after the transforms."""
+    """Return the size (height, width) after the transforms."""
     for step in steps:
         kind = str(step.get('type')).rpartition('.')[2]
         if kind in ('Resize', 'RandomResize', 'RandomChoiceResize'):
@@ -58,16 +59,19 @@ def _largest(step: dict, kind: str) -> tuple[int, int] | None:
     if not scales:
         return None
     scales = scales if isinstance(scales[0], list | tuple) else [scales]
+    # mmcv writes a scale as (width, height).
     width, height = max(scales, key=prod)
     ratio = (step.get('ratio_range') or (1, 1))[1] if kind == 'RandomResize' else 1
     if kind == 'Resize' and not step.get('keep_ratio'):
         return height, width
+    # keep_ratio fits the image into the frame; a landscape image fills it.
     return round(min(width, height) * ratio), round(max(width, height) * ratio)
 
 
 def _cropped(step: dict, size: tuple[int, int] | None) -> tuple[int, int] | None:
     crop = step.get('crop_size', step.get('size'))
     crop = (crop, crop) if isinstance(crop, int) else tuple(crop)
+    # absolute_range draws each side between the two numbers.
     if step.get('crop_type') == 'absolute_range':
         crop = (max(crop), ) * 2
     if str(step.get('crop_type')).startswith('relative'):
@@ -80,15 +84,15 @@ def _larger(size: tuple[int, int] | None, other: tuple[int, int]) -> tuple[int, 
 
 
 def loads_polygons(loader: dict) -> bool:
-    """Whether masks of objects stay the polygons of the file."""
+    """Return whether the masks of objects stay the file's polygons."""
     return any(step.get('poly2mask') is False for step in transforms(loader))
 
 
 def make_batch(task: str, size: tuple[int, int], count: int, polygons: bool = False) -> dict:
-    """`count` images of one size with labels, as a model's `forward(**batch, mode='loss')` takes them.
+    """Return `count` images of one size with labels, for a model's `forward(**batch, mode='loss')`.
 
-    `task` is the config's default scope: `mmdet`, `mmseg`, or another for classification. `polygons` is the form of
-    the masks of objects; without, they are bitmaps.
+    `task` is the config's default scope: `mmdet`, `mmseg`, or another one for classification. The masks of objects are
+    polygons with `polygons`, else bitmaps. Images have the shape (count, 3, *size).
     """
     images = torch.empty(count, 3, *size)
     if task not in ('mmdet', 'mmseg'):

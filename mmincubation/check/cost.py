@@ -1,4 +1,4 @@
-"""Time and disk of a whole run."""
+"""Report the time and the disk space of a whole run."""
 import os
 import shutil
 from pathlib import Path
@@ -14,19 +14,21 @@ HOW = ('give --img-per-s X, images a second on one GPU; to get X run tools/train
        'the batch by the `time` of its log lines')
 
 
-def check_time(cfg, images: int | None, gpus: int, img_per_s: float | None, report: Report) -> None:
-    """Hours of each phase at `img_per_s` training images a second and GPU, validation not included.
+def report_time(cfg, images: int | None, gpus: int, img_per_s: float | None, report: Report) -> None:
+    """Report the hours of each phase at `img_per_s` training images a second and GPU, without validation.
 
-    An incubation's phases cost in proportion to their block-forwards; X is then the speed of fine-tuning.
+    Without `img_per_s`, report how to measure it. The phases of an incubation cost in proportion to their
+    block-forwards; `img_per_s` is then the speed of fine-tuning.
     """
     if img_per_s is None:
         return report.say(HOW)
     batch, total = cfg.train_dataloader['batch_size'] * gpus, 0.
-    whole = _block_forwards(cfg, None)
+    full = _block_forwards(cfg, None)
     for phase, length in zip(training_phases(cfg), lengths(cfg, images, gpus), strict=True):
         if length.iters is None:
             return report.say('not known without the data: the number of iterations of an epoch')
-        speed = img_per_s * gpus * whole / _block_forwards(cfg, phase)
+        # A phase with fewer block-forwards an image trains more images a second.
+        speed = img_per_s * gpus * full / _block_forwards(cfg, phase)
         seconds = length.iters * batch / speed
         total += seconds
         report.say(f'{length.phase}: {_rate(length, batch, speed)}, {seconds / 3600:,.2f} h')
@@ -41,16 +43,20 @@ def _rate(length, batch: int, speed: float) -> str:
 
 
 def _block_forwards(cfg, phase) -> int:
-    """Blocks that an image passes in a phase, on all ranks; where there are no phases their number does not matter."""
+    """Return the blocks that an image passes in a phase, on all ranks; 1 in runs without phases."""
     if training_phases(cfg) == [None]:
         return 1
     division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
     return division.depth if phase is None else block_forwards(division, phase, cfg.train_cfg.get('mode', 'sequential'))
 
 
-def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
-    """`work_dir` can be written, and its disk holds the checkpoints that are kept, plus the one being written."""
+def report_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
+    """Report whether `work_dir` can be written and its disk holds the checkpoints of the run.
+
+    These are the checkpoints that are kept, plus the one being written.
+    """
     folder = Path(work_dir)
+    # The folder may not exist yet; its nearest parent has the rights and the disk.
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK) or not folder.is_dir():
@@ -59,6 +65,7 @@ def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
     if not peaks:
         return report.say(f'{work_dir}: {gib(free)} free')
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    # Phases have optimisers of different sizes; the largest checkpoint counts.
     one = max(p.saved[0] + p.saved[1] * hook.get('save_optimizer', True) for p in peaks)
     kept = hook.get('max_keep_ckpts', -1)
     kept = kept if kept > 0 else _saved(cfg, hook)
@@ -72,7 +79,7 @@ def check_disk(cfg, work_dir: str, peaks: list[Peak], report: Report) -> None:
 
 
 def _saved(cfg, hook: dict) -> int:
-    """Checkpoints of a whole run that keeps all."""
+    """Return the number of checkpoints of a run that keeps all."""
     loop = cfg.get('train_cfg') or {}
     total = loop.get('max_epochs') or loop.get('max_iters') or sum(p.epochs for p in training_phases(cfg) if p)
     interval = hook.get('interval', 1)
@@ -80,5 +87,5 @@ def _saved(cfg, hook: dict) -> int:
 
 
 def gib(size: int) -> str:
-    """Bytes in GiB, small ones in MiB."""
+    """Return a number of bytes as text in GiB, small ones in MiB."""
     return f'{size / 2**30:,.1f} GiB' if size >= 2**30 else f'{size / 2**20:,.0f} MiB'

@@ -1,4 +1,4 @@
-"""The data of every dataloader of a config."""
+"""Check the data of every dataloader of a config."""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,24 +8,25 @@ from mmincubation.recovery.data_errors import num_classes
 
 from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
 from .batches import nested_datasets
-from .layouts import CHECKERS, Given, Seen, checker_of
+from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
 from .report import Report
-from .sampling import Look
+from .sampling import Sampling
 
 MODES = ('train', 'val', 'test')
 
 
-def check_data(cfg, report: Report, look: Look) -> dict[str, int]:
-    """Look at the data of all dataloaders, each data set once; returns images per epoch by mode, where known."""
+def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
+    """Report problems of the data of all dataloaders, each data set once; return the images per epoch of each mode."""
     images, seen, classes = {}, {}, {}
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
         for dataset in _leaves((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
+            # val and test often share their data, and a pipeline changes nothing on disk.
             key = str({k: v for k, v in dataset.items() if k != 'pipeline'})
             if key in seen:
                 report.say(f'{place}: as {seen[key][0]}')
             else:
-                seen[key] = place, _look_at(cfg, dataset, place, report, look)
+                seen[key] = place, _look_at(cfg, dataset, place, report, sampling)
             found = seen[key][1]
             if found:
                 images[mode] = images.get(mode, 0) + found.images
@@ -35,39 +36,39 @@ def check_data(cfg, report: Report, look: Look) -> dict[str, int]:
 
 
 def _leaves(dataset: dict) -> Iterator[dict]:
-    """The data sets that read files: those that wrap no other."""
+    """Yield the data sets that read files: those that wrap no other."""
     yield from (d for d in nested_datasets(dataset) if d.get('type') and 'dataset' not in d and 'datasets' not in d)
 
 
-def _look_at(cfg, dataset: dict, place: str, report: Report, look: Look) -> Seen | None:
+def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling) -> DatasetSummary | None:
     checker = checker_of(dataset['type'])
     if checker is None:
         report.say(f'{place}: not looked at, there is no checker for {dataset["type"]} (there are: '
                    f'{", ".join(sorted(CHECKERS))})')
         return None
     scope = cfg.get('default_scope') or 'mmengine'
-    given = Given(place, dataset, scope, num_classes(cfg.model), report, look)
-    gone = missing_paths(given)
+    check = DatasetCheck(place, dataset, scope, num_classes(cfg.model), report, sampling)
+    gone = missing_paths(check)
     if gone:
         report.say(f'{place}: not looked at, missing: {", ".join(gone)}')
         return None
     try:
-        found = checker(given)
+        found = checker(check)
     except (KeyError, TypeError, AttributeError, ConfigError, OSError) as error:
-        given.problem(f'cannot be read ({type(error).__name__}: {error})',
+        check.problem(f'cannot be read ({type(error).__name__}: {error})',
                       'compare its layout with docs/guides/data.md')
         return None
-    report.say(f'{place}: {found.said}')
+    report.say(f'{place}: {found.text}')
     return found
 
 
-def missing_paths(given: Given) -> list[str]:
-    """Paths of the data set that do not exist; the config's problems say so too, with the remedy."""
-    return sorted({path for _, path in data_paths(given.options) if not Path(path).exists()})
+def missing_paths(check: DatasetCheck) -> list[str]:
+    """Return the paths of the data set that do not exist; the config's problems name them too, with the remedy."""
+    return sorted({path for _, path in data_paths(check.options) if not Path(path).exists()})
 
 
 def _compare_classes(classes: dict, report: Report) -> None:
-    """A class's number is its place in the sorted folder names: other folders in val mean other classes."""
+    """Report classes that differ from training's: a class's number is its place in the sorted folder names."""
     train = classes.get('train')
     for mode in ('val', 'test'):
         other = classes.get(mode)

@@ -1,31 +1,32 @@
-"""Which checker looks at which type of data set; a new layout registers itself with `@checks('ItsType')`."""
+"""Find the checker of a data set's type; a new layout registers one with `@register_checker('ItsType')`."""
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mmincubation.config.signatures import resolve
 
 from .report import Report
-from .sampling import Look
+from .sampling import Sampling
 
 CHECKERS: dict[str, Callable] = {}
 
 
 @dataclass
-class Given:
-    """What a checker gets: the data set's dict, its dotted `place` in the config, and the model's number of classes.
+class DatasetCheck:
+    """Hold what a checker needs: the data set's dict, its dotted `place` in the config, the number of classes, the
+    report.
 
-    `options` are the dict's keys over the defaults of the class that it names.
+    `sampling` says how many files to read. `num_classes` is the model's, None if it does not say.
     """
     place: str
     dataset: dict
     scope: str
     num_classes: int | None
     report: Report
-    look: Look = field(default_factory=Look)
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def options(self) -> dict:
-        """Keys of the dict over the defaults in the signatures of the class and its bases."""
+        """The keys of the data set's dict over the defaults of the class that it names and of its bases."""
         import inspect
         defaults = {}
         for _, cls in resolve(self.dataset['type'], self.scope)[:1]:
@@ -38,7 +39,7 @@ class Given:
 
     @property
     def classes(self) -> tuple | None:
-        """Class names: those of the config, or those of the data set's class."""
+        """The class names in the config, else those of the data set's class, else None."""
         options = self.options
         named = (options.get('metainfo') or {}).get('classes') or (options.get('METAINFO') or {}).get('classes')
         return tuple(named) if isinstance(named, list | tuple) else None
@@ -49,23 +50,23 @@ class Given:
 
 
 @dataclass
-class Seen:
-    """What a checker found: the number of samples of an epoch, and the class names if the data show them."""
+class DatasetSummary:
+    """Hold what a checker found: images of an epoch, a text for the report, class names if the data have them."""
     images: int
-    said: str
+    text: str
     classes: tuple[str, ...] | None = None
 
 
-def checks(*types: str) -> Callable:
-    """Register a checker, `Given -> Seen`, for data sets of these types (without their scope)."""
+def register_checker(*types: str) -> Callable:
+    """Register a checker, `DatasetCheck -> DatasetSummary`, for data sets of these types (without their scope)."""
 
-    def register(checker: Callable[[Given], Seen]) -> Callable[[Given], Seen]:
+    def register(checker: Callable[[DatasetCheck], DatasetSummary]) -> Callable[[DatasetCheck], DatasetSummary]:
         CHECKERS.update(dict.fromkeys(types, checker))
         return checker
 
     return register
 
 
-def checker_of(name: str) -> Callable[[Given], Seen] | None:
-    """The checker of a data set's type, its scope aside."""
+def checker_of(name: str) -> Callable[[DatasetCheck], DatasetSummary] | None:
+    """Return the checker of a data set's type, with or without a scope; None if there is none."""
     return CHECKERS.get(str(name).rpartition('.')[2])

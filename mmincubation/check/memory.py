@@ -1,4 +1,4 @@
-"""Peak memory of a training step: the real model, loss and optimiser run on shapes, and live bytes are counted."""
+"""Estimate the peak memory of a training step: run the real model, loss and optimiser on shapes and count bytes."""
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,11 +25,14 @@ ERROR = 5  # percent; docs/guides/check.md has the measurements, tests/check/tes
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes on one device in a phase of training: what is always there, what one step adds, and the peak of all.
+    """Hold the bytes on one device in a phase of training.
 
-    `kept` is what the forward pass keeps for the backward pass; `buckets` are DistributedDataParallel's copies of the
-    gradients or, where all that trains is `spread` over the ranks, the groups that are whole for a while (computed, not
-    measured), already in the `peak`. `saved` are the weights and the optimiser's state of a checkpoint, which is whole.
+    - `parameters`, `optimizer`, `gradients`: what is there in every step.
+    - `kept`: what the forward pass keeps for the backward pass.
+    - `buckets`: DistributedDataParallel's copies of the gradients. If the model is `sharded`, the parameters and
+      gradients that are full for a while instead. They are computed, not measured.
+    - `peak`: the maximum, `buckets` included.
+    - `saved`: the weights and the optimiser's state in a checkpoint, which holds full tensors.
     """
     phase: str
     parameters: int
@@ -39,18 +42,18 @@ class Peak:
     buckets: int
     peak: int
     saved: tuple[int, int]
-    spread: bool = False
+    sharded: bool = False
 
 
 def build_on_meta(cfg: Config) -> nn.Module:
-    """The config's model, without memory and without weights."""
+    """Build the config's model without memory and without weights."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with torch.device('meta'):
         return revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
 
 
 def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
-    """The peak of each phase of the config's training (a run without phases has one, `train`), for one of `gpus`.
+    """Return the peak on one of `gpus` devices of each training phase; a run without phases has one, `train`.
 
     Raises:
         ValueError: the training pipeline does not bound the size of the images.
@@ -64,7 +67,7 @@ def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
 
 
 def training_phases(cfg: Config) -> list:
-    """The phases of an incubation, or [None] for any other run."""
+    """Return the phases of an incubation, or [None] for any other run."""
     loop = cfg.get('train_cfg') or {}
     if not str(loop.get('type')).endswith('IncubationLoop'):
         return [None]
@@ -89,7 +92,7 @@ def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int
 
 @dataclass
 class _Trained:
-    """What one optimiser trains: a module, its wrapper's config, and more arguments of the model's forward."""
+    """Hold what one optimiser trains: a module, its wrapper's config, and further arguments of the model's forward."""
     module: nn.Module
     optim: dict
     arguments: dict
@@ -105,88 +108,96 @@ def _trained(model: nn.Module, cfg: Config, phase: Phase | None) -> list[_Traine
                      dict(network=run.network)) for run in begin(model, phase.parts or [phase], recipe)]
 
 
-def _steps(model: nn.Module, parts: list[_Trained], cfg: Config, name: str, batch: tuple, counter: LiveBytes) -> Peak:
+def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, batch: tuple,
+           counter: LiveBytes) -> Peak:
     size, count, gpus = batch
+    # Meta and module phases are replicated, also under FullyShard.
     options = shard_options(cfg.get('model_wrapper_cfg')) if gpus > 1 and name in ('train', 'finetune') else None
     elsewhere, parameters = _elsewhere(model), counter.live
-    gradients = [_build_optimiser(model, part, len(parts) > 1) for part in parts]
+    gradients = [_build_optimiser(model, one, len(trained) > 1) for one in trained]
     state = counter.live - parameters
     shards: dict[nn.Parameter, Tensor] = {}
     for parameter in model.parameters() if options is not None else ():
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(partial(_keep_shard, shards, gpus))
     counter.restart()
-    adds = max(part.optim.get('accumulative_counts', 1) for part in parts) > 1
-    kept = max(_train(model, parts, make_batch(cfg.get('default_scope'), size, count,
+    # When gradients accumulate, they stay between two backward passes: measure both kinds of step.
+    adds = max(one.optim.get('accumulative_counts', 1) for one in trained) > 1
+    kept = max(_train(model, trained, make_batch(cfg.get('default_scope'), size, count,
                                                loads_polygons(cfg.train_dataloader)), last, counter)
                for last in [False] * adds + [True])
     peak = counter.peak - elsewhere
     if options is not None:
-        whole = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak, (parameters, state))
-        return _sharded(whole, gpus, model, **options)
+        full = Peak(name, parameters - elsewhere, state, sum(gradients), kept, 0, peak, (parameters, state))
+        return _sharded_peak(full, gpus, model, **options)
+    # DDP copies gradients into buckets, unless they are views of these.
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
     return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak + buckets, (parameters, state))
 
 
-def _build_optimiser(model: nn.Module, part: _Trained, several: bool) -> int:
-    """Build the optimiser of a part, and its state; return the bytes of the gradients."""
+def _build_optimiser(model: nn.Module, one: _Trained, several: bool) -> int:
+    """Build one optimiser and its state; return the bytes of its gradients."""
     if several:
-        model.train_only(part.module)
-    part.wrapper = make_wrapper(part.optim, model)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    _first_step(part.wrapper, trained)
-    return _bytes(trained)
+        model.train_only(one.module)
+    one.wrapper = make_wrapper(one.optim, model)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    _first_step(one.wrapper, parameters)
+    return _bytes(parameters)
 
 
-def _train(model: nn.Module, parts: list[_Trained], data: dict, step: bool, counter: LiveBytes) -> int:
-    """Run forward, backward and, with `step`, the optimiser of each part; return the bytes kept for the backward."""
+def _train(model: nn.Module, trained: list[_Trained], data: dict, step: bool, counter: LiveBytes) -> int:
+    """Run forward, backward and, with `step`, each optimiser; return the bytes kept for the backward pass."""
     kept = 0
-    for part in parts:
-        if len(parts) > 1:
-            model.train_only(part.module)
+    for one in trained:
+        if len(trained) > 1:
+            model.train_only(one.module)
         before = counter.live
-        with part.wrapper.optim_context(model):
-            loss = total_loss(model, data, part.arguments)
+        with one.wrapper.optim_context(model):
+            loss = total_loss(model, data, one.arguments)
         kept = max(kept, counter.live - before)
         loss.backward()
         del loss
         if step:
-            part.wrapper.step()
-            part.wrapper.zero_grad()
+            one.wrapper.step()
+            one.wrapper.zero_grad()
     return kept
 
 
 def _elsewhere(model: nn.Module) -> int:
-    """Bytes of parameters that wait on the CPU while a phase trains others."""
+    """Return the bytes of parameters that stay on the CPU while a phase trains others."""
     if not isinstance(model, IncubationModel):
         return 0
     return _bytes(p for name, p in model.named_parameters() if not model.is_resident(name))
 
 
 def _keep_shard(shards: dict, ranks: int, parameter: nn.Parameter) -> None:
-    """Keep this rank's shard of a gradient that is complete."""
+    """Replace a gradient that is complete by this rank's shard."""
     shards[parameter], parameter.grad = parameter.new_empty(ceil(parameter.numel() / ranks)), None
 
 
-def _sharded(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
-    """What one of the ranks holds, among which all that trains is spread; the `peak` has parts of the gradients
-    already.
+def _sharded_peak(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
+    """Return the peak of one rank when all trained parameters are sharded; the gradients in `peak` are shards already.
 
-    Whole for a while are: parameters and gradients outside of blocks, parameters of two blocks (one computes, the next
-    arrives), or of all that are not spread again, and the gradients of two (one is sent).
+    Full for a while are the parameters and gradients outside of blocks, the parameters of two blocks (one computes,
+    the next arrives), and the gradients of two (one is being sent). Without `reshard_after_forward` all parameters
+    stay full.
     """
     block = max(_bytes(block.parameters()) for block in blocks_of(model))
     rest = peak.gradients - sum(_bytes(p for p in b.parameters() if p.requires_grad) for b in blocks_of(model))
-    whole = 2 * (rest + 2 * block) if reshard_after_forward else peak.gradients + rest + 2 * block
+    full = 2 * (rest + 2 * block) if reshard_after_forward else peak.gradients + rest + 2 * block
     there = peak.parameters + peak.optimizer
-    part = [ceil(size / ranks) for size in (peak.gradients, peak.optimizer, peak.gradients)]
-    parameters = peak.parameters - peak.gradients + part[0]
-    return Peak(peak.phase, parameters, part[1], part[2], peak.kept, whole,
-                peak.peak - there + parameters + part[1] + whole, peak.saved, spread=True)
+    # Trained parameters have as many bytes as their gradients; only these are sharded.
+    shards = [ceil(size / ranks) for size in (peak.gradients, peak.optimizer, peak.gradients)]
+    parameters = peak.parameters - peak.gradients + shards[0]
+    return Peak(peak.phase, parameters, shards[1], shards[2], peak.kept, full,
+                peak.peak - there + parameters + shards[1] + full, peak.saved, sharded=True)
 
 
 def make_wrapper(optim: dict, model: nn.Module):
-    """The config's optimiser; AmpOptimWrapper insists on a GPU, autocast alone needs the same memory."""
+    """Build the config's optimiser wrapper for a model.
+
+    An AmpOptimWrapper needs a GPU; AutocastOptimWrapper, which needs the same memory, takes its place.
+    """
     optim = deepcopy(dict(optim))
     if str(optim.get('type')).endswith('AmpOptimWrapper'):
         optim = dict(type='mmincubation.AutocastOptimWrapper', **{
@@ -199,7 +210,7 @@ def make_wrapper(optim: dict, model: nn.Module):
 
 
 def _first_step(wrapper, trained: list[nn.Parameter]) -> None:
-    """Makes the optimiser's state."""
+    """Take a step with empty gradients, which creates the optimiser's state."""
     for parameter in trained:
         parameter.grad = torch.empty_like(parameter)
     wrapper.step()
@@ -207,7 +218,7 @@ def _first_step(wrapper, trained: list[nn.Parameter]) -> None:
 
 
 def total_loss(model: nn.Module, data: dict, arguments: dict | None = None) -> Tensor:
-    """The sum of all losses, as mmengine's `parse_losses` takes it; `arguments` are more of the model's forward."""
+    """Return the sum of all losses, as mmengine's `parse_losses` does; `arguments` go to the model's forward."""
     losses = model(**data, mode='loss', **(arguments or {}))
     values = [v for name, value in losses.items() if 'loss' in name
               for v in (value if isinstance(value, list | tuple) else [value])]

@@ -1,4 +1,4 @@
-"""Batch, learning rate and schedules against the recipe that the config states."""
+"""Compare batch, learning rate and schedules with the recipe that the config states."""
 from dataclasses import dataclass
 
 from mmincubation.config.scaling import accumulation, images_per_step
@@ -11,14 +11,14 @@ BATCH = 'train_dataloader.batch_size'
 
 @dataclass(frozen=True)
 class Length:
-    """A phase of training: epochs and iterations, of which one may be unknown (None) without the data."""
+    """Hold the length of a phase in epochs and iterations; one of them is None if it needs data that are not here."""
     phase: str
     epochs: int | None
     iters: int | None
 
 
 def lengths(cfg, images: int | None, gpus: int) -> list[Length]:
-    """Each phase's length; `images` is the number of an epoch."""
+    """Return each phase's length; `images` is the number of images in an epoch, None if unknown."""
     loop = cfg.get('train_cfg') or {}
     step = cfg.train_dataloader['batch_size'] * gpus
     per_epoch = images and (images // step if cfg.train_dataloader.get('drop_last') else -(-images // step))
@@ -29,23 +29,23 @@ def lengths(cfg, images: int | None, gpus: int) -> list[Length]:
     return [Length('train', epochs, iters or (per_epoch and epochs and epochs * per_epoch))]
 
 
-def check_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
-    """Batch and learning rate, then the schedule of each phase."""
-    _check_batch(cfg, gpus, report)
+def report_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
+    """Report batch and learning rate, then the schedule of each phase."""
+    _report_batch(cfg, gpus, report)
     for phase, length in zip(training_phases(cfg), lengths(cfg, images, gpus), strict=True):
         said = ', '.join(f'{n:,} {what}' for n, what in ((length.epochs, 'epochs'), (length.iters, 'iterations')) if n)
         updates = f', {length.iters // accumulation(cfg):,} updates' if length.iters and accumulation(cfg) > 1 else ''
         report.say(f'{length.phase}: {said}{updates}'
                    + '; iterations are not known without the data' * (not length.iters))
         for part in phase.parts or [phase] if phase else [None]:
-            _check_schedule(cfg, part, length, report)
+            _report_schedule(cfg, part, length, report)
     endless = 'InfiniteSampler' in str((cfg.train_dataloader.get('sampler') or {}).get('type'))
     if not endless and images is not None and images < cfg.train_dataloader['batch_size'] * gpus:
         report.problem(BATCH, f'{images} images are less than one batch on {gpus} GPU{"s" * (gpus > 1)}',
                        'give a smaller batch or more images')
 
 
-def _check_batch(cfg, gpus: int, report: Report) -> None:
+def _report_batch(cfg, gpus: int, report: Report) -> None:
     each, adds = cfg.train_dataloader['batch_size'], accumulation(cfg)
     total = images_per_step(cfg, gpus)
     scale = cfg.get('auto_scale_lr') or {}
@@ -70,16 +70,16 @@ def _check_batch(cfg, gpus: int, report: Report) -> None:
     report.problem(BATCH, f'{what}, but lr {lr:g} is for {base}', ', or '.join(wanted))
 
 
-def _check_schedule(cfg, phase, length: Length, report: Report) -> None:
+def _report_schedule(cfg, phase, length: Length, report: Report) -> None:
     own = phase is not None and phase.param_scheduler is not None
     place = f'train_cfg.phases.{phase.name}.param_scheduler' if own else 'param_scheduler'
     schedulers = phase.param_scheduler if own else cfg.get('param_scheduler')
     for i, scheduler in enumerate(schedulers if isinstance(schedulers, list) else [schedulers]):
         if scheduler:
-            _check_scheduler(f'{place}.{i}', scheduler, length, report)
+            _report_scheduler(f'{place}.{i}', scheduler, length, report)
 
 
-def _check_scheduler(place: str, scheduler: dict, length: Length, report: Report) -> None:
+def _report_scheduler(place: str, scheduler: dict, length: Length, report: Report) -> None:
     by_epoch = scheduler.get('by_epoch', True)
     unit, total = ('epochs', length.epochs) if by_epoch else ('iterations', length.iters)
     name = f'{scheduler.get("type")} of {length.phase}'
@@ -91,6 +91,7 @@ def _check_scheduler(place: str, scheduler: dict, length: Length, report: Report
                        'lower them, or train longer')
     for key in ('begin', 'end'):
         value = scheduler.get(key)
+        # A schedule may end with the training, but one that begins there never acts.
         if value is not None and value > total - (key == 'begin'):
             report.problem(place, f'{name} has {key}={value:,}, but training ends after {total:,} {unit}',
                            f'lower {key}, or train longer')

@@ -1,4 +1,4 @@
-"""What a check has seen and what is wrong, collected and printed at the end in one piece."""
+"""Collect what a check finds and print it at the end in one piece."""
 from dataclasses import dataclass, field
 
 EXAMPLES = 3
@@ -6,7 +6,7 @@ EXAMPLES = 3
 
 @dataclass
 class Problem:
-    """A kind of mistake at one place of the config, however often it occurs; `remedy` says what to do.
+    """Hold one kind of mistake at one place of the config, how often it occurs, and its remedy.
 
     A mistake that is a line already has neither place nor remedy.
     """
@@ -24,7 +24,7 @@ class Problem:
 
 
 class Report:
-    """Sections of plain lines, and problems; one kind of problem is one entry with a count and three examples."""
+    """Collect sections of plain lines, and problems; each kind of problem has a count and at most three examples."""
 
     def __init__(self):
         self.sections: list[tuple[str, list[str]]] = []
@@ -32,26 +32,26 @@ class Report:
 
     @property
     def problems(self) -> list[Problem]:
-        """All problems in the order in which they were found."""
+        """All problems, in the order in which they were found."""
         return list(self._problems.values())
 
     def section(self, title: str) -> None:
-        """What is said from now on belongs under this title."""
+        """Begin a section with this title."""
         self.sections.append((title, []))
 
     def say(self, line: str) -> None:
-        """A line of the current section."""
+        """Add a line to the current section."""
         self.sections[-1][1].append(line)
 
     def problem(self, place: str, what: str, remedy: str, example: str | None = None) -> None:
-        """Count a problem; `example` names the file, or the id, where it was seen."""
+        """Count a problem; `example` names the file, or the id, where it occurs."""
         found = self._problems.setdefault((place, what, remedy), Problem(place, what, remedy))
         found.count += 1
         if example is not None and len(found.examples) < EXAMPLES:
             found.examples.append(example)
 
     def text(self) -> str:
-        """All sections, then all problems."""
+        """Return all sections, then all problems."""
         lines = []
         for title, said in self.sections:
             lines += [title, *(f'  {line}' for line in said)]

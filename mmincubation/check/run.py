@@ -15,13 +15,13 @@ from mmincubation.config.sections import missing_problems
 from mmincubation.errors import ConfigError
 
 from .batches import BOXES, input_size
-from .cost import check_disk, check_time, gib
-from .data import check_data
+from .cost import gib, report_disk, report_time
+from .data import report_data
 from .memory import ERROR, Peak, estimate
-from .recipe import check_recipe
+from .recipe import report_recipe
 from .report import Report
-from .sampling import Look
-from .weights import check_weights
+from .sampling import Sampling
+from .weights import report_weights
 
 
 def main(args: Namespace) -> int:
@@ -49,12 +49,12 @@ def check(cfg, name: str, args: Namespace) -> Report:
     cfg.launcher = 'pytorch' if args.gpus > 1 else 'none'
     work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
     _section(report, 'Config', lambda: _check_settings(cfg, name, args.gpus, report))
-    images = _section(report, 'Data', lambda: check_data(cfg, report, Look(args.full))) or {}
-    _section(report, 'Weights', lambda: check_weights(cfg, report))
-    _section(report, 'Recipe', lambda: check_recipe(cfg, images.get('train'), args.gpus, report))
+    images = _section(report, 'Data', lambda: report_data(cfg, report, Sampling(args.full))) or {}
+    _section(report, 'Weights', lambda: report_weights(cfg, report))
+    _section(report, 'Recipe', lambda: report_recipe(cfg, images.get('train'), args.gpus, report))
     peaks = _section(report, 'Memory', lambda: _check_memory(cfg, args.gpus, report)) or []
-    _section(report, 'Time', lambda: check_time(cfg, images.get('train'), args.gpus, args.img_per_s, report))
-    _section(report, 'Disk', lambda: check_disk(cfg, work_dir, peaks, report))
+    _section(report, 'Time', lambda: report_time(cfg, images.get('train'), args.gpus, args.img_per_s, report))
+    _section(report, 'Disk', lambda: report_disk(cfg, work_dir, peaks, report))
     return report
 
 
@@ -95,7 +95,7 @@ def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:
     boxes = f', {BOXES} objects each' if cfg.get('default_scope') == 'mmdet' else ''
     report.say(f'a training step of {cfg.train_dataloader["batch_size"]} images of {size[0]} x {size[1]}{boxes}:')
     for p in peaks:
-        what = 'whole for a while' if p.spread else 'DDP buckets'
+        what = 'whole for a while' if p.sharded else 'DDP buckets'
         buckets = f' + {what} {gib(p.buckets)} (computed)' * bool(p.buckets)
         report.say(f'{p.phase}: parameters {gib(p.parameters)} + optimiser {gib(p.optimizer)} + gradients '
                    f'{gib(p.gradients)} + kept for backward {gib(p.kept)}{buckets}; peak {gib(p.peak)}')

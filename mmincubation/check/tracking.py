@@ -1,4 +1,4 @@
-"""Training steps without data and without memory: shapes alone run through the real model, and bytes are counted."""
+"""Run training steps on shapes, without data and memory, and count the bytes that they would need."""
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensor storages that come into being while it is active and are still alive.
+    """Count the bytes of all tensor storages that are created while this mode is active and are still alive.
 
     `live` is the count now, `peak` its maximum since `restart`. Views share a storage and count once.
     """
@@ -28,7 +28,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def restart(self) -> int:
-        """Begin a new peak; returns the bytes alive now."""
+        """Begin a new peak; return the bytes alive now."""
         self.peak = self.live
         return self.live
 
@@ -45,6 +45,7 @@ class LiveBytes(TorchDispatchMode):
             self._known.add(key)
             self.live += storage.nbytes()
             self.peak = max(self.peak, self.live)
+            # Runs when the last tensor of this storage is gone.
             weakref.finalize(storage, self._free, key, storage.nbytes())
 
     def _free(self, key: int, size: int) -> None:
@@ -53,10 +54,10 @@ class LiveBytes(TorchDispatchMode):
 
 
 class MostSelected(TorchDispatchMode):
-    """Answers what shapes cannot know as if everything were selected, which is what needs most memory.
+    """Answer operators whose result depends on values as if everything were selected, which needs most memory.
 
     Masks select all, `nonzero` finds all, nms keeps all, a tensor read as a number is 1 (or True). Detection heads
-    then run on shapes alone; their samplers cap what is selected, as they do in training.
+    then run on shapes alone; their samplers limit what is selected, as in training.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -86,7 +87,7 @@ def _all_different(func, tensor: Tensor, *args, **kwargs) -> tuple[Tensor, Tenso
 
 
 def _index_all(func, tensor: Tensor, indices: list, *args):
-    """A mask among the indices is read as the places of all its elements."""
+    """Replace each mask among the indices by the places of all its elements."""
     places = []
     for index in indices:
         masked = index is not None and index.dtype in (torch.bool, torch.uint8)
@@ -114,9 +115,10 @@ _NUMPY = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_
 
 
 class PlainCopies(TorchFunctionMode):
-    """What leaves the world of shapes: as numpy (mmdet cuts its mask targets there) a tensor becomes zeros.
+    """Replace operations that need real memory: `numpy` gives zeros, a deep copy is a clone.
 
-    A deep copy is a clone: the stock one would also copy the mode that the tensor lives in, which corrupts memory.
+    mmdet cuts its mask targets in numpy. torch's deep copy would also copy the mode of the tensor, which corrupts
+    memory.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -129,7 +131,10 @@ class PlainCopies(TorchFunctionMode):
 
 @contextmanager
 def shapes_only() -> Iterator[LiveBytes]:
-    """Inside, tensors have shapes and no memory; the counter counts the bytes that they would have."""
+    """Give tensors shapes but no memory while the context is open.
+
+    The context gives the counter of the bytes that the tensors would have.
+    """
     import torchvision  # noqa: F401  registers torch.ops.torchvision
     _ANSWERS.setdefault(torch.ops.torchvision.nms.default, _all_kept)
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter, MostSelected(), \

@@ -1,4 +1,4 @@
-"""The weights that a run would start from: recognised, hashed, and loaded into the model's shapes without memory."""
+"""Check the weights that a run would start from: recognise, hash and load them into shapes, without memory."""
 import warnings
 from copy import deepcopy
 
@@ -11,51 +11,51 @@ from mmincubation.registry import dicts_in
 from .report import Report
 
 
-def check_weights(cfg, report: Report) -> None:
-    """Say what each file is and how much of the model it covers; report those that would be refused.
+def report_weights(cfg, report: Report) -> None:
+    """Report what each file is, how much of the model it covers, and which files a run would refuse.
 
-    A file that does not exist is the config's problem, reported there.
+    The config's problems name files that do not exist.
     """
     given = [(place, node) for place, node in dicts_in(cfg.model, 'model')
              if str((node.get('init_cfg') or {}).get('type')).endswith('Pretrained')]
     for place, node in given:
         path = str(node['init_cfg'].get('checkpoint'))
-        _guard(f'{place}.init_cfg.checkpoint', path, report, lambda n=node: _into_part(cfg, n))
+        _guard(f'{place}.init_cfg.checkpoint', path, report, lambda n=node: _load_into_submodule(cfg, n))
     if cfg.get('load_from'):
-        _guard('load_from', str(cfg.load_from), report, lambda: _into_whole(cfg))
+        _guard('load_from', str(cfg.load_from), report, lambda: _load_into_model(cfg))
     if not given and not cfg.get('load_from'):
         report.say('none: the model begins with random weights')
 
 
-def _guard(place: str, path: str, report: Report, look) -> None:
+def _guard(place: str, path: str, report: Report, load) -> None:
     if not is_hub(path) and not local_file(path).exists():
         return report.say(f'{place}: {path} is missing')
     try:
-        for line in look():
+        for line in load():
             report.say(f'{place}: {line}')
     except CheckpointError as error:
         report.problem(place, str(error), 'give another file, or correct model and file as said')
 
 
-def _into_part(cfg, node: dict) -> list[str]:
-    """A backbone (or classifier) built on shapes loads the file by its own code."""
+def _load_into_submodule(cfg, node: dict) -> list[str]:
+    """Build a backbone (or classifier) on shapes and let it load the file by its own code."""
     from mmengine.registry import MODELS, init_default_scope
     path = str(node['init_cfg']['checkpoint'])
     info = inspect_weights(path)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with torch.device('meta'):
-        part = MODELS.build(deepcopy(dict(node)))
+        module = MODELS.build(deepcopy(dict(node)))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # torch's, for each tensor, that copying to a shape does nothing
-        part.init_weights()
-    report = getattr(part, 'load_report', None)
+        module.init_weights()
+    report = getattr(module, 'load_report', None)
     return [f'{path}: format {info.format}, {info.keys} keys, {info.parameters:,} parameters, sha256 {info.sha256}',
             *(f'assumed: {line}' for line in info.assumed),
             f'coverage {report["coverage"]}' if report else 'loaded by mmengine, which does not say what it covers']
 
 
-def _into_whole(cfg) -> list[str]:
-    """`load_from` must match the whole model, as the Runner's guard demands."""
+def _load_into_model(cfg) -> list[str]:
+    """Compare `load_from` with the full model, as CheckpointGuard does in a run."""
     from .memory import build_on_meta
     path = str(cfg.load_from)
     content, _ = read_tensors(path)

@@ -1,1 +1,1 @@
-"""The embedded demo: its data and its runs."""
+"""The demo of the package: its data and its runs."""

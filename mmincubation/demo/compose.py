@@ -1,4 +1,4 @@
-"""Compose demo images: bright handwritten digits over dimmed photographs. Pure arrays, no files."""
+"""Compose demo images: bright handwritten digits over dimmed photographs. Arrays only, no files."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,9 @@ SEG_UNLABELLED, SEG_BACKGROUND, SEG_FIRST_DIGIT = 0, 1, 2
 
 
 class Stamp(NamedTuple):
-    """A digit to be drawn: its label, top-left corner, side in pixels and opacity ``(size, size)`` in 0..1."""
+    """A digit to be drawn: its label, top-left corner, and opacity ``(size, size)`` in 0..1; size is its side in
+    pixels.
+    """
 
     label: int
     top: int
@@ -30,7 +32,7 @@ class Stamp(NamedTuple):
     alpha: np.ndarray
 
     def on_canvas(self, canvas: int) -> np.ndarray:
-        """Opacity on a square canvas of ``canvas`` pixels a side, 0 away from the digit."""
+        """Return the opacity on a square canvas of ``canvas`` pixels a side, 0 away from the digit."""
         full = np.zeros((canvas, canvas), np.float32)
         size = len(self.alpha)
         full[self.top : self.top + size, self.left : self.left + size] = self.alpha
@@ -60,7 +62,10 @@ def upsample(ink: np.ndarray, size: int) -> np.ndarray:
 
 
 def photo_crop(rng: np.random.Generator, split: str, canvas: int, sides: tuple[int, int]) -> np.ndarray:
-    """A random square, its side within ``sides``, of a random photo, dimmed: float32 RGB ``(canvas, canvas, 3)``."""
+    """Return a random square of a random photo, dimmed: float32 RGB ``(canvas, canvas, 3)``.
+
+    ``sides`` are the smallest and the largest side of the square in pixels of the photo.
+    """
     photo = photos(split)[rng.integers(len(photos(split)))]
     height, width = photo.shape[:2]
     side = int(rng.integers(sides[0], min(height, width, sides[1]) + 1))
@@ -71,7 +76,7 @@ def photo_crop(rng: np.random.Generator, split: str, canvas: int, sides: tuple[i
 
 
 def draw_stamp(rng: np.random.Generator, split: str, label: int, canvas: int, sizes: tuple[int, int]) -> Stamp:
-    """A random digit of this label at a random size and place, fully inside the canvas."""
+    """Return a random digit of this label at a random size and place, fully inside the canvas."""
     pool = digits(split)[label]
     ink = pool[rng.integers(len(pool))]
     size = int(rng.integers(sizes[0], sizes[1] + 1))
@@ -92,14 +97,14 @@ def cast_shadow(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def classification_image(rng: np.random.Generator, split: str, label: int) -> np.ndarray:
-    """One digit of this label over a photo, uint8 RGB ``(32, 32, 3)``."""
+    """Draw one digit of this label over a photo, uint8 RGB ``(32, 32, 3)``."""
     image = photo_crop(rng, split, CLS_CANVAS, CLS_PHOTO)
     stamp = draw_stamp(rng, split, label, CLS_CANVAS, CLS_SIZES)
     return np.rint(paint(rng, image, stamp.on_canvas(CLS_CANVAS))).astype(np.uint8)
 
 
 def _visible(alphas: list[np.ndarray]) -> np.ndarray:
-    """Pixels of each digit not covered by a later one, bool ``(n, h, w)``."""
+    """Return the pixels of each digit that no later one covers, bool ``(n, h, w)``."""
     ink = np.stack(alphas) >= INK
     for lower in range(len(ink)):
         ink[lower] &= ~ink[lower + 1 :].any(axis=0)
@@ -112,7 +117,7 @@ def _recognisable(alphas: list[np.ndarray]) -> bool:
 
 
 def _place_digits(rng: np.random.Generator, split: str) -> tuple[list[int], list[np.ndarray]]:
-    """Labels and opacities of a scene's digits, the last on top; one that would hide too much is drawn anew."""
+    """Return labels and opacities of a scene's digits, the last on top; draw one anew that would hide too much."""
     labels, alphas = [], []
     for label in rng.integers(10, size=rng.integers(SCENE_COUNT[0], SCENE_COUNT[1] + 1)):
         for _ in range(MAX_DRAWS):
@@ -125,7 +130,7 @@ def _place_digits(rng: np.random.Generator, split: str) -> tuple[list[int], list
 
 
 def semantic_map(labels: list[int], alphas: list[np.ndarray]) -> np.ndarray:
-    """ADE-style map, uint8 ``(h, w)``: 0 unlabelled (soft edges), 1 background, 2..11 digit 0..9."""
+    """Return an ADE-style map, uint8 ``(h, w)``: 0 unlabelled (soft edges), 1 background, 2..11 digit 0..9."""
     seg = np.full(alphas[0].shape, SEG_BACKGROUND, np.uint8)
     for label, alpha in zip(labels, alphas, strict=True):
         seg[alpha >= SOFT] = SEG_UNLABELLED
@@ -134,7 +139,7 @@ def semantic_map(labels: list[int], alphas: list[np.ndarray]) -> np.ndarray:
 
 
 def scene(rng: np.random.Generator, split: str) -> Scene:
-    """Three to six digits, partly overlapping but each recognisable, over a photo, 192x192."""
+    """Draw three to six digits over a photo, 192x192; they may overlap, but each can be recognised."""
     image = photo_crop(rng, split, SCENE_CANVAS, SCENE_PHOTO)
     labels, alphas = _place_digits(rng, split)
     for alpha in alphas:

@@ -24,7 +24,10 @@ CLS, SCENES = 0, 1  # first word of an image's random stream after the seed
 
 
 def image_rng(seed: int, part: int, split: str, index: int) -> np.random.Generator:
-    """The random stream of one image: it depends on nothing but these four, so order and counts do not matter."""
+    """Return the random generator of one image.
+
+    It depends on these four values only, so the order and the number of images do not matter.
+    """
     return np.random.default_rng([seed, part, SPLITS.index(split), index])
 
 
@@ -83,7 +86,7 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def folder_digest(root: str | Path) -> str:
-    """SHA-256 over the relative path and content of every file below ``root`` but the manifest."""
+    """Return the SHA-256 over the relative path and content of every file below ``root`` but the manifest."""
     root, total = Path(root), hashlib.sha256()
     for path in sorted(p for p in root.rglob('*') if p.is_file() and p.name != MANIFEST):
         name = path.relative_to(root).as_posix()
@@ -99,9 +102,9 @@ def write_demo_data(
     scenes_train: int = 1500,
     scenes_val: int = 150,
 ) -> bool:
-    """Write the demo data to ``root`` in one stroke: the folder appears complete or not at all.
+    """Write the demo data to ``root`` atomically: the folder appears complete or not at all.
 
-    The counts are images per split. A complete folder with the same parameters is kept.
+    The counts are images of each split. A complete folder with the same parameters is kept.
 
     Returns:
         True if the data were written, False if they were there already.
@@ -115,7 +118,7 @@ def write_demo_data(
     root.parent.mkdir(parents=True, exist_ok=True)
     with _locked(root.with_name(f'.{root.name}.lock')):
         if root.is_file() or (root.is_dir() and any(root.iterdir())):
-            _check_existing(root, parameters)
+            _require_same_data(root, parameters)
             return False
         partial = root.with_name(f'.{root.name}.partial')
         if partial.exists():  # an earlier attempt was killed
@@ -133,7 +136,7 @@ def _write_all(root: Path, parameters: dict) -> None:
     (root / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
 
 
-def _check_existing(root: Path, parameters: dict) -> None:
+def _require_same_data(root: Path, parameters: dict) -> None:
     remedy = 'move it away or choose another root'
     try:
         manifest = json.loads((root / MANIFEST).read_text())
@@ -148,7 +151,7 @@ def _check_existing(root: Path, parameters: dict) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time write; the system frees the lock of a killed one."""
+    """Lock the file for this process; the system frees the lock of a killed one."""
     with open(path, 'w') as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""The demo: every step of the pipeline through the public tools, as many at once as there are cores."""
+"""Run every step of the demo with the public tools, as many at once as there are cores."""
 import os
 import re
 import shutil
@@ -13,17 +13,22 @@ LINE = re.compile(r'(?:\[(?P<phase>\w+)[],].*?)?(?P<at>(?:Epoch|Iter)\(\w+\) *\[
 
 @dataclass
 class Step:
-    """One command; `seconds` is what it took alone on one core of the machine the README names (for the ETA)."""
+    """A command of the demo and the names of the steps that it needs.
+
+    ``seconds`` is its duration alone on one core of the machine that the README names; the ETA uses it.
+    """
     name: str
     seconds: int
     needs: tuple[str, ...] = ()
 
     @property
     def config(self) -> Path:
+        """The path of the config."""
         return Path('configs/demo') / f'{self.name}.py'
 
     @property
     def folder(self) -> Path:
+        """The work dir of the run."""
         return Path('work_dirs') / self.name
 
     @property
@@ -33,13 +38,13 @@ class Step:
 
     @property
     def sources(self) -> list[Path]:
-        """Files that make the product out of date when they are newer."""
+        """The files that make the product out of date when they are newer."""
         if self.name == 'data':
             return list(Path('mmincubation/demo').glob('*.py'))
         return [self.config, *Path('configs/_base_').rglob('*.py'), *(STEPS[n].product for n in self.needs)]
 
     def finished(self) -> bool:
-        """The product is there and newer than all it was made from."""
+        """Return whether the product exists and is newer than all its sources."""
         return self._up_to_date(self.product)
 
     def _up_to_date(self, made: Path) -> bool:
@@ -49,7 +54,10 @@ class Step:
         return all(source.exists() and source.stat().st_mtime <= when for source in self.sources)
 
     def command(self) -> list[str]:
-        """What to run; an interrupted training goes on where it was, unless what it was made from has changed."""
+        """Return the command to run.
+
+        An interrupted training resumes, unless its sources have changed; otherwise its folder is removed first.
+        """
         if self.name == 'data':
             shutil.rmtree(self.product.parent, ignore_errors=True)
             return [sys.executable, 'tools/make_demo_data.py']
@@ -83,6 +91,7 @@ class Job:
 
     @classmethod
     def start(cls, step: Step) -> 'Job':
+        """Start the command of a step, with its output in ``demo.log``."""
         command = step.command()
         step.folder.mkdir(parents=True, exist_ok=True)
         log = step.folder / 'demo.log'
@@ -94,7 +103,7 @@ class Job:
         return cls(step, process, log, time.monotonic())
 
     def status(self) -> str:
-        """Where the step is, from the last line of its log that says so."""
+        """Return the progress of the step, from the last line of its log that tells it."""
         found = list(LINE.finditer(self.log.read_text(errors='replace')))
         if not found:
             return f'{self.step.name}: starting'
@@ -104,10 +113,11 @@ class Job:
 
 
 def run_demo(poll: float = 1., report: float = 15.) -> int:
-    """Run what is not finished yet, then the leaderboard; returns the exit code."""
+    """Run what is not finished yet, then the leaderboard; return the exit code."""
     began, jobs = time.monotonic(), []
     waiting = []
     for step in STEPS.values():
+        # A step is out of date as well if one that it needs runs again.
         stale = any(STEPS[n] in waiting for n in step.needs)
         if step.finished() and not stale:
             print(f'= {step.name}: finished earlier, reused ({step.product})')
@@ -124,9 +134,10 @@ def run_demo(poll: float = 1., report: float = 15.) -> int:
 
 
 def _work(waiting: list[Step], jobs: list[Job], poll: float, report: float) -> Job | None:
-    """Keep every core busy until nothing is left; returns the first job that failed."""
+    """Keep every core busy until no step is left; return the first job that failed."""
     slots, total, began, said = _cores(), len(waiting), time.monotonic(), 0.
     while waiting or jobs:
+        # A step can start once nothing that it needs is waiting or running.
         busy = {s.name for s in waiting} | {job.step.name for job in jobs}
         for step in [s for s in waiting if not busy & set(s.needs)][:slots - len(jobs)]:
             waiting.remove(step)
@@ -146,7 +157,8 @@ def _work(waiting: list[Step], jobs: list[Job], poll: float, report: float) -> J
 
 
 def _left(waiting: list[Step], jobs: list[Job], slots: int) -> float:
-    """Seconds to go, from what the steps took when the figures above were written."""
+    """Return the expected seconds to go, from the durations above."""
+    # A step that takes longer than expected still needs some seconds.
     running = [max(job.step.seconds - (time.monotonic() - job.began), 5) for job in jobs]
     return max([(sum(running) + sum(s.seconds for s in waiting)) / slots, *running])
 

@@ -1,4 +1,4 @@
-"""The real images behind the demo data: handwritten digits and colour photographs that PyPI wheels ship."""
+"""Read the real images behind the demo data: handwritten digits and colour photographs that PyPI wheels ship."""
 
 from functools import cache
 from importlib.util import find_spec
@@ -24,14 +24,14 @@ PHOTO_FILES = (
 )
 
 
-def _check_split(split: str) -> None:
+def _require_split(split: str) -> None:
     if split not in SPLITS:
         raise ValueError(f'unknown split {split!r}: choose one of {", ".join(SPLITS)}')
 
 
 def digit_indices(split: str) -> np.ndarray:
-    """Rows of ``sklearn.datasets.load_digits()`` that belong to a split, sorted; the two splits are disjoint."""
-    _check_split(split)
+    """Return the sorted rows of ``sklearn.datasets.load_digits()`` that belong to a split; splits are disjoint."""
+    _require_split(split)
     target = load_digits().target
     rank = np.empty(len(target), dtype=int)  # 0, 1, 2, ... among the digits of the same class
     for label in range(10):
@@ -43,7 +43,7 @@ def digit_indices(split: str) -> np.ndarray:
 
 @cache
 def digits(split: str) -> tuple[np.ndarray, ...]:
-    """Handwritten digits of a split, grouped by label.
+    """Return the handwritten digits of a split, grouped by label.
 
     Returns:
         Ten arrays, the one at position ``d`` holding the digits ``d`` as float32 ``(n, 8, 8)``, ink in 0..1.
@@ -54,15 +54,15 @@ def digits(split: str) -> tuple[np.ndarray, ...]:
 
 
 def photo_columns(width: int, split: str) -> tuple[int, int]:
-    """First and one-past-last pixel column of a split's region in a photo of ``width`` pixels."""
-    _check_split(split)
+    """Return the first and one-past-last pixel column of a split's region in a photo of ``width`` pixels."""
+    _require_split(split)
     border = round(width * TRAIN_WIDTH)
     return (0, border) if split == 'train' else (border, width)
 
 
 @cache
 def photos(split: str) -> tuple[np.ndarray, ...]:
-    """The split's region of every photograph, uint8 RGB ``(h, w, 3)``.
+    """Return the split's region of every photograph, uint8 RGB ``(h, w, 3)``.
 
     Raises:
         FileNotFoundError: An installed wheel does not contain a photograph.

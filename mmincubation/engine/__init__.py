@@ -1,1 +1,1 @@
-"""From a command to a finished run: launcher, Runner, optimiser, ranks, sharding, compiling."""
+"""Run a command from its arguments to the end: launcher, Runner, optimiser, ranks, sharding, compiling."""

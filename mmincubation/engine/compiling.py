@@ -1,4 +1,4 @@
-"""`compile` in a config: each transformer block is compiled, not the step around them."""
+"""Compile each transformer block of a model, not the step around them (`compile` in a config)."""
 import os
 import shutil
 
@@ -11,13 +11,14 @@ from mmincubation.vit.sharding import blocks_of, unwrap
 
 
 def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:
-    """Compile the blocks of all ViTs in a model, in place, as `compile` says; returns whether that is to be.
+    """Compile the blocks of all ViTs in a model, in place; return whether `given`, the config's `compile`, asks for
+    it.
 
-    Each kind of block (trained or frozen, with gradients or without) is compiled at its first step. State dict, phases
-    and draws are those of the blocks that are not compiled.
+    torch compiles each kind of block (trained or frozen, with gradients or without) at its first step. The state dict,
+    the phases and the random numbers do not change.
 
     Raises:
-        ConfigError: torch refuses the options, or there is no block.
+        ConfigError: torch refuses the options, there is no block, or the CPU backend finds no C++ compiler.
     """
     if given is None or given is False:
         return False
@@ -37,19 +38,19 @@ def compile_blocks(model: nn.Module, given: dict | bool | None) -> bool:
 
 
 def compile_model(runner) -> None:
-    """`compile_blocks` for a runner, whose validations run without: their last batch is smaller."""
+    """Compile the blocks of a runner's model; its validations run uncompiled, as their last batch is smaller."""
     if compile_blocks(unwrap(runner.model), runner.cfg.get('compile')):
-        runner.register_hook(PlainValidation())
+        runner.register_hook(UncompiledValidationHook())
         runner.logger.info('The blocks are compiled at their first steps, which takes minutes')
 
 
-class PlainValidation(Hook):
-    """Nothing compiled in validation."""
+class UncompiledValidationHook(Hook):
+    """Run validations without compiled code."""
 
     def before_val(self, runner) -> None:
-        """Off."""
+        """Turn compiled code off."""
         torch.compiler.set_stance('force_eager')
 
     def after_val(self, runner) -> None:
-        """On."""
+        """Turn compiled code on again."""
         torch.compiler.set_stance('default')

@@ -22,10 +22,10 @@ from mmincubation.datasets.records import forget_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
 from mmincubation.recovery.checkpoint_guard import CheckpointGuard
-from mmincubation.recovery.data_errors import DataErrorsHook, check_samples
+from mmincubation.recovery.data_errors import DataErrorsHook, wrap_datasets
 from mmincubation.recovery.divergence import FiniteGuard
-from mmincubation.recovery.fingerprint import SettingsHook, check_settings
-from mmincubation.recovery.lock import hold
+from mmincubation.recovery.fingerprint import FingerprintHook, require_same_run
+from mmincubation.recovery.lock import lock
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import PreemptionHook, Request, listening
 from mmincubation.resumable import exact_loop
@@ -80,17 +80,17 @@ def train(args: Namespace, request: Request) -> int:
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
-    with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
+    with lock(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         # A resumed run must be set up as its checkpoint's was; a new one counts its bad samples anew.
-        check_settings(cfg, ranks, args.allow_changed)
+        require_same_run(cfg, ranks, args.allow_changed)
         if rank == 0 and not cfg.resume:
             forget_records(cfg.work_dir)
         runner = ToolRunner.from_cfg(cfg)
-        check_samples(runner, 'train', 'val')
+        wrap_datasets(runner, 'train', 'val')
         for line in warnings:  # not before: the logger is the runner's
             runner.logger.warning(line)
         # The guards of every run, which no config needs to name.
-        for hook in (CheckpointGuard(), SettingsHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
+        for hook in (CheckpointGuard(), FingerprintHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
                      PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
             runner.register_hook(hook)
         runner.train()
@@ -106,7 +106,7 @@ def test(args: Namespace, request: Request) -> int:
     _need_checkpoint(args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
-    check_samples(runner, 'test')
+    wrap_datasets(runner, 'test')
     runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()

@@ -1,4 +1,4 @@
-"""Optimiser construction and mixed precision."""
+"""Build optimisers with parameter groups, and train in mixed precision."""
 from contextlib import contextmanager
 
 import torch
@@ -16,21 +16,21 @@ from mmincubation.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Parameter groups of models around a plain ViT: layer-wise learning rates, and no decay where none belongs.
+    """Build parameter groups with layer-wise learning rates and without decay where it does not help.
 
-    A parameter that trains (frozen ones get no state) has the rate `lr * lr_scale` and the decay
-    `weight_decay * decay_scale`; those with the same two scales share a group, and the table of groups is logged. The
-    scales are products of the rules in `paramwise_cfg`, none of which switches another off:
+    A parameter that trains has the rate `lr * lr_scale` and the decay `weight_decay * decay_scale`; frozen parameters
+    get no state. Parameters with the same two scales share a group, and the table of groups is logged. Each scale is
+    the product of these rules in `paramwise_cfg`:
 
-    - `layer_decay` (default 1.0): `layer_decay ** (num_layers + 1 - layer)`. The layer is what the ViT in the model,
-      any submodule with `layer_of(name)` and `num_layers`, says: 0 the stem, i + 1 block i, `num_layers + 1` the rest,
-      to which everything outside of a ViT (necks, heads) belongs too. As in BEiT (arXiv:2106.08254) and ViTDet.
-    - `no_decay`: parts of names; no decay, as for all parameters of at most one dimension (biases, norms, LayerScale).
-      Default: position embedding and class token.
-    - `custom_keys={part of a name: dict(lr_mult=1.0, decay_mult=1.0)}`: more factors; the longest part that matches
-      counts, of several the alphabetically first, as in mmengine.
+    - `layer_decay` (default 1.0): `layer_decay ** (num_layers + 1 - layer)`. The ViT in the model gives the layer: any
+      submodule with `layer_of(name)` and `num_layers`. It is 0 for the stem, i + 1 for block i, and `num_layers + 1`
+      for the rest and for everything outside of a ViT (necks, heads). As in BEiT (arXiv:2106.08254) and ViTDet.
+    - `no_decay`: substrings of names without decay. Parameters of at most one dimension (biases, norms, LayerScale)
+      never have decay. Default: position embedding and class token.
+    - `custom_keys={substring of a name: dict(lr_mult=1.0, decay_mult=1.0)}`: more factors. The longest substring that
+      matches counts, of several the alphabetically first, as in mmengine.
 
-    Schedulers multiply each group's rate and so keep the ratios, except those that end at an absolute `eta_min`.
+    Schedulers multiply the rate of each group and so keep the ratios, except those that end at an absolute `eta_min`.
     `optimizer=dict(fused=True)` is left to the config: AdamW has it on CPU and GPU.
 
     Raises:
@@ -53,9 +53,9 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return ROOT_WRAPPERS.build(wrapper, default_args=dict(optimizer=optimizer))
 
     def _groups(self, model: nn.Module) -> list[dict]:
-        """The parameters that train, by their scales; from the stem to the rest, those with decay first."""
+        """Return the groups of the parameters that train, from the stem to the rest, those with decay first."""
         vits = vits_in(model)
-        self._check_model(model, vits)
+        self._require_matching_model(model, vits)
         groups = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
@@ -63,10 +63,11 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 lr_mult, decay_scale = self._factors(name, parameter)
                 lr_scale = self.paramwise_cfg.get('layer_decay', 1.)**after * lr_mult
                 groups.setdefault((lr_scale, decay_scale), []).append((after, layer, parameter))
+        # Groups are listed by their earliest layer, so that the table follows the network.
         first = {scales: max(after for after, *_ in members) for scales, members in groups.items()}
         return [_group(*scales, groups[scales]) for scales in sorted(groups, key=lambda s: (-first[s], -s[1], s[0]))]
 
-    def _check_model(self, model: nn.Module, vits: dict[str, nn.Module]) -> None:
+    def _require_matching_model(self, model: nn.Module, vits: dict[str, nn.Module]) -> None:
         decay, keys = self.paramwise_cfg.get('layer_decay', 1.), self.paramwise_cfg.get('custom_keys', {})
         if decay != 1 and not vits:
             raise ConfigError(f'optim_wrapper.paramwise_cfg.layer_decay={decay}: leave it out, no part of this '
@@ -77,7 +78,7 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                               f'{type(model).__name__}; names are like {names[0]!r}')
 
     def _factors(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
-        """What a parameter's name and shape give to its rate and its decay."""
+        """Return the factors of the rate and of the decay that a parameter's name and shape give."""
         keys = self.paramwise_cfg.get('custom_keys', {})
         custom = keys.get(min((key for key in keys if key in name), key=lambda key: (-len(key), key), default=None), {})
         plain = parameter.ndim <= 1 or any(part in name for part in self.paramwise_cfg.get('no_decay', NO_DECAY))
@@ -85,12 +86,15 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def vits_in(model: nn.Module) -> dict[str, nn.Module]:
-    """The submodules that number their layers, by what the names of their parameters begin with."""
+    """Return the submodules that number their layers, by the prefix of the names of their parameters."""
     return {f'{name}.' if name else '': module for name, module in model.named_modules() if hasattr(module, 'layer_of')}
 
 
 def position(name: str, vits: dict[str, nn.Module]) -> tuple[int, str]:
-    """How many layers of its ViT come after a parameter's own, and that one's name; outside of any, 0 and `rest`."""
+    """Return how many layers of its ViT come after a parameter's layer, and the name of that layer.
+
+    A parameter outside of any ViT gives 0 and `rest`.
+    """
     prefix = max((prefix for prefix in vits if name.startswith(prefix)), key=len, default=None)
     if prefix is None:
         return 0, 'rest'
@@ -107,7 +111,7 @@ def _group(lr_scale: float, decay_scale: float, members: list[tuple[int, str, nn
 
 
 def group_table(optimizer: Optimizer) -> str:
-    """The groups of a `ViTOptimWrapperConstructor` as aligned text, one line each below the totals."""
+    """Return the groups of a `ViTOptimWrapperConstructor` as aligned text: the totals, then a line for each group."""
     rows = [('layer', 'lr scale', 'lr', 'weight decay', 'tensors', 'parameters')]
     for group in optimizer.param_groups:
         size = sum(parameter.numel() for parameter in group['params'])
@@ -123,11 +127,11 @@ def group_table(optimizer: Optimizer) -> str:
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """bfloat16 autocast on CPU and GPU; bfloat16 has float32's range, so there is no loss scaling."""
+    """Run forward passes in bfloat16 autocast, on CPU and GPU; bfloat16 has float32's range, so no loss scaling."""
 
     @contextmanager
     def optim_context(self, model: nn.Module):
-        """Autocast inside the stock context (gradient accumulation)."""
+        """Open autocast inside mmengine's context, which accumulates gradients."""
         device = next(model.parameters()).device.type
         with super().optim_context(model), torch.autocast(device, dtype=torch.bfloat16):
             yield

@@ -1,4 +1,4 @@
-"""The Runner of the tools: mmengine's, which no failing logger, signal to its workers or full disk brings down."""
+"""Extend mmengine's Runner: a failing logger, a signal to its workers or a full disk does not break a run."""
 import signal
 import time
 from collections.abc import Callable
@@ -24,29 +24,33 @@ from mmincubation.recovery.preemption import SIGNALS
 from mmincubation.vit.sharding import FullyShard, gathered, shard_options, sharded_parts, unwrap
 
 from .compiling import compile_model
-from .sharding import take_parts
+from .sharding import take_shards
 
-OURS = {name: ours for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
-        for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
+HOOK_REPLACEMENTS = {  # mmengine's hooks by every name that a config may give them -> ours
+    name: ours
+    for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
+    for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
 
 
 class ToolRunner(Runner):
-    """mmengine's Runner, which loses no checkpoint: whatever saves through it saves atomically, with a digest.
+    """Run mmengine's Runner, but save each checkpoint atomically and with a digest.
 
     Its loggers may fail, and its workers leave SIGTERM and SIGUSR1 to their rank.
     """
     _compiled = False
 
     def build_visualizer(self, visualizer=None) -> Visualizer:
-        """As in mmengine; backends that fail are named once and never stop the run."""
+        """Build mmengine's visualiser; a backend that fails is named once and does not stop the run."""
         built = super().build_visualizer(visualizer)
         for name, backend in built._vis_backends.items():
-            let_fail(name, backend, self.logger)
+            tolerate_failures(name, backend, self.logger)
         return built
 
     def build_model(self, model) -> nn.Module:
-        """As in mmengine; the host goes on while pinned batches are copied, which mmseg's preprocessor takes no
-        argument for."""
+        """Build mmengine's model; the host does not wait while pinned batches are copied.
+
+        mmseg's preprocessor has no argument for that, so the attribute is set on every preprocessor.
+        """
         built = super().build_model(model)
         for module in built.modules():
             if isinstance(module, BaseDataPreprocessor):
@@ -55,48 +59,56 @@ class ToolRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """As in mmengine; see `start_worker`."""
+        """Build mmengine's loader; its workers begin with `start_worker`."""
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         return loader
 
     def register_hook(self, hook, priority=None) -> None:
-        """As mmengine's; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
-        if isinstance(hook, dict) and hook.get('type') in OURS:
-            hook = dict(hook, type=OURS[hook['type']])
+        """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
+        if isinstance(hook, dict) and hook.get('type') in HOOK_REPLACEMENTS:
+            hook = dict(hook, type=HOOK_REPLACEMENTS[hook['type']])
         super().register_hook(hook, priority)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """As mmengine's, and `FullyShard`, which is no wrapper around the model: it changes it in place."""
+        """Wrap the model as mmengine does, or shard it in place if the config asks for `FullyShard`."""
         options = shard_options(model_wrapper_cfg)
         if options is None or not self.distributed:
             return super().wrap_model(model_wrapper_cfg, model)
         return FullyShard(**options)(model, self.cfg.get('sync_bn'))
 
     def _init_model_weights(self) -> None:
-        if not self.spread:  # those have their first weights, else there would have been nothing to spread
+        if not self.sharded:  # a sharded model has its first weights: it was initialised before it was sharded
             super()._init_model_weights()
 
     @property
-    def spread(self) -> bool:
-        """Whether the model, or a part of it, is spread over the ranks now."""
+    def sharded(self) -> bool:
+        """Whether the model, or a submodule of it, is sharded over the ranks now."""
         return any(True for _ in sharded_parts(self.model))
 
     def load_checkpoint(self, filename: str, map_location='cpu', *args, **kwargs) -> dict:
-        """As mmengine's; to a model that is spread over the ranks every rank takes its parts, by way of the CPU."""
-        checkpoint = super().load_checkpoint(filename, 'cpu' if self.spread else map_location, *args, **kwargs)
-        if self.spread and 'optimizer' in checkpoint and self._resume:
-            checkpoint['optimizer'] = take_parts(checkpoint['optimizer'], self.optim_wrapper)
+        """Load a checkpoint as mmengine does; each rank takes its shards of a sharded model.
+
+        The file is then read to the CPU, because a GPU need not hold the full tensors.
+        """
+        checkpoint = super().load_checkpoint(filename, 'cpu' if self.sharded else map_location, *args, **kwargs)
+        if self.sharded and 'optimizer' in checkpoint and self._resume:
+            checkpoint['optimizer'] = take_shards(checkpoint['optimizer'], self.optim_wrapper)
         return checkpoint
 
     def _maybe_compile(self, target: str) -> None:
-        """The blocks, once, and not the `target`, which mmengine would compile anew for each phase."""
+        """Compile the blocks once, and not `target`, which mmengine would compile anew for each phase."""
         if not self._compiled:
             compile_model(self)
             self._compiled = True
 
     def load_or_resume(self) -> None:
-        """As mmengine's, if all ranks have found the same file."""
+        """Load or resume as mmengine does, if all ranks have found the same file.
+
+        Raises:
+            CheckpointError: the ranks have found different files.
+        """
+        # Ranks on nodes without a common disk would otherwise train different models.
         found = set(all_gather_object((self._resume, str(self._load_from))))
         if len(found) > 1:
             names = ', '.join(sorted(name for _, name in found))
@@ -106,13 +118,14 @@ class ToolRunner(Runner):
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,
                         save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict | None = None,
                         by_epoch: bool = True, backend_args: dict | None = None) -> None:
-        """Write what mmengine's `save_checkpoint` does, by `write_checkpoint`: no tensor is copied first.
+        """Save what mmengine's `save_checkpoint` does with `write_checkpoint`, which copies no tensor first.
 
-        Every rank must call it: rank 0 writes what is `gathered`, and what hooks add in `gather_checkpoint(runner,
-        checkpoint)`, which is called on all ranks, before `before_save_checkpoint`, which is not.
+        Every rank must call it. Hooks that need all ranks add their content in `gather_checkpoint(runner,
+        checkpoint)`. Then rank 0 alone calls `before_save_checkpoint` and writes the full tensors.
 
         Raises:
-            CheckpointError: the disk is full or refuses, or is none (`file_client_args`, `backend_args`).
+            CheckpointError: the disk is full or refuses the write, or the target is no mounted file system
+                (`file_client_args`, `backend_args`).
         """
         self.call_hook('settle')  # what hooks have left on the device
         path = Path(out_dir, filename)
@@ -120,6 +133,7 @@ class ToolRunner(Runner):
             raise CheckpointError(f'{path}: checkpoints are written to a mounted file system only')
         checkpoint = dict(meta=self._meta(meta or {}, by_epoch), state_dict=gathered(unwrap(self.model).state_dict()),
                           message_hub=self.message_hub.state_dict())
+        # `gathered` needs all ranks, so it stands before the branch of rank 0.
         if save_optimizer:
             checkpoint['optimizer'] = gathered(self.optim_wrapper.state_dict())
         schedulers = self.param_schedulers if save_param_scheduler else None
@@ -133,7 +147,7 @@ class ToolRunner(Runner):
             write_checkpoint(path, checkpoint)
 
     def _meta(self, given: dict, by_epoch: bool) -> dict:
-        """What a checkpoint says of itself. Hooks save inside the step that they count, hence the + 1."""
+        """Return the metadata of a checkpoint. Hooks save inside the step that they count, hence the + 1."""
         meta = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
         meta |= given | dict(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
                              time=time.strftime('%Y%m%d_%H%M%S'), mmengine_version=mmengine.__version__)
@@ -143,18 +157,18 @@ class ToolRunner(Runner):
 
 
 def start_worker(init: Callable[[int], None] | None, worker: int) -> None:
-    """Begin a worker: a signal to the whole process group must not cost the batch in flight."""
+    """Start a loader worker that ignores stop signals: they must not cost the batch in flight."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if init:
         init(worker)
 
 
-def let_fail(name: str, backend: BaseVisBackend, logger) -> None:
-    """Make the methods of a visualiser's backend warn of the first exception instead of raising.
+def tolerate_failures(name: str, backend: BaseVisBackend, logger) -> None:
+    """Make the methods of a visualiser's backend warn of the first exception instead of raising it.
 
     Raises:
-        ConfigError: when called, its package is not installed: that shows before training, and is no accident.
+        ConfigError: when a method is called and the backend's package is not installed. That shows before training.
     """
     failed = []
 

@@ -1,4 +1,4 @@
-"""`FullyShard` in the tools: whole parameters in validation, and shards of a checkpoint's optimiser."""
+"""Validate with full parameters under `FullyShard`, and shard the optimiser state of a checkpoint."""
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
@@ -6,20 +6,23 @@ from mmincubation.vit.sharding import make_parts, make_whole, take_optimizer_par
 
 
 class ShardingHook(Hook):
-    """Validation with whole parameters: ranks may have different numbers of batches, and none may wait for others."""
+    """Give each rank the full parameters during a validation.
+
+    Ranks may have different numbers of batches, so no batch may need the other ranks.
+    """
     priority = 'VERY_HIGH'
 
     def before_val_epoch(self, runner) -> None:
-        """Gather."""
+        """Gather the full parameters on each rank."""
         make_whole(runner.model)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Spread again."""
+        """Shard the parameters again."""
         make_parts(runner.model)
 
 
-def take_parts(state: dict, wrapper: OptimWrapper | OptimWrapperDict) -> dict:
-    """A checkpoint's `optimizer` with this rank's parts, as the run's optimisers take it."""
+def take_shards(state: dict, wrapper: OptimWrapper | OptimWrapperDict) -> dict:
+    """Return a checkpoint's `optimizer` with this rank's shards, as the run's optimisers load it."""
     if isinstance(wrapper, OptimWrapperDict):
         return {name: take_optimizer_parts(part, wrapper[name].optimizer) for name, part in state.items()}
     return take_optimizer_parts(state, wrapper.optimizer)

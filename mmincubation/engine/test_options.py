@@ -1,4 +1,4 @@
-"""What tools/test.py's options change in a config."""
+"""Change a config as the options of tools/test.py ask."""
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -8,10 +8,10 @@ from mmincubation.errors import ConfigError
 
 
 def use_tta(cfg: Config, path: str) -> None:
-    """Test-time augmentation as the config at `path` defines it.
+    """Turn on test-time augmentation as the config at `path` defines it.
 
     Raises:
-        ConfigError: it defines none.
+        ConfigError: the config defines none.
     """
     if cfg.get('tta_model') is None or cfg.get('tta_pipeline') is None:
         raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
@@ -20,10 +20,10 @@ def use_tta(cfg: Config, path: str) -> None:
 
 
 def dump(cfg: Config, path: str) -> None:
-    """Also write the predictions to a pickle.
+    """Write the predictions to a pickle as well.
 
     Raises:
-        ConfigError: its name says that it is something else.
+        ConfigError: the name does not end as a pickle's.
     """
     if not path.endswith(('.pkl', '.pickle')):
         raise ConfigError(f'--out {path}: predictions are written as a pickle; give a name that ends in .pkl')
@@ -32,11 +32,12 @@ def dump(cfg: Config, path: str) -> None:
 
 
 def format_only(cfg: Config, where: str) -> None:
-    """Have the metrics write the predictions as a test server takes them, to a prefix (COCO) or into a folder (pictures
-    of labels), instead of comparing them with a truth, which then is not even read.
+    """Make the metrics write the predictions in the format of a test server instead of scoring them.
+
+    `where` is a prefix (COCO) or a folder (label pictures). The ground truth is not read.
 
     Raises:
-        ConfigError: a metric of the config writes none, or the data set has no pipeline to leave the truth out of.
+        ConfigError: a metric of the config cannot write predictions, or the data set has no pipeline.
     """
     for evaluator in _evaluators(cfg):
         kind = str(evaluator.get('type'))
@@ -53,7 +54,7 @@ def format_only(cfg: Config, where: str) -> None:
 
 
 def draw(cfg: Config, show_dir: str) -> None:
-    """Pictures of the predictions beside the ground truth, through the scope's own hook and visualiser.
+    """Draw the predictions beside the ground truth into `show_dir`, with the scope's own hook and visualiser.
 
     Raises:
         ConfigError: the config has no such hook.
@@ -79,7 +80,7 @@ def _evaluators(cfg: Config) -> list[ConfigDict]:
 
 
 def _without_truth(steps: list) -> list:
-    """A pipeline without LoadAnnotations, also within TestTimeAug, whose steps are lists of alternatives."""
+    """Return a pipeline without LoadAnnotations, also inside TestTimeAug, whose steps are lists of alternatives."""
     kept = []
     for step in steps:
         if isinstance(step, list):

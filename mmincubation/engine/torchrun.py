@@ -1,7 +1,7 @@
-"""torchrun, with the exit code of what it ran: `python -m mmincubation.engine.torchrun` takes torchrun's arguments.
+"""Run torchrun and return the exit code of its ranks: `python -m mmincubation.engine.torchrun` takes its arguments.
 
-torchrun itself ends with 1 whatever became of its ranks, so that no scheduler could tell a preempted run from a broken
-one. The signals named by --signals_to_handle it sends on to every rank, and kills what is left after
+torchrun itself ends with 1 whatever became of its ranks, so a scheduler could not tell a preempted run from a broken
+one. torchrun sends the signals named by --signals_to_handle to every rank, and kills the ranks that are left after
 TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds.
 """
 import signal
@@ -15,7 +15,10 @@ from mmincubation.errors import PREEMPTED
 
 
 def main() -> int:
-    """The exit code: that of the rank that failed first (128 + N after signal N), 75 after SIGTERM or SIGUSR1."""
+    """Run torchrun; return the exit code of the rank that failed first, 75 after SIGTERM or SIGUSR1.
+
+    A rank that signal N has ended gives 128 + N.
+    """
     try:
         torchrun()
     except SignalException as stop:

@@ -1,4 +1,4 @@
-"""Hooks that count costs, write results and weights, average, log and draw."""
+"""Hooks that count the cost, write results and weights, average, log and draw."""
 from .cost import CostMeter
 from .ema import EMAHook
 from .logs import PhaseLogProcessor

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, in runs with and without phases."""
+"""Average the weights exponentially over the steps, in runs with and without phases."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,25 +11,28 @@ from mmincubation.resumable.protocol import ask
 
 @HOOKS.register_module()
 class EMAHook(StockEMAHook):
-    """mmengine's EMAHook, with its arguments; in an IncubationLoop it averages fine-tuning alone.
+    """Run mmengine's EMAHook with the same arguments; in an IncubationLoop, average during fine-tuning only.
 
-    mmengine's would average one phase's weights with another's, and measure the assembled model with weights from
-    before its modules were trained. Here there is no average before the first step that is averaged: validation and
-    checkpoints then have the model's own weights.
+    mmengine's hook would average the weights of one phase with those of the next. It would also validate the assembled
+    model with weights from before its modules were trained. Before the first averaged step there is no average:
+    validation and checkpoints then use the model's own weights.
     """
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Average, but not in other phases."""
+        """Update the average in fine-tuning and in runs without phases."""
         if ask(runner).phase_name in (None, FINETUNE):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """The average becomes `state_dict`, the model's own weights go into `ema_state_dict`."""
+        """Store the average as `state_dict` and the model's own weights as `ema_state_dict`."""
         if self.ema_model.steps:
             super().before_save_checkpoint(runner, checkpoint)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Inverse of `before_save_checkpoint`; the average of weights to start from begins with the first step."""
+        """Restore the average of a resumed run, the inverse of `before_save_checkpoint`.
+
+        A run that only starts from weights (`load_from`) begins its average with the first step.
+        """
         if runner._resume and 'ema_state_dict' in checkpoint:
             super().after_load_checkpoint(runner, checkpoint)
 
@@ -40,7 +43,10 @@ class EMAHook(StockEMAHook):
 
 @contextmanager
 def averaged(runner) -> Iterator[None]:
-    """Inside, the model has the weights that validation measures: the average's, where an EMAHook averages."""
+    """Give the model the weights that validation measures while the context is open.
+
+    These are the averaged weights if the run has an EMAHook, else the model's own.
+    """
     hooks = [hook for hook in runner.hooks if isinstance(hook, StockEMAHook)]
     for hook in hooks:
         hook._swap_ema_parameters()

@@ -1,4 +1,4 @@
-"""Log lines that name the phase of an incubation."""
+"""Name the phase of an incubation in each log line."""
 from datetime import timedelta
 
 from mmengine.runner import LogProcessor
@@ -9,15 +9,15 @@ from mmincubation.resumable.protocol import ask
 
 @LOG_PROCESSORS.register_module()
 class PhaseLogProcessor(LogProcessor):
-    """mmengine's log lines, preceded by the phase and its own ETA where the loop has phases."""
+    """Write mmengine's log lines; in a loop with phases, put the phase and its own ETA in front."""
 
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
-        """As in mmengine; adds e.g. `[module_2, phase eta 0:01:30]`."""
+        """Return mmengine's tags and log line; prepend for example `[module_2, phase eta 0:01:30]`."""
         tag, text = super().get_log_after_iter(runner, batch_idx, mode)
         return tag, self._prefix(runner, tag.get('time') if mode == 'train' else None) + text
 
     def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False):
-        """As in mmengine; adds e.g. `[module_2]`."""
+        """Return mmengine's tags and log line; prepend for example `[module_2]`."""
         tag, text = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
         return tag, self._prefix(runner) + text
 

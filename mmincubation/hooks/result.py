@@ -1,4 +1,4 @@
-"""Writes `result.json` at the end of a run."""
+"""Write `result.json` at the end of a run."""
 from __future__ import annotations
 
 import copy
@@ -22,10 +22,10 @@ from .cost import CostMeter, phase_name
 
 @HOOKS.register_module()
 class ResultHook(BaseHook):
-    """Keeps the last validation of each phase and writes `<work_dir>/result.json` after training.
+    """Keep the last validation of each phase and write `<work_dir>/result.json` after training.
 
-    Needs a CostMeter beside it and `experiment = dict(task=..., model=..., method=...)` in the config. A run of one
-    phase alone keeps the other phases that an earlier run of the same config left in the file.
+    The hook needs a CostMeter beside it and `experiment = dict(task=..., model=..., method=...)` in the config. A run
+    of one phase keeps the other phases that an earlier run of the same config left in the file.
     """
 
     # After validation, logging and checkpoints: what they write (pictures, weights) belongs to the result.
@@ -36,19 +36,20 @@ class ResultHook(BaseHook):
         self.validated_at = -1
 
     def before_train(self, runner) -> None:
-        """Stop before the first step, not after the last, if the result could not be written."""
+        """Raise an error before the first step if the result could not be written after the last."""
         check_experiment(runner.cfg.get('experiment'))
         cost_meter(runner)
         if runner.iter == 0:
             self.metrics, self.validated_at = {}, -1
 
     def before_train_epoch(self, runner) -> None:
-        """Note the phase: phases are listed in the order in which they began, validated or not."""
+        """Note the phase: the result lists phases in the order in which they began."""
         self.metrics.setdefault(phase_name(runner), {})
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        """Remember the finite numbers among the metrics of this validation."""
+        """Keep the finite numbers among the validation's metrics; warn about the others."""
         numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
+        # JSON has no number for NaN and infinity.
         dropped = [key for key, value in numbers.items() if not math.isfinite(value)]
         if dropped:
             runner.logger.warning(f'result.json leaves out metrics that are not finite: {", ".join(dropped)}')
@@ -56,16 +57,19 @@ class ResultHook(BaseHook):
         self.validated_at = runner.iter
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Put the metrics into the checkpoint: the phases that are over are not validated again."""
+        """Put the metrics into the checkpoint: a resumed run does not validate finished phases again."""
         checkpoint['result_hook'] = dict(metrics=copy.deepcopy(self.metrics), validated_at=self.validated_at)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Take the metrics from the checkpoint, if it has them."""
+        """Restore the metrics from the checkpoint, if it has them."""
         state = checkpoint.get('result_hook', dict(metrics={}, validated_at=-1))
         self.metrics, self.validated_at = copy.deepcopy(state['metrics']), state['validated_at']
 
     def after_train(self, runner) -> None:
-        """Validate if a run, killed between its last step and its validation, was resumed; then write the file."""
+        """Write the result; validate first if the last step has not been validated.
+
+        That happens when a run was killed between its last step and its validation, and then resumed.
+        """
         if runner.val_loop is not None and self.validated_at != runner.iter:
             runner.val_loop.run()
         self._write(runner)
@@ -76,6 +80,7 @@ class ResultHook(BaseHook):
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
             folders = [runner.work_dir]
+            # The other phases ran in folders of their own, with their own records of skipped samples.
             if ask(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)
@@ -85,7 +90,7 @@ class ResultHook(BaseHook):
 
 
 def cost_meter(runner) -> CostMeter:
-    """The runner's CostMeter.
+    """Return the runner's CostMeter.
 
     Raises:
         ValueError: it has none.
@@ -97,14 +102,19 @@ def cost_meter(runner) -> CostMeter:
 
 
 def run_folder(runner) -> Path:
-    """The run's folder; a phase that runs alone works in a folder below it and shares the run's weights and result."""
+    """Return the run's folder.
+
+    A phase that runs alone works in a folder below it, and shares the weights and the result of the whole run.
+    """
     loop = ask(runner)
     return loop.weights_dir.parent if loop.only_phase and loop.weights_dir else Path(runner.work_dir)
 
 
 def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
-    """The phases that this run itself went through, in the order in which they began; a phase that only validates,
-    such as the assembled model before fine-tuning, costs nothing."""
+    """Return the phases that this run went through, in the order in which they began.
+
+    A phase that only validates, such as the assembled model before fine-tuning, costs nothing.
+    """
     loader, costs, phases = runner.train_dataloader, cost_meter(runner).phases, []
     for name, values in metrics.items():
         cost = costs.get(name, dict(iters=0, images=0, block_forwards=0, seconds=0.))
@@ -117,7 +127,7 @@ def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
 
 
 def earlier_phases(runner, path: Path) -> list[Phase]:
-    """The phases in an existing result of the same config, else none."""
+    """Return the phases of an existing result of the same config; an empty list if there is none."""
     if not path.exists():
         return []
     try:
@@ -132,7 +142,10 @@ def earlier_phases(runner, path: Path) -> list[Phase]:
 
 
 def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
-    """Where one phase ran alone: its result together with the other phases' from earlier runs, in their order."""
+    """Return the phases of the whole run, in their order.
+
+    If one phase ran alone, add the phases of earlier runs from the result at `path`.
+    """
     if not ask(runner).only_phase:
         return phases
     merged = {phase['name']: phase for phase in [*earlier_phases(runner, path), *phases]}
@@ -141,20 +154,23 @@ def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
 
 
 def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:
-    """Metrics of what the run is for: a hybrid's or the meta model's accuracy is not the assembled model's."""
+    """Return the metrics of the finished model; empty if it has not been validated.
+
+    The accuracy of a hybrid or of the meta model is not that of the assembled model, so those phases do not count.
+    """
     if ask(runner).phase_name is not None:
         phases = [phase for phase in phases if phase['name'] in (ASSEMBLED, phase_names(0)[-1])]
     return phases[-1]['metrics'] if phases else {}
 
 
 def total_block_forwards(phases: list[Phase]) -> int | None:
-    """Sum over the phases; None if one of them was not counted."""
+    """Return the sum over the phases; None if one of them was not counted."""
     counts = [phase['block_forwards'] for phase in phases]
     return None if None in counts else sum(counts)
 
 
 def make_result(runner, phases: list[Phase]) -> Result:
-    """Everything that `result.json` says about a run that has ended with these phases."""
+    """Return the content of `result.json` for a run that has ended with these phases."""
     cfg, work_dir = runner.cfg, run_folder(runner)
     return Result(
         schema=SCHEMA, run=Path(cfg.filename or work_dir).stem, experiment=cfg.experiment.to_dict(),

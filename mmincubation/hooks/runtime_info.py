@@ -1,4 +1,4 @@
-"""Numbers that a training step computes stay on the device until somebody reads them: no step waits for the host."""
+"""Keep numbers that a training step computes on the device until the log needs them, so that no step waits."""
 from itertools import groupby
 
 import torch
@@ -15,11 +15,11 @@ LONGEST = 1000  # iterations that wait to be read, where log lines are further a
 
 
 class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
-    """mmengine's RuntimeInfoHook, which does not wait in each step for losses and gradient norms to arrive.
+    """Pass losses and gradient norms to the message hub like mmengine's hook, but without a host sync in each step.
 
-    The message hub gets them, all and in their order, in one transfer: before a log line, the end of an epoch, a
-    validation (see `read_next`), and before a checkpoint (`ToolRunner.save_checkpoint` calls `settle`). So what is
-    logged is what mmengine logs. The tools put this hook in the place of every plain `RuntimeInfoHook`.
+    The message hub gets all numbers, in their order, in one transfer: before a log line, the end of an epoch or a
+    validation (see `read_next`), and before a checkpoint (`ToolRunner.save_checkpoint` calls `settle`). The log is the
+    same as mmengine's. The tools put this hook in the place of every plain `RuntimeInfoHook`.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
         self._wrapper: OptimWrapper | OptimWrapperDict | None = None
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Look at the norms of the current optimiser, too; phases have their own."""
+        """Record the gradient norms of the current optimiser too; each phase has its own optimiser."""
         super().before_train_iter(runner, batch_idx, data_batch)
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper = runner.optim_wrapper
@@ -36,25 +36,26 @@ class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
                     wrapper.clip_func = self._keep_norm(wrapper.clip_func, f'train/{wrapper.grad_name}')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        """Keep the step's numbers; hand them over if they are read next."""
+        """Keep the step's numbers; transfer them if they are read right after this step."""
+        # A loss that is not detached would keep the graph of its step in memory.
         self._waiting += [(f'train/{key}', value.detach() if isinstance(value, Tensor) else value)
                           for key, value in (outputs or {}).items()]
         if read_next(runner, batch_idx):
             self.settle(runner)
 
     def before_val(self, runner) -> None:
-        """A validation may come between two log lines."""
+        """Transfer the numbers first: a validation may come between two log lines."""
         self.settle(runner)
         super().before_val(runner)
 
     def settle(self, runner) -> None:
-        """Hand over what waits."""
+        """Transfer all kept numbers to the message hub."""
         waiting, self._waiting = self._waiting, []
         for key, value in zip((key for key, _ in waiting), on_host([value for _, value in waiting]), strict=True):
             runner.message_hub.update_scalar(key, value)
 
     def _keep_norm(self, clip, key: str):
-        """`clip` without its result, which mmengine would wait for."""
+        """Return `clip` without its result: mmengine would convert the norm to a number, which is a host sync."""
 
         def clipped(*args, **kwargs) -> None:
             norm = clip(*args, **kwargs)
@@ -65,13 +66,14 @@ class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
 
 
 def wrappers_of(wrapper: OptimWrapper | OptimWrapperDict) -> list[OptimWrapper]:
-    """All wrappers of one optimiser in what a Runner has."""
+    """Return the wrappers of single optimisers in the optimiser wrapper of a Runner."""
     return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
 
 
 def on_host(values: list) -> list:
-    """Numbers, of which those that are tensors of one element become Python's; one transfer per device and dtype."""
+    """Return the values as Python numbers; one-element tensors need one transfer for each device and dtype."""
     found = list(values)
+    # Tensors can only be stacked, and so moved together, if device and dtype are the same.
     tensors = [(str((value.device, value.dtype)), i) for i, value in enumerate(values) if isinstance(value, Tensor)]
     for _, group in groupby(sorted(tensors), key=lambda pair: pair[0]):
         places = [i for _, i in group]
@@ -82,8 +84,10 @@ def on_host(values: list) -> list:
 
 
 def read_next(runner, batch_idx: int) -> bool:
-    """Whether the host waits for the device right after this iteration, on every rank: what an iteration computed is
-    then written to the log, or comes to the end of an epoch, or before a validation."""
+    """Return whether the host waits for the device right after this iteration, on every rank.
+
+    It does before a log line, at the end of an epoch, before a validation, and at least every `LONGEST` iterations.
+    """
     done, loop = runner.iter + 1, runner.train_loop
     if batch_idx + 1 == len(runner.train_dataloader) or done == runner.max_iters or done % LONGEST == 0:
         return True

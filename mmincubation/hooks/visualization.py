@@ -1,4 +1,4 @@
-"""Pictures of classified images."""
+"""Draw classified images."""
 import numpy as np
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
@@ -11,13 +11,13 @@ SIDE = 128  # pixels that a drawn image has at least, so that its caption can be
 
 @HOOKS.register_module()
 class ClsVisualizationHook(Hook):
-    """With `draw`, writes every test image with its true and its predicted class to the visualiser's backends."""
+    """Write each test image with its true and its predicted class to the visualiser's backends, if `draw` is set."""
 
     def __init__(self, draw: bool = False):
         self.draw = draw
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: list[dict]) -> None:
-        """Draw one batch."""
+        """Draw the images of one batch; a correct prediction is green, a wrong one red."""
         if not self.draw:
             return
         classes = runner.test_dataloader.dataset.metainfo['classes']

@@ -1,4 +1,4 @@
-"""Small hooks: what a checkpoint may do, and where trained weights go."""
+"""Write the trained weights of each phase."""
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -14,10 +14,10 @@ from .ema import averaged
 
 @HOOKS.register_module()
 class WeightsHook(BaseHook):
-    """Writes what was trained as safetensors in timm's names: `<work_dir>/weights/<phase>_{last,best}.safetensors`.
+    """Write the trained weights with timm's names to `<work_dir>/weights/<phase>_{last,best}.safetensors`.
 
-    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better);
-    where weights are averaged (`EMAHook`), the average.
+    `last` is written at the end of a phase, `best` after each validation that improves `metric` (higher is better).
+    Where an EMAHook averages, the files hold the averaged weights.
     """
     priority = 'LOW'
 
@@ -26,27 +26,27 @@ class WeightsHook(BaseHook):
         self.best: dict[str, float] = {}
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Write `best` if it is."""
+        """Write `best` if the metric has improved."""
         phase = ask(runner).phase_name or 'e2e'
         if phase != ASSEMBLED and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
             self.best[phase] = metrics[self.metric]
             self._write(runner, 'best')
 
     def after_phase(self, runner) -> None:
-        """Write `last` (called by the IncubationLoop)."""
+        """Write `last`; the IncubationLoop calls this."""
         self._write(runner, 'last')
 
     def after_train(self, runner) -> None:
-        """Write `last` where the loop has no phases."""
+        """Write `last` if the loop has no phases."""
         if ask(runner).phase_name is None:
             self._write(runner, 'last')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """The best scores so far go with the checkpoint."""
+        """Put the best scores into the checkpoint."""
         checkpoint['weights_hook'] = dict(self.best)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Inverse of `before_save_checkpoint`; weights of another run (`load_from`) bring no scores."""
+        """Restore the best scores of a resumed run; weights of another run (`load_from`) bring none."""
         if runner._resume:
             self.best = dict(checkpoint.get('weights_hook', {}))
 
@@ -54,6 +54,6 @@ class WeightsHook(BaseHook):
         folder = ask(runner).weights_dir or Path(runner.work_dir) / 'weights'
         with averaged(runner):
             name, tensors, header = unwrap(runner.model).export()
-            tensors = gathered(tensors)  # on every rank
+            tensors = gathered(tensors)  # collective: every rank must call it
             if is_main_process():
                 write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

@@ -1,1 +1,1 @@
-"""Result files in, tables out: terminal, Markdown, HTML. Needs neither torch nor any MM package."""
+"""Collect the results of runs into a leaderboard."""

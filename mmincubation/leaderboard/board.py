@@ -1,4 +1,4 @@
-"""From a folder of runs to the leaderboard's files."""
+"""Make the leaderboard from a folder of runs."""
 from __future__ import annotations
 
 from pathlib import Path

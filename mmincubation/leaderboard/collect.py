@@ -13,7 +13,7 @@ TASKS = ('classification', 'detection', 'segmentation')
 
 @dataclass(frozen=True)
 class Run:
-    """One result, the file it is from, and those of its pictures that can be shown (PNG bytes by relative path)."""
+    """Hold one result, its file, and the PNG bytes of its pictures by relative path."""
 
     path: Path
     result: Result
@@ -21,12 +21,12 @@ class Run:
 
     @property
     def task(self) -> str:
-        """One of TASKS."""
+        """The task of the run, one of TASKS."""
         return self.result['experiment']['task']
 
     @property
     def group(self) -> tuple:
-        """What two runs must share to stand in one comparison: task, model and data."""
+        """What two runs must share to be compared: task, model and data."""
         data = self.result['data']
         sets = tuple(str(data[key]) for key in ('train', 'train_size', 'val', 'val_size'))
         return TASKS.index(self.task), self.result['experiment']['model'], sets
@@ -38,7 +38,7 @@ class Run:
 
 
 def clean(text: str) -> str:
-    """Text on one line, without characters that could steer a terminal or hide."""
+    """Return the text on one line, without characters that could control a terminal or are invisible."""
     return ''.join(char if char.isprintable() else '?' for char in text)
 
 
@@ -62,7 +62,10 @@ def collect(folder: Path) -> tuple[list[Run], list[str]]:
 
 
 def read_pictures(result_path: Path, names: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
-    """The pictures of one result as bytes, and one line for each that is missing, not a PNG, or outside its folder."""
+    """Return the pictures of one result as PNG bytes by name.
+
+    The second value has a line for each picture that is missing, not a PNG, or outside the folder of its result.
+    """
     pictures, problems = {}, []
     for name in names:
         try:
@@ -83,9 +86,10 @@ def _read_png(folder: Path, name: str) -> bytes:
 
 
 def newest_per_seed(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """Of runs that share everything, seed included, keep the last; one line for each that is left out."""
+    """Keep the newest of the runs that share everything, seed included; return a line for each other one."""
     newest: dict[tuple, Run] = {}
     left_out = []
+    # In the order of time, so that a later run replaces an earlier one.
     for run in sorted(runs, key=lambda run: run.result['finished_at']):
         key = (*run.key, run.result['seed'])
         if key in newest:

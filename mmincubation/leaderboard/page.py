@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file that needs nothing beside it."""
+"""Write the leaderboard as one HTML file that needs no other file."""
 from __future__ import annotations
 
 import html
@@ -33,12 +33,12 @@ RUN_COLUMNS = ('run', 'seed', 'config sha256', 'commit', 'hardware', 'devices', 
 
 
 def text(value: object) -> str:
-    """Any value as HTML text."""
+    """Return any value as HTML text."""
     return html.escape(clean(str(value)))
 
 
 def to_html(sections: list[Section], runs: list[Run], plots: list[bytes]) -> str:
-    """The page: tables, plots of accuracy against cost, pictures of detectors and segmentors, and their origin."""
+    """Return the page: tables, plots of accuracy against cost, pictures of dense tasks, and the origin of each run."""
     plot_figures = ''.join(figure(png, 'Top-1 at the end of each phase, against the cost up to there') for png in plots)
     body = [section_html(section, plot_figures if section.title == 'Classification' else '') for section in sections]
     return (f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
@@ -48,7 +48,7 @@ def to_html(sections: list[Section], runs: list[Run], plots: list[bytes]) -> str
 
 
 def section_html(section: Section, plots: str) -> str:
-    """One section: table, differences, plots or pictures."""
+    """Return one section: table, differences, plots and pictures."""
     rows = ''.join(line_html(line, len(section.columns)) for line in section.lines)
     gaps = ''.join(f'<li>{text(difference)}</li>' for difference in section.differences)
     return (f'<h2>{text(section.title)}</h2>\n{table(section.columns, rows)}'
@@ -56,38 +56,38 @@ def section_html(section: Section, plots: str) -> str:
 
 
 def table(columns: list[str] | tuple[str, ...], rows: str) -> str:
-    """A table around rows that are HTML already."""
+    """Return a table with these titles; `rows` is HTML already."""
     head = ''.join(f'<th>{text(title)}</th>' for title in columns)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>\n'
 
 
 def line_html(line: Line, width: int) -> str:
-    """One row of a table, and its details in rows below."""
+    """Return one row of a table, with its details in rows below."""
     details = ''.join(f'<tr><td class="detail" colspan="{width}">{text(detail)}</td></tr>' for detail in line.details)
     return row_html(line.cells) + details
 
 
 def row_html(cells: list) -> str:
-    """One row of a table."""
+    """Return one row of a table."""
     return f'<tr class="row">{"".join(f"<td>{text(cell)}</td>" for cell in cells)}</tr>\n'
 
 
 def pictures_html(section: Section) -> str:
-    """The pictures of all runs of a section, each with the run that drew it."""
+    """Return the pictures of all runs of a section, each with the name of its run; '' if there are none."""
     figures = [figure(png, f'{run.result["run"]}, seed {run.result["seed"]}: ground truth | prediction')
                for line in section.lines for run in line.runs for png in run.pictures.values()]
     return f'<div class="pictures">{"".join(figures)}</div>\n' if figures else ''
 
 
 def figure(png: bytes, caption: str) -> str:
-    """A picture with its caption; the PNG is carried in the page."""
+    """Return a picture with its caption; the PNG is embedded in the page."""
     data = b64encode(png).decode()
     return (f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{data}">'
             f'<figcaption>{text(caption)}</figcaption></figure>\n')
 
 
 def runs_html(runs: list[Run]) -> str:
-    """Where each number is from: config, code, machine."""
+    """Return a table of the origin of each result: config, code, machine."""
     rows = ''.join(row_html([
         result['run'], result['seed'], result['config_sha256'][:8], (result['git_commit'] or '-')[:8],
         result['hardware'], result['devices'], f'{result["peak_memory_mib"]:.0f}',

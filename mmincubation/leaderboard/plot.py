@@ -1,4 +1,4 @@
-"""Accuracy against cost, one curve for each classification run."""
+"""Plot accuracy against cost, one curve for each classification run."""
 from __future__ import annotations
 
 import io
@@ -13,13 +13,16 @@ MARKERS = 'osD^vP*'
 
 
 def plot_costs(runs: list[Run]) -> list[bytes]:
-    """One PNG for each model and data set that has classification runs with a validated phase."""
+    """Return one PNG for each model and data set that has classification runs with a validated phase."""
     runs = [run for run in runs if run.task == 'classification' and curve(run, 'seconds')]
     return [plot_cost(list(same)) for _, same in groupby(runs, key=lambda run: run.group)]
 
 
 def curve(run: Run, cost: str) -> list[tuple[float, float, str]]:
-    """Cost from the run's beginning to the end of each phase that was validated, its top-1, and the phase's name."""
+    """Return a point for each validated phase of a run: cost, top-1 in percent, and the phase's name.
+
+    The cost is the sum from the begin of the run to the end of the phase.
+    """
     phases, key = run.result['phases'], METRICS['classification'][0][1]
     ends = accumulate(phase[cost] for phase in phases)
     return [(end, phase['metrics'][key], clean(phase['name']))
@@ -27,7 +30,7 @@ def curve(run: Run, cost: str) -> list[tuple[float, float, str]]:
 
 
 def plot_cost(runs: list[Run]) -> bytes:
-    """Plot top-1 against block-forwards, or against device-seconds if a run did not count them; a PNG."""
+    """Return a PNG of top-1 against block-forwards, or against device-seconds if a run did not count them."""
     # Imported here: it takes most of a second. Figure without pyplot: no window system, no global state.
     import matplotlib
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""The leaderboard as text for a terminal and as Markdown."""
+"""Write the leaderboard as text for a terminal and as Markdown."""
 from __future__ import annotations
 
 import re
@@ -11,12 +11,12 @@ TITLE = 'Leaderboard'
 
 
 def to_text(sections: list[Section]) -> str:
-    """Tables with aligned columns, details and differences below each."""
+    """Return tables with aligned columns; details and differences are below each."""
     return '\n\n'.join(map(section_text, sections)) + '\n'
 
 
 def section_text(section: Section) -> str:
-    """One section for the terminal."""
+    """Return one section for the terminal."""
     cells = [[clean(cell) for cell in row] for row in [section.columns, *(line.cells for line in section.lines)]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     header, *rows = ['  '.join(aligned(row, widths)).rstrip() for row in cells]
@@ -28,25 +28,25 @@ def section_text(section: Section) -> str:
 
 
 def indented(detail: str) -> str:
-    """A remark below a row, in lines that fit a terminal."""
+    """Return a remark below a row, in lines that fit a terminal."""
     return textwrap.fill(clean(detail), 110, initial_indent='    ', subsequent_indent='      ')
 
 
 def aligned(row: list[str], widths: list[int]) -> list[str]:
-    """Names (the first two columns) to the left, numbers to the right."""
-    names, numbers = (list(zip(row, widths, strict=True))[part] for part in (slice(2), slice(2, None)))
+    """Pad the cells of a row to the widths: names (the first two columns) to the left, numbers to the right."""
+    names, numbers = (list(zip(row, widths, strict=True))[columns] for columns in (slice(2), slice(2, None)))
     return [cell.ljust(width) for cell, width in names] + [cell.rjust(width) for cell, width in numbers]
 
 
 def to_markdown(sections: list[Section], plots: list[str]) -> str:
-    """Tables in GitHub's Markdown, then the plots by the names of their files."""
-    parts = [f'# {TITLE}', *map(section_markdown, sections)]
-    parts += [f'![Top-1 against cost]({name})' for name in plots]
-    return '\n\n'.join(parts) + '\n'
+    """Return tables in GitHub's Markdown, then the plots by the names of their files."""
+    blocks = [f'# {TITLE}', *map(section_markdown, sections)]
+    blocks += [f'![Top-1 against cost]({name})' for name in plots]
+    return '\n\n'.join(blocks) + '\n'
 
 
 def section_markdown(section: Section) -> str:
-    """One section in Markdown."""
+    """Return one section in Markdown."""
     rule = [':--' if i < 2 else '--:' for i in range(len(section.columns))]
     rows = [rule if cells is None else map(escaped, cells)
             for cells in [section.columns, None, *(line.cells for line in section.lines)]]
@@ -57,5 +57,5 @@ def section_markdown(section: Section) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape the text so that Markdown shows it as it is."""
     return re.sub(r'([\\`*\[\]|<>&!~$])', r'\\\1', clean(text))

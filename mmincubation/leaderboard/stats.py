@@ -1,4 +1,4 @@
-"""From runs to rows: seeds merged, differences between methods."""
+"""Merge runs that differ by their seed into rows, and compare methods."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -19,65 +19,67 @@ DIFFERENCES = (('incub', 'e2e'), ('incub_random', 'e2e'), ('incub', 'scratch'), 
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ by their seed only."""
+    """Hold runs that differ by their seed only."""
 
     runs: list[Run]
 
     @property
     def method(self) -> str:
-        """Method of all of its runs."""
+        """The method of all runs."""
         return self.runs[0].result['experiment']['method']
 
     @property
     def task(self) -> str:
-        """Task of all of its runs."""
+        """The task of all runs."""
         return self.runs[0].task
 
     @property
     def group(self) -> tuple:
-        """What the row shares with those it may be compared with."""
+        """What the row shares with the rows that it may be compared with."""
         return self.runs[0].group
 
     def values(self, key: str, factor: float = 1) -> list[float]:
-        """A metric of every run in percent; runs that did not measure it are not in the list."""
+        """Return a metric of every run in percent, without the runs that did not measure it."""
         found = (run.result['metrics'].get(key) for run in self.runs)
         # COCO says -1 where there is nothing to measure.
         return [factor * value for value in found if value is not None and value >= 0]
 
     def total(self, key: str) -> float | None:
-        """Mean over the seeds of a number of the result, None where a run does not know it."""
+        """Return the mean over the seeds of a number of the result; None if it is unknown for a run."""
         values = [run.result[key] for run in self.runs]
         return None if None in values else fmean(values)
 
 
 def merge_seeds(runs: Iterable[Run]) -> list[Row]:
-    """One row for each task, model, data and method; best first within a group."""
+    """Return one row for each task, model, data and method; best first within a group."""
     rows = [Row(list(same)) for _, same in groupby(sorted(runs, key=lambda run: run.key), key=lambda run: run.key)]
     return sorted(rows, key=lambda row: (row.group, -main_value(row)))
 
 
 def main_value(row: Row) -> float:
-    """Mean of the metric that its task is judged by, -1 where it was not measured."""
+    """Return the mean of the metric that its task is judged by, -1 if it was not measured."""
     _, key, factor = METRICS[row.task][0]
     values = row.values(key, factor)
     return fmean(values) if values else -1.
 
 
 def mean_std(values: list[float]) -> str:
-    """Mean and sample standard deviation: '71.3', '71.3 ± 1.2', or '-' for no value."""
+    """Return mean and sample standard deviation: '71.3', '71.3 ± 1.2', or '-' for no value."""
     if not values:
         return '-'
     return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
 
 
 def seeds(runs: list) -> str:
-    """How many seeds stand behind a number."""
+    """Return the number of seeds in words: 'one seed', '3 seeds'."""
     return 'one seed' if len(runs) == 1 else f'{len(runs)} seeds'
 
 
 def differences(rows: Iterable[Row]) -> list[str]:
-    """Lines such as 'vit_demo: incub - e2e: top-1 +5.2 points (one seed each)', within each group of rows that may be
-    compared."""
+    """Return the differences between methods, within each group of rows that may be compared.
+
+    A line is for example 'vit_demo: incub - e2e: top-1 +5.2 points (one seed each)'.
+    """
     lines = []
     for group, same in groupby(rows, key=lambda row: row.group):
         by_method = {row.method: row for row in same}
@@ -89,12 +91,12 @@ def differences(rows: Iterable[Row]) -> list[str]:
 
 
 def points(first: Row, second: Row) -> str:
-    """Difference of the means of two rows of one task in points, for each metric that both have; '' for none."""
-    parts = []
+    """Return the difference of the means of two rows in points, for each metric that both have; '' for none."""
+    texts = []
     for title, key, factor in METRICS[first.task]:
         a, b = first.values(key, factor), second.values(key, factor)
         if a and b:
-            parts.append(f'{title} {fmean(a) - fmean(b):+.1f}')
+            texts.append(f'{title} {fmean(a) - fmean(b):+.1f}')
     behind = [seeds(first.runs), seeds(second.runs)]
     behind = f'{behind[0]} each' if behind[0] == behind[1] else ' against '.join(behind)
-    return f'{", ".join(parts)} points ({behind})' if parts else ''
+    return f'{", ".join(texts)} points ({behind})' if texts else ''

@@ -1,4 +1,4 @@
-"""The content of the leaderboard, before it has a form: one section per task."""
+"""Make the content of the leaderboard, before it is formatted: one section for each task."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from .stats import METRICS, Row, differences, mean_std, merge_seeds, seeds
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table and what is said below it."""
+    """Hold one row of a table, and the remarks below it."""
 
     cells: list[str]
     details: list[str]
@@ -20,7 +20,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
-    """A table of one task, and the differences between its methods."""
+    """Hold the table of one task, and the differences between its methods."""
 
     title: str
     columns: list[str]
@@ -29,7 +29,7 @@ class Section:
 
 
 def make_sections(runs: list[Run]) -> list[Section]:
-    """One section for each task that has runs."""
+    """Return one section for each task that has runs."""
     rows, wrote = merge_seeds(runs), written_by(runs)
     sections = []
     for task in TASKS:
@@ -41,13 +41,13 @@ def make_sections(runs: list[Run]) -> list[Section]:
 
 
 def columns(task: str) -> list[str]:
-    """Titles of the columns of one task."""
+    """Return the titles of the columns of one task."""
     last = ['block-forwards (M)', 'device-seconds'] if task == 'classification' else ['device-seconds', 'weights']
     return ['run', 'method', *(title for title, _, _ in METRICS[task]), 'seeds', 'images seen', *last]
 
 
 def make_cells(row: Row, wrote: dict[str, str]) -> list[str]:
-    """One row as text, in the order of `columns`."""
+    """Return one row as text, in the order of `columns`."""
     seconds = number(row.total('device_seconds'))
     last = [seconds, weights(row, wrote)]
     if row.task == 'classification':
@@ -58,41 +58,42 @@ def make_cells(row: Row, wrote: dict[str, str]) -> list[str]:
 
 
 def number(value: float | None, unit: float = 1) -> str:
-    """A count with thousands separated, one decimal below 100, '-' if unknown."""
+    """Return a count with thousands separated, one decimal below 100, '-' if unknown."""
     if value is None:
         return '-'
     return f'{value / unit:,.1f}' if unit > 1 or abs(value) < 100 and value % 1 else f'{value:,.0f}'
 
 
 def written_by(runs: list[Run]) -> dict[str, str]:
-    """Name of the run that wrote a weight file, by the file's sha256."""
+    """Return the name of the run that wrote each weight file, by the sha256 of the file."""
     return {output['sha256']: run.result['run'] for run in runs for output in run.result['outputs']}
 
 
 def weights(row: Row, wrote: dict[str, str]) -> str:
-    """First 8 digits of the weights that the runs started from, and the run that wrote them if it is here."""
+    """Return the first 8 digits of the weights that the runs started from, and the run that wrote them if known."""
     files = [run.result['weights']['sha256'] for run in row.runs if run.result['weights']]
     names = [f'{sha[:8]} ({wrote[sha]})' if sha in wrote else sha[:8] for sha in dict.fromkeys(files)]
     return ', '.join(names) or 'none'
 
 
 def make_details(row: Row) -> list[str]:
-    """Notes, coverage of the weights, and what each phase did, by seed where there are several."""
+    """Return notes, coverage of the weights, and the phases of each run; by seed if there are several."""
     details = []
     for run in row.runs:
         said = [run.result['experiment'].get('note'), run.result['weights'] and run.result['weights']['coverage']]
         if len(run.result['phases']) > 1:
             said.append('; '.join(map(phase_text, run.result['phases'])))
         details += [f'seed {run.result["seed"]}: {text}' if len(row.runs) > 1 else text for text in said if text]
+    # Seeds often share a remark: list it once, in the order of the first.
     return list(dict.fromkeys(details))
 
 
 def phase_text(phase: Phase) -> str:
-    """Name, cost and accuracy of one phase: 'meta: 6 epochs, 38,400 images, 77.0 s, top-1 52.1'."""
-    parts = []
+    """Return name, cost and metrics of one phase: 'meta: 6 epochs, 38,400 images, 77.0 s, top-1 52.1'."""
+    texts = []
     if phase['images']:
-        parts = [f'{phase["epochs"]:g} epochs', f'{phase["images"]:,} images', f'{number(phase["seconds"])} s']
+        texts = [f'{phase["epochs"]:g} epochs', f'{phase["images"]:,} images', f'{number(phase["seconds"])} s']
     for title, key, factor in (metric for task in TASKS for metric in METRICS[task]):
         if key in phase['metrics']:
-            parts.append(f'{title} {factor * phase["metrics"][key]:.1f}')
-    return f'{phase["name"]}: {", ".join(parts)}'
+            texts.append(f'{title} {factor * phase["metrics"][key]:.1f}')
+    return f'{phase["name"]}: {", ".join(texts)}'

@@ -1,4 +1,4 @@
-"""What lets a run end for a reason and go on: checkpoints, guards, locks, and the ways a run is stopped."""
+"""Checkpoints, guards, locks and orderly stops: what lets an interrupted run resume."""
 from .checkpoint_guard import CheckpointGuard
 from .checkpoint_hook import CheckpointHook
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run on disk: written without a copy in memory, sealed with a digest, and found again."""
+"""Write checkpoints without a copy in memory, seal them with a digest, and find them again."""
 import hashlib
 import re
 import zipfile
@@ -25,17 +25,17 @@ torch.serialization.register_package(0, _on_the_cpu, lambda storage, location: N
 
 
 def digest_file(path: str | Path) -> Path:
-    """Where the digest of a checkpoint is, as `sha256sum --check` reads it."""
+    """Return the path of the file with a checkpoint's digest, in the format of `sha256sum --check`."""
     return Path(f'{path}.sha256')
 
 
 def write_checkpoint(path: str | Path, content: dict) -> None:
-    """Write `content` by `torch.save`, atomically, and its SHA-256 beside it; one tensor at a time leaves the GPU.
+    """Write `content` atomically with `torch.save`, and its SHA-256 beside it; one tensor at a time leaves the GPU.
 
-    While a file of this name is replaced there is no digest: one of other bytes would condemn a good file.
+    While a file of this name is replaced it has no digest, because a digest of other bytes would condemn a good file.
 
     Raises:
-        CheckpointError: the disk is full or refuses; an older file of this name is as it was.
+        CheckpointError: the disk is full or refuses the write; an older file of this name is unchanged.
     """
     path, size = Path(path), nbytes(content)
     with writing(path, size) as tmp:
@@ -47,10 +47,10 @@ def write_checkpoint(path: str | Path, content: dict) -> None:
 
 
 def stream(content: dict, file) -> str:
-    """`torch.save` into an open binary file; returns the SHA-256 of what went in.
+    """Write `content` with `torch.save` into an open binary file; return the SHA-256 of the bytes written.
 
     Raises:
-        OSError: as writing to the file does.
+        OSError: writing to the file failed.
     """
     global writing_portably
     out, writing_portably = _Hashing(file), True
@@ -64,7 +64,7 @@ def stream(content: dict, file) -> str:
 
 
 class _Hashing:
-    """What torch.save writes to: the bytes go on to a file and into a digest."""
+    """Pass the bytes that `torch.save` writes on to a file and add them to a digest."""
 
     def __init__(self, file) -> None:
         self.file, self.sha256, self.error = file, hashlib.sha256(), None
@@ -82,7 +82,7 @@ class _Hashing:
 
 
 def point_to(work_dir: str | Path, path: str | Path) -> None:
-    """Make `path` the newest checkpoint of a run."""
+    """Name `path` in `last_checkpoint` as the run's newest checkpoint."""
     with writing(Path(work_dir) / POINTER, 4096) as tmp:
         tmp.write_text(str(path))
 
@@ -94,10 +94,10 @@ def remove_checkpoint(path: str | Path) -> None:
 
 
 def damage(path: str | Path) -> str | None:
-    """What is wrong with a checkpoint, None if nothing is. All of it is read.
+    """Read a checkpoint completely; return what is wrong with it, None if nothing is.
 
-    It must have the digest that was stored with it; one without, say of mmengine, the checksums that a zip file has of
-    every tensor.
+    Its bytes must have the digest stored beside it. A checkpoint without a digest, for example one of mmengine, is
+    compared with the checksums that its zip file has of each tensor.
     """
     path = Path(path)
     if not path.is_file():
@@ -122,7 +122,7 @@ def _stored_digest(path: Path) -> str | None:
 
 
 def newest_complete(work_dir: str | Path) -> tuple[Path | None, list[str]]:
-    """The checkpoint to resume a run from, None if it has none; and one line for each newer one that is damaged.
+    """Return the newest undamaged checkpoint, None if there is none; and a line for each damaged newer one.
 
     Raises:
         CheckpointError: there are checkpoints, and all are damaged.
@@ -139,11 +139,11 @@ def newest_complete(work_dir: str | Path) -> tuple[Path | None, list[str]]:
 
 
 def checkpoints_of(work_dir: str | Path) -> list[Path]:
-    """The checkpoints that a run can be resumed from, newest first, whether complete or not.
+    """Return the checkpoints that a run can resume from, newest first, damaged ones included.
 
-    Newest is what `last_checkpoint` names, or what was written after it by a process that died before it could say so.
-    Files with more steps that are older belong to an earlier run in this folder, and best checkpoints have no
-    optimiser. Where nothing is named, the time of writing decides.
+    The newest is the one that `last_checkpoint` names, or one written later by a process that was killed before it
+    could name it. Files of more steps that are older belong to an earlier run in this folder. Best checkpoints have no
+    optimiser and do not count. If no file is named, the time of writing decides.
     """
     pointer = Path(work_dir) / POINTER
     named = _named(pointer)
@@ -164,7 +164,7 @@ def _order(path: Path, kind: str) -> tuple:
 
 
 def _kind_and_step(path: Path) -> tuple[str, int]:
-    """`epoch_12.pth` is ('epoch_*.pth', 12)."""
+    """Return the pattern and the number of a file name: `epoch_12.pth` gives ('epoch_*.pth', 12)."""
     match = STEP.fullmatch(path.name)
     return (f'{match[1]}*{match[3]}', int(match[2])) if match else (path.name, 0)
 
@@ -174,7 +174,7 @@ def _written(path: Path) -> int:
 
 
 def _named(pointer: Path) -> Path | None:
-    """The file that `last_checkpoint` names, also in a work dir that was moved; None if it names nothing."""
+    """Return the file that `last_checkpoint` names, also in a work dir that was moved; None if it names nothing."""
     text = pointer.read_bytes().decode(errors='replace').strip() if pointer.is_file() else ''
     if not text or '\0' in text or '\n' in text:
         return None

@@ -1,4 +1,4 @@
-"""What a checkpoint may do to a run that loads it."""
+"""Refuse checkpoints that do not match the model."""
 from mmengine.hooks import Hook
 
 from mmincubation.checkpoints import check_fit
@@ -8,14 +8,17 @@ from mmincubation.vit.sharding import unwrap
 
 @HOOKS.register_module()
 class CheckpointGuard(Hook):
-    """Stands between a checkpoint and the Runner, in `load_from` and in resuming; the tools add it to every run.
+    """Check each checkpoint before the Runner uses it, in `load_from` and in resuming; the tools add it to each run.
 
-    mmengine executes the config text stored in a checkpoint that it resumes from, and loads what happens to match;
-    this drops the text, and refuses a checkpoint that does not match the model, on every rank.
+    mmengine executes the config text in a checkpoint that it resumes from, and loads whatever tensors happen to match.
+    This hook removes the text, and refuses a checkpoint that does not match the model, on every rank.
     """
     priority = 'HIGHEST'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Called before mmengine looks at the checkpoint."""
+        """Remove the config text; raise CheckpointError if the weights do not match the model.
+
+        It has the highest priority, so it runs before mmengine or another hook reads the checkpoint.
+        """
         checkpoint.get('meta', {}).pop('config', None)
         check_fit(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), 'the checkpoint to load')

@@ -1,4 +1,4 @@
-"""When checkpoints are written, and which of them are kept."""
+"""Decide when checkpoints are written and which are kept."""
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,15 +18,19 @@ KEPT, OUTDATED = 'keep_ckpt_ids', 'outdated_ckpts'  # in the message hub: mmengi
 
 @HOOKS.register_module()
 class CheckpointHook(hooks.CheckpointHook):
-    """mmengine's CheckpointHook with its settings, in another order: write, name in `last_checkpoint`, then delete.
+    """Keep checkpoints as mmengine's CheckpointHook does, but write first, then name the file, then delete old ones.
 
-    So there is a complete checkpoint at every moment, with `max_keep_ckpts=1` too. What is to be deleted is noted in
-    the checkpoint that replaces it: a run killed in between deletes it when it is resumed. Only files in this run's own
-    folder are ever deleted. The tools put this hook in the place of every plain `CheckpointHook`.
+    So there is a complete checkpoint at every moment, with `max_keep_ckpts=1` too. The files to delete are listed in
+    the checkpoint that replaces them: a run killed before it has deleted them does so when it resumes. The hook
+    deletes only files in this run's own folder. The tools put it in the place of every plain `CheckpointHook`.
     """
 
     def before_train(self, runner) -> None:
-        """Find the folder, clean it of what killed writers left, and of what the resumed checkpoint has replaced."""
+        """Find the folder; remove unfinished files of killed runs and files that the resumed checkpoint has replaced.
+
+        Raises:
+            ConfigError: the config asks for another storage than a mounted file system.
+        """
         if self.backend_args or self.file_client_args or '://' in str(self.out_dir or ''):
             raise ConfigError('default_hooks.checkpoint: checkpoints are written to a mounted file system only; drop '
                               'backend_args and file_client_args, and give a path as out_dir')
@@ -40,11 +44,11 @@ class CheckpointHook(hooks.CheckpointHook):
         name = Path(source or '').name
         self._remove_outdated(runner, name)
         if self.by_epoch and name == self._name_within_epoch(runner.iter):
-            self._replaced(runner, [name])
+            self._note_replaced(runner, [name])
         self._remove_strays(runner)
 
     def after_train(self, runner) -> None:
-        """Publish the last and the best checkpoints, if `published_keys` says what of them."""
+        """Publish the last and the best checkpoints, if `published_keys` is set."""
         if self.published_keys is None:
             return
         best = [_info(runner, self._name('best_ckpt', key), None) for key in self.key_indicators] \
@@ -68,13 +72,13 @@ class CheckpointHook(hooks.CheckpointHook):
         if self.max_keep_ckpts > 0:
             steps = [s for s in _info(runner, KEPT, []) if s != step] + [step]
             runner.message_hub.update_info(KEPT, steps[-self.max_keep_ckpts:])
-            self._replaced(runner, map(self.filename_tmpl.format, steps[:-self.max_keep_ckpts]))
+            self._note_replaced(runner, map(self.filename_tmpl.format, steps[:-self.max_keep_ckpts]))
         self._save(runner, name, meta, self.by_epoch)
 
     def save_now(self, runner, within_epoch: bool) -> None:
-        """Save where the run stands, unless that was just done.
+        """Save the present state of the run, unless that was just done.
 
-        A run with a checkpoint of each epoch deletes one within an epoch once the next is complete.
+        If the run saves once an epoch, a checkpoint within an epoch is deleted after the next one is complete.
         """
         irregular = self.by_epoch and within_epoch
         step = (runner.epoch if self.by_epoch else runner.iter) + 1
@@ -125,7 +129,7 @@ class CheckpointHook(hooks.CheckpointHook):
         name = f'best_{key}_{self.filename_tmpl.format(step)}'.replace('/', '_')
         slot = self._name('best_ckpt', key)
         if (old := Path(_info(runner, slot, None) or name).name) != name:
-            self._replaced(runner, [old])
+            self._note_replaced(runner, [old])
         runner.message_hub.update_info(self._name('best_score', key), score)
         runner.message_hub.update_info(slot, str(Path(self.out_dir, name)))
         runner.save_checkpoint(
@@ -135,10 +139,10 @@ class CheckpointHook(hooks.CheckpointHook):
                            f'{"epoch" if self.by_epoch else "iter"} is saved to {name}.')
 
     def _name(self, what: str, key: str) -> str:
-        """mmengine's name of an entry of the message hub: with one metric it does not say which."""
+        """Return mmengine's name of an entry of the message hub; with one metric it does not name the metric."""
         return what if len(self.key_indicators) == 1 else f'{what}_{key}'
 
-    def _replaced(self, runner, names: Iterable[str]) -> None:
+    def _note_replaced(self, runner, names: Iterable[str]) -> None:
         """Note files that go once the next checkpoint is complete."""
         runner.message_hub.update_info(OUTDATED, [*_info(runner, OUTDATED, []), *names])
 

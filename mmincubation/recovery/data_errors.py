@@ -1,4 +1,4 @@
-"""What a run does with samples that cannot be used: `data_errors = 'raise'` or `'skip'` in its config."""
+"""Raise or skip samples that cannot be used: `data_errors = 'raise'` or `'skip'` in the config."""
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, listed, read_r
 from mmincubation.resumable.protocol import BaseHook
 
 
-def check_samples(runner, *kinds: str) -> None:
-    """Have a runner that has not built its data sets yet put each of them into a CheckedDataset; its config stays.
+def wrap_datasets(runner, *kinds: str) -> None:
+    """Put each data set of a runner that has not built them yet into a CheckedDataset; its config stays unchanged.
 
-    Validation and test always raise: a number that was measured on other images is another number.
+    `kinds` are `train`, `val` or `test`. Validation and test always raise: a metric of fewer images is another metric.
     """
     cfg = runner.cfg
     for kind in kinds:
@@ -26,7 +26,8 @@ def check_samples(runner, *kinds: str) -> None:
 
 
 def _wrapped(dataset: dict, options: dict) -> dict:
-    """The same with each data set that reads files in a CheckedDataset."""
+    """Return the config with each data set that reads files wrapped in a CheckedDataset."""
+    # Wrappers such as RepeatDataset read no file: the check belongs around the data set inside.
     if 'dataset' in dataset:
         return dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset')))
     if 'datasets' in dataset:
@@ -40,7 +41,7 @@ def _below(options: dict, key: str) -> dict:
 
 
 def num_classes(model: dict) -> int | None:
-    """The number of classes that a model is built for; None if it does not say."""
+    """Return the number of classes that a model is built for; None if its config does not say."""
     model = model.get('module', model)  # of test-time augmentation
     if 'arch' in model:
         from mmincubation.vit import Arch
@@ -52,35 +53,39 @@ def num_classes(model: dict) -> int | None:
 
 
 def skipped_samples(runner, folders: Iterable[Path]) -> dict:
-    """What result.json says of them, where samples were or might be skipped; `folders` are its work dirs."""
+    """Return the entry of result.json about skipped samples; empty if none were or could have been skipped.
+
+    `folders` are the work dirs of the run.
+    """
     records = read_records(*folders)
-    if runner.cfg.get('data_errors') != 'skip' and not records:  # a policy that was changed forgets nothing
+    if runner.cfg.get('data_errors') != 'skip' and not records:  # records of an earlier policy still count
         return {}
     return dict(data_errors=dict(skipped=len(records), first=[
         dict(index=record['index'], fault=record['fault']) for record in records[:LISTED]]))
 
 
 class DataErrorsHook(BaseHook):
-    """Tells the log which samples were skipped, when there are new ones; the tools add it to every run."""
+    """Log which samples were skipped, when there are new ones; the tools add it to every run."""
 
     def __init__(self, interval: int = 50):
         self.interval, self.told = interval, 0
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Log now and then."""
+        """Log new skipped samples every `interval` iterations."""
         if self.every_n_train_iters(runner, self.interval):
             self._tell(runner)
 
     def after_train(self, runner) -> None:
-        """Log the last ones."""
+        """Log the samples skipped since the last log line."""
         self._tell(runner)
 
     def add_to_result(self, runner, result: dict, folders: list[Path]) -> None:
-        """Add the samples that were skipped in these work dirs."""
+        """Add the samples skipped in these work dirs to the result."""
         result |= skipped_samples(runner, folders)
 
     @master_only
     def _tell(self, runner) -> None:
+        # Loader workers write the records to files, so rank 0 sees those of all ranks.
         records = read_records(runner.work_dir)
         if len(records) > self.told:
             runner.logger.warning(f'{len(records)} samples of the training data were skipped, for the next good one '

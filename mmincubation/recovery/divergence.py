@@ -1,4 +1,4 @@
-"""Divergence: a loss, gradient or weight that is not finite stops the run before anything of it is kept."""
+"""Stop a run whose loss, gradients or weights are not finite, before anything of it is saved."""
 from __future__ import annotations
 
 import math
@@ -23,18 +23,21 @@ SHOWN = 4  # files of a batch that the error names; the log has all
 
 
 class FiniteGuard(BaseHook):
-    """Leaves out a step whose loss or gradient is not finite on some rank, on all ranks, and stops the run; with
-    `skip`, only after that many steps left out. The tools add it to every run.
+    """Leave out a step, on all ranks, if a loss or gradient is not finite on some rank; then stop the run.
 
-    The check runs on the device, between backward and step: a flag, joined over the ranks, which fused optimisers obey
-    on the device (`found_inf`). The host reads the flags of all steps since where it waits anyway: before a log line,
-    the end of an epoch, a validation, a checkpoint. Until then a GPU goes on training, without the steps left out.
-    After each step it is read where that is free (CPU), where steps may be left out (`skip`: they are counted, and
-    buffers put back), and where an EMAHook must know. Optimisers that are not fused cannot obey: for them it is read
-    before the step. An AmpOptimWrapper's loss scaler looks for itself, and is left alone.
+    With `skip` the run stops only after more than that many steps left out. The tools add this hook to every run.
 
-    A step left out changes neither weights, optimiser, EMA nor buffers (batch statistics), but counts as an iteration:
-    schedules go on. Weights are checked before each validation and in each checkpoint.
+    The check runs on the device, between backward and step. It sets a flag, reduced over the ranks, which fused
+    optimisers obey on the device (`found_inf`). The host reads the flags of several steps together where it waits
+    anyway: before a log line, the end of an epoch, a validation, a checkpoint. Until then a GPU goes on training
+    without the steps left out.
+
+    The host reads the flag after each step where that is free (CPU), where steps may be left out (`skip`: it counts
+    them and restores buffers), and where an EMAHook must know. Optimisers that are not fused cannot obey a flag on the
+    device, so the host reads it before their step. The loss scaler of an AmpOptimWrapper does its own check.
+
+    A step left out changes neither weights, optimiser, EMA nor buffers (batch statistics), but it counts as an
+    iteration, so schedules go on. Weights are checked before each validation and in each checkpoint.
     """
     priority = 'HIGH'  # after RuntimeInfoHook, which waits for the losses; before EMA, counters and checkpoints
 
@@ -49,7 +52,7 @@ class FiniteGuard(BaseHook):
         self._averages, self._group = False, None
 
     def before_train(self, runner) -> None:
-        """Look at the losses from now on, and keep the EMA from averaging after a step left out."""
+        """Record the losses of each forward pass; stop the EMA from averaging after a step left out."""
         unwrap(runner.model).register_forward_hook(self._see_losses, with_kwargs=True)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
@@ -57,19 +60,20 @@ class FiniteGuard(BaseHook):
                 hook.after_train_iter = self._unless_left_out(hook.after_train_iter)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Look at the gradients of the current optimiser; phases have their own."""
+        """Check the gradients of the current optimiser; each phase has its own optimiser."""
         self._group = ask(runner).data_group  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper, self._losses = runner.optim_wrapper, []
-            for part in wrappers_of(self._wrapper):
-                if not hasattr(part, 'loss_scaler'):
-                    part.optimizer.register_step_pre_hook(self._before_step)
+            for wrapper in wrappers_of(self._wrapper):
+                if not hasattr(wrapper, 'loss_scaler'):
+                    wrapper.optimizer.register_step_pre_hook(self._before_step)
+        # The forward pass changes buffers before the flag is known: keep copies to restore.
         if self.allowed and not self._buffers:
             self._buffers = [(b, b.clone()) for b in unwrap(runner.model).buffers()]
         self._flag = None
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Note what a report would say, without the images; read the flag, if it is time to."""
+        """Keep the losses and file names of the step for the error's text; read the flag if it is due."""
         losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         self._since_update.append((losses, batch_files(data_batch, runner.train_dataloader.dataset)))
         self.left_out, at_once = False, bool(self.allowed) or self._averages
@@ -81,7 +85,11 @@ class FiniteGuard(BaseHook):
             self.settle(runner)
 
     def settle(self, runner) -> None:
-        """Read the flags of the steps since the last time, on every rank, and stop or count."""
+        """Read the flags of all steps since the last call, on every rank; count the steps left out.
+
+        Raises:
+            DivergenceError: more steps were left out than are allowed.
+        """
         updates, self._unread = self._unread, []
         for update in updates:
             if update.flag.read():
@@ -92,27 +100,27 @@ class FiniteGuard(BaseHook):
                 runner.logger.warning(f'{text}; the step is left out ({self.skipped} of {self.allowed} allowed)')
 
     def before_val_epoch(self, runner) -> None:
-        """No metric of weights that are not finite, nor after a step that should have ended the run."""
+        """Stop the run before it validates weights that are not finite."""
         self.settle(runner)
-        check_weights(runner, unwrap(runner.model).state_dict())
+        require_finite(runner, unwrap(runner.model).state_dict())
 
     def after_train_epoch(self, runner) -> None:
-        """On every rank, where the checkpoint of an epoch is about to be written."""
+        """Stop the run, on every rank, before it saves weights that are not finite."""
         self.settle(runner)
-        check_weights(runner, unwrap(runner.model).state_dict())
+        require_finite(runner, unwrap(runner.model).state_dict())
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """No checkpoint with weights that are not finite; the count goes with it."""
-        check_weights(runner, checkpoint['state_dict'])
+        """Raise DivergenceError if the weights to save are not finite; save the number of steps left out."""
+        require_finite(runner, checkpoint['state_dict'])
         checkpoint['finite_guard'] = dict(skipped=self.skipped)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Go on counting; weights of another run (`load_from`) bring no count."""
+        """Restore the number of steps left out; weights of another run (`load_from`) bring none."""
         if runner._resume:
             self.skipped = checkpoint.get('finite_guard', dict(skipped=0))['skipped']
 
     def add_to_result(self, runner, result: dict, folders: list) -> None:
-        """Add how many steps were left out, if the run allowed any."""
+        """Add the number of steps left out to the result, if the run allowed any."""
         if self.allowed:
             result['skipped_steps'] = self.skipped
 
@@ -124,17 +132,20 @@ class FiniteGuard(BaseHook):
                     self._losses += [v.detach().float().sum() for v in values]
 
     def _before_step(self, optimizer, args, kwargs) -> None:
-        """Between backward and step; queues work on the device and waits for nothing, if the optimiser is fused."""
+        """Set the flag between backward and step; with a fused optimiser there is no host sync."""
+        # The largest magnitude is not finite if any gradient is: one number instead of a mask for each tensor.
         grads = [own(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if not grads:
             return
         largest = get_total_norm([grad for grad in grads if grad.numel()], float('inf'))
         values = torch.stack([largest.float(), *(loss.to(largest.device) for loss in self._losses)])
         flag = (~values.isfinite()).any().float()
+        # All ranks must leave out the same step, else their weights differ from then on.
         if get_world_size() > 1:
             torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, self._group)
         for buffer, before in self._buffers:
             buffer.copy_(torch.where(flag > 0, before, buffer))
+        # Several optimisers may step in one iteration; any of their flags counts.
         self._flag = Flag(flag if self._flag is None else torch.maximum(self._flag.on_device, flag))
         if getattr(optimizer, '_step_supports_amp_scaling', False):
             optimizer.found_inf = flag
@@ -150,10 +161,11 @@ class FiniteGuard(BaseHook):
         return call
 
     def _report(self, runner, update: Update) -> str:
-        """What was not finite, on which rank, with which files; the log has every file."""
+        """Return what was not finite, on which rank, with which files; log every file."""
         here = [(get_rank(), {name: value.item() for name, value in losses.items()}, files)
                 for losses, files in update.batches]
         seen = [batch for rank in all_gather_object(here, self._group) for batch in rank]
+        # If all losses are finite, a gradient is not, and no batch can be singled out.
         guilty = [batch for batch in seen if not all(map(math.isfinite, batch[1].values()))]
         what, texts = 'loss' if guilty else 'gradient', []
         for rank, losses, files in guilty or seen:
@@ -166,7 +178,7 @@ class FiniteGuard(BaseHook):
 
 
 class Flag:
-    """A number on the device, zero or not, on its way to the host."""
+    """Hold a number on the device that is copied to the host in the background; zero means finite."""
 
     def __init__(self, on_device: Tensor) -> None:
         self.on_device = self.on_host = on_device
@@ -178,11 +190,11 @@ class Flag:
 
     @property
     def free(self) -> bool:
-        """Whether reading waits for nothing."""
+        """Whether reading the flag needs no host sync."""
         return not self.on_device.is_cuda
 
     def read(self) -> bool:
-        """Whether it is not zero; waits for the device to have come this far."""
+        """Wait until the copy has arrived; return whether the number is not zero."""
         if self.on_device.is_cuda:
             self.arrived.synchronize()
         return bool(self.on_host)
@@ -190,15 +202,19 @@ class Flag:
 
 @dataclass
 class Update:
-    """A step of the optimiser whose flag is to be read, and the batches in it: their losses and files."""
+    """Hold an optimiser step whose flag is unread, with the losses and file names of its batches."""
     iteration: int
     flag: Flag
     batches: list[tuple[dict[str, Tensor], list[str]]]
 
 
-def check_weights(runner, state: dict[str, Tensor]) -> None:
-    """Raises DivergenceError if a tensor of the state is not finite; of spread ones every rank looks at its part."""
+def require_finite(runner, state: dict[str, Tensor]) -> None:
+    """Raise DivergenceError if a tensor of `state` is not finite; each rank checks its own shards.
+
+    Every rank must call it if tensors are sharded.
+    """
     tensors = {name: own(value) for name, value in state.items() if value.is_floating_point() and own(value).numel()}
+    # One norm over all tensors first: to look at each by name is slow, and needed only after a failure.
     flag = (~get_total_norm(tensors.values(), float('inf')).isfinite()).float() if tensors else torch.zeros(())
     if any(own(value) is not value for value in state.values()):
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
@@ -209,7 +225,7 @@ def check_weights(runner, state: dict[str, Tensor]) -> None:
 
 
 def advice(runner) -> str:
-    """What is left of the run, and what may help."""
+    """Return text that names the last good checkpoint and says what may help."""
     last = checkpoints_of(runner.work_dir)
     kept = f'the last good checkpoint is {last[0]}' if last else 'there is no checkpoint yet'
     return (f'nothing of it was saved, {kept}. Lower the learning rate, look at the files, or leave out a few such '
@@ -217,7 +233,7 @@ def advice(runner) -> str:
 
 
 def batch_files(batch: dict, dataset) -> list[str]:
-    """Where the images of a batch are from: files, or rows of a data set."""
+    """Return the name of each image of a batch: its file, or its row in the data set."""
     if samples := batch.get('data_samples'):
         return [sample.metainfo.get('img_path', f'sample {i}') for i, sample in enumerate(samples)]
     return [dataset.name(i) for i in batch['index'].tolist()] if 'index' in batch else []

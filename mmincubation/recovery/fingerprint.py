@@ -1,4 +1,4 @@
-"""What a run's numbers depend on, kept in its checkpoints and compared before a run goes on."""
+"""Keep a fingerprint of what a run's numbers depend on in its checkpoints; compare it before a run resumes."""
 import hashlib
 import os
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ from mmincubation.config.scaling import accumulation, images_per_step
 from mmincubation.config.types import runner_keys
 from mmincubation.errors import ConfigError
 
-KEY = 'settings'  # in a checkpoint
+KEY = 'settings'  # of a fingerprint in a checkpoint
 ALLOW = '--allow-changed'
 # Keys of a config, and all below them, that do not change what a run trains or reports: how it was started, what it
 # shows, how fast it reads, which checkpoints it keeps, what only a test uses. `load_from` is overwritten by resuming;
@@ -31,67 +31,68 @@ HARMLESS = (
     '*_dataloader.num_workers',
     '*_dataloader.persistent_workers', '*_dataloader.pin_memory', '*_dataloader.prefetch_factor',
     '*_dataloader.timeout', 'val_dataloader.batch_size', 'test_*', 'tta_*')
-# Said by other lines: data may move to another folder, its content is compared; batch size, ranks and accumulation
-# make up the global batch.
-SAID_ELSEWHERE = ('*_dataloader.*.root', '*_dataloader.*.data_root', 'train_dataloader.batch_size',
-                  'optim_wrapper.accumulative_counts')
+# Other entries cover these: data may move to another folder, its content is compared; batch size, ranks and
+# accumulation make up the global batch.
+COVERED = ('*_dataloader.*.root', '*_dataloader.*.data_root', 'train_dataloader.batch_size',
+           'optim_wrapper.accumulative_counts')
 PATHS = ('ann_file', 'checkpoint')  # of these only the file's name counts
 NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'demo')  # packages that no training runs
 SHOWN = 30  # lines of a diff
 RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases')
 
 
-class SettingsHook(Hook):
-    """Puts the settings into every checkpoint, and compares them when a run resumes; the tools add it to every run.
+class FingerprintHook(Hook):
+    """Put the run's fingerprint into every checkpoint and compare it when a run resumes; the tools add it to every
+    run.
 
-    What can be seen without data is compared before (`check_settings`); here also the data sets' content.
+    `require_same_run` has already compared what can be known without data; this hook also compares the data sets.
     """
     priority = 'HIGHEST'
 
     def __init__(self, allow_changed: bool = False):
         self.allow_changed = allow_changed
-        self._settings: dict[str, str] = {}
+        self._fingerprint: dict[str, str] = {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Raise ConfigError, on every rank, if a run that resumes has changed."""
+        """Raise ConfigError, on every rank, if the fingerprint of a resumed run has changed."""
         if runner._resume:
-            _judge(checkpoint.get(KEY), self._now(runner), self.allow_changed, '')
+            _compare(checkpoint.get(KEY), self._current(runner), self.allow_changed, '')
 
     def before_train(self, runner) -> None:
-        """Look at the data as they are at the start."""
+        """Take the fingerprint of the data before the first step."""
         if is_main_process():
-            self._now(runner)
+            self._current(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """A dict of strings, and the commit."""
-        checkpoint[KEY] = dict(self._now(runner), commit=provenance.git_commit() or 'none')
+        """Put the fingerprint, a dict of strings, and the git commit into the checkpoint."""
+        checkpoint[KEY] = dict(self._current(runner), commit=provenance.git_commit() or 'none')
 
-    def _now(self, runner) -> dict[str, str]:
-        if not self._settings:
-            self._settings = early_settings(runner.cfg, get_world_size()) | data_settings(runner)
-        return self._settings
+    def _current(self, runner) -> dict[str, str]:
+        if not self._fingerprint:
+            self._fingerprint = early_fingerprint(runner.cfg, get_world_size()) | data_fingerprint(runner)
+        return self._fingerprint
 
 
-def check_settings(cfg: Config, world_size: int, allow_changed: bool) -> None:
+def require_same_run(cfg: Config, world_size: int, allow_changed: bool) -> None:
     """Compare a run that is about to resume with its checkpoint, before anything is built or written.
 
     Raises:
-        ConfigError: what matters has changed and that is not allowed; the message lists it.
+        ConfigError: the fingerprint differs and `allow_changed` is False; the message lists the differences.
     """
     if cfg.get('resume') and cfg.get('load_from'):
         stored = read_tensors(cfg.load_from)[0].get(KEY)
         if isinstance(stored, dict):
             stored = {key: value for key, value in stored.items() if not str(key).startswith('data.')}
-        _judge(stored, early_settings(cfg, world_size), allow_changed, f'{cfg.load_from}: ')
+        _compare(stored, early_fingerprint(cfg, world_size), allow_changed, f'{cfg.load_from}: ')
 
 
-def early_settings(cfg: Config, world_size: int) -> dict[str, str]:
-    """Config, batch and code, as strings by name."""
-    return {**_config_settings(cfg), **_batch(cfg, world_size), **_code()}
+def early_fingerprint(cfg: Config, world_size: int) -> dict[str, str]:
+    """Return the fingerprint of config, batch and code, which needs no data: strings by name."""
+    return {**_from_config(cfg), **_from_batch(cfg, world_size), **_from_code()}
 
 
-def data_settings(runner) -> dict[str, str]:
-    """What the data sets of training and validation hold, as strings by name."""
+def data_fingerprint(runner) -> dict[str, str]:
+    """Return the fingerprint of the training and validation data: strings by name."""
     loaders = dict(train=runner.train_dataloader)
     if runner.val_loop is not None:
         loaders['val'] = runner.val_dataloader
@@ -99,8 +100,11 @@ def data_settings(runner) -> dict[str, str]:
 
 
 def content_of(dataset) -> str:
-    """Kind, number of samples, and a digest: of the annotation file, or of what the data set says of itself, or of the
-    names of its images (the folder that holds them left aside)."""
+    """Return a text with a data set's class, its number of samples, and a digest of its content.
+
+    The digest is that of the annotation file, or the data set's own `fingerprint()`, or of its image names. The folder
+    does not count, so data may move.
+    """
     inner = dataset
     while hasattr(inner, 'dataset'):  # RepeatDataset and the like
         inner = inner.dataset
@@ -119,16 +123,16 @@ def content_of(dataset) -> str:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """One line for each setting that differs, `name: old -> new`."""
+    """Return one line, `name: old -> new`, for each entry in which two fingerprints differ."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
-        before, after = (_shown(settings.get(key, 'not set')) for settings in (old, new))
+        before, after = (_shown(fingerprint.get(key, 'not set')) for fingerprint in (old, new))
         if before != after:
             lines.append(f'{_shown(key)}: {"another version" if key.startswith("code.") else f"{before} -> {after}"}')
     return lines
 
 
-def _judge(stored, now: dict[str, str], allow_changed: bool, source: str) -> None:
+def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> None:
     if not isinstance(stored, dict) or not all(isinstance(text, str) for item in stored.items() for text in item):
         print_log(f'{source}the checkpoint does not say what its run was set to: not compared with this run', 'current',
                   30)
@@ -150,11 +154,11 @@ def _judge(stored, now: dict[str, str], allow_changed: bool, source: str) -> Non
     print_log(f'{source}resumed with changes, as {ALLOW} says:{text}', 'current', 30)
 
 
-def _config_settings(cfg: Config) -> dict[str, str]:
-    """The config's leaves by dotted name: what the Runner and the tools read, without `HARMLESS`."""
+def _from_config(cfg: Config) -> dict[str, str]:
+    """Return the leaves of the config that the Runner and the tools read, by dotted name, without `HARMLESS`."""
     read = {key: value for key, value in cfg.to_dict().items() if key in runner_keys()}
     leaves = dict(_leaves(read, ''))
-    return {key: value for key, value in leaves.items() if not _matches(key, HARMLESS + SAID_ELSEWHERE)}
+    return {key: value for key, value in leaves.items() if not _matches(key, HARMLESS + COVERED)}
 
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:
@@ -170,15 +174,15 @@ def _leaves(node, place: str):
         yield from _leaves(value, f'{place}.{key}' if place else str(key))
 
 
-def _batch(cfg: Config, world_size: int) -> dict[str, str]:
+def _from_batch(cfg: Config, world_size: int) -> dict[str, str]:
     batch, counts = cfg.train_dataloader.get('batch_size') or 1, accumulation(cfg)
     return {'global batch size': f'{images_per_step(cfg, world_size)} = {batch} x {world_size} ranks x {counts} '
                                  'accumulated'}
 
 
 @cache  # what runs is what was imported, whatever the files become
-def _code() -> dict[str, str]:
-    """Packages that compute, by version, and the files of this one, by content: documents and tables do not count."""
+def _from_code() -> dict[str, str]:
+    """Return the versions of packages that compute, and digests of the files of this package that train."""
     root = Path(mmincubation.__file__).parent
     files = [file for file in sorted(root.rglob('*.py')) if file.relative_to(root).parts[0] not in NOT_TRAINING]
     names = {f'code.mmincubation/{file.relative_to(root).as_posix()}': _digest(file.read_bytes()) for file in files}

@@ -1,4 +1,4 @@
-"""One run per work dir: a lock that dies with its process."""
+"""Lock a work dir for one run; the lock ends with its process."""
 import errno
 import fcntl
 import json
@@ -20,7 +20,7 @@ _descriptors: set[int] = set()  # of the locks that this process holds
 
 
 def _leave_locks_to_the_parent() -> None:
-    """In a forked loader worker: a worker that outlives a killed run must not hold the run's lock."""
+    """Close the locks in a forked loader worker: a worker that outlives a killed run must not keep them."""
     for descriptor in _descriptors:
         os.close(descriptor)  # the parent's lock stays: closing a copy does not unlock
     _descriptors.clear()
@@ -30,14 +30,18 @@ os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 @contextmanager
-def hold(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[None]:
-    """Keep `work_dir` from every other run, and `shared`, the run that several phases belong to, from a whole run.
+def lock(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[None]:
+    """Lock `work_dir` against every other run while the context is open.
 
-    Two things tell an owner: flock, which the kernel releases with the process, on many network file systems for all
-    machines; and the file's text (pid, its start, machine), for a message, and for file systems without flock.
+    `shared` is the folder of the run that several phases belong to: runs of single phases share it, a run of all
+    phases does not.
+
+    Two things identify the owner. The kernel releases flock when the process ends, on many network file systems for
+    all machines. The text of the file (pid, its start, machine) names the owner in the message, and decides on file
+    systems without flock.
 
     Raises:
-        ConfigError: another run has it; nothing was written but the lock file.
+        ConfigError: another run has the lock; nothing was written but the lock file.
     """
     with ExitStack() as stack:
         if shared is not None:
@@ -67,7 +71,7 @@ def _locked(path: Path, kind: int) -> Iterator[None]:
 
 
 def _lock(descriptor: int, kind: int) -> bool | None:
-    """Whether the lock was free and is ours now; None where the file system has no locks."""
+    """Return whether the lock was free and is ours now; None where the file system has no locks."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -80,7 +84,7 @@ def _lock(descriptor: int, kind: int) -> bool | None:
 
 
 def _refuse_if_owned(path: Path, free: bool | None, owner: dict | None) -> None:
-    """Take over from an owner that is gone, which the log notes; ConfigError if it is there, or might be."""
+    """Take over from an owner that is gone and log it; raise ConfigError if it runs or might run."""
     who = f'pid {owner["pid"]} on {owner["host"]} since {owner["since"]}' if owner else 'a run of one of its phases'
     local = owner is not None and owner['machine'] == _machine()
     if free is False or (local and owner['start'] and owner['start'] == _start_of(owner['pid'])):
@@ -95,7 +99,7 @@ def _refuse_if_owned(path: Path, free: bool | None, owner: dict | None) -> None:
 
 
 def _owner(descriptor: int) -> dict | None:
-    """What the lock file says; None if nobody, or nonsense, such as half of a line."""
+    """Return the content of the lock file; None if it is empty or damaged, for example half of a line."""
     try:
         owner = json.loads(os.pread(descriptor, LONGEST, 0))
         return dict(pid=int(owner['pid']), start=int(owner['start']), since=_word(owner['since']),
@@ -121,7 +125,7 @@ def _myself() -> dict:
 
 
 def _machine() -> str:
-    """Tells this boot of this machine, seen with these process numbers, from any other."""
+    """Return a text that identifies this boot of this machine and its process namespace."""
     try:
         boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
         return f'{socket.gethostname()} {boot} {os.readlink("/proc/self/ns/pid")}'
@@ -130,9 +134,9 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> int:
-    """When a process began, in clock ticks since boot; 0 if there is none, or where that cannot be read.
+    """Return when a process began, in clock ticks since boot; 0 if there is none or it cannot be read.
 
-    A number that was given to a new process has another start. A zombie holds nothing any more.
+    A pid that was given to a new process has another start. A zombie owns nothing any more.
     """
     try:
         fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()

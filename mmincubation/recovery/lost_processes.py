@@ -1,4 +1,4 @@
-"""Reasons why a run ends before its time, each with its exit code, and the way out of a process."""
+"""Turn the death of another process into an error with a remedy, and end loader workers and processes."""
 import logging
 import multiprocessing
 import os
@@ -20,7 +20,11 @@ DEAD_RANK = re.compile(r'gloo.*(Connection (closed|reset)|Broken pipe|[Tt]imed o
 
 @contextmanager
 def naming_lost_processes() -> Iterator[None]:
-    """Turn what torch raises when a process beside this one has died into a ProcessLost that says what to do."""
+    """Turn torch's error about a dead process of this run into a ProcessLost that says what to do.
+
+    Raises:
+        ProcessLost: a loader worker or another rank has died.
+    """
     try:
         yield
     except (RuntimeError, DistError) as error:
@@ -37,7 +41,7 @@ def naming_lost_processes() -> Iterator[None]:
 
 
 def end_workers() -> None:
-    """Kill what loaders have left running: their workers ignore the SIGTERM that an interpreter ends them with."""
+    """Kill loader workers that still run: they ignore the SIGTERM by which an interpreter ends them."""
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would call them dead workers
     for child in multiprocessing.active_children():
         if child.daemon:
@@ -47,7 +51,10 @@ def end_workers() -> None:
 
 
 def leave(code: int) -> int:
-    """Return `code`; with gloo, end here: in one run of ten its threads abort an interpreter that shuts down."""
+    """Return `code`, or end the process with it if the process group uses gloo.
+
+    In one run of ten, gloo's threads abort an interpreter that shuts down, which would change the exit code.
+    """
     if torch.distributed.is_initialized() and torch.distributed.get_backend() == 'gloo':
         logging.shutdown()
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1: all ranks stop at the same step, where a checkpoint lets the same command go on."""
+"""Stop all ranks at the same step after SIGTERM or SIGUSR1, with a checkpoint from which the same command resumes."""
 import os
 import signal
 from collections.abc import Iterator
@@ -24,13 +24,16 @@ SAME = 1.  # seconds within which signals are one request: srun and slurmstepd b
 
 
 class Request:
-    """Whether this process was asked to stop; `listening` sets it."""
+    """Record whether this process was asked to stop; `listening` installs it as the signal handler."""
 
     def __init__(self) -> None:
         self.at: float | None = None
 
     def receive(self, number: int, _frame) -> None:
-        """The signal handler: the first signal asks, one that comes later ends the process at once, as by default."""
+        """Handle a signal: the first one asks for a stop, a later one ends the process at once, as by default.
+
+        Signals within `SAME` seconds of the first are part of the same request.
+        """
         if self.at is None:
             self.at = monotonic()
             text = f'{signal.Signals(number).name}: rank {get_rank()} stops after this step; another ends it at once\n'
@@ -42,7 +45,7 @@ class Request:
 
 @contextmanager
 def listening() -> Iterator[Request]:
-    """Take SIGTERM and SIGUSR1 as a request to stop, within the context."""
+    """Treat SIGTERM and SIGUSR1 as a request to stop while the context is open."""
     request = Request()
     before = {number: signal.signal(number, request.receive) for number in SIGNALS}
     try:
@@ -54,10 +57,10 @@ def listening() -> Iterator[Request]:
 
 
 class Agreement:
-    """Lets all ranks learn at the same step that one of them was asked to stop, and none wait for it.
+    """Tell all ranks at the same step that one of them was asked to stop, without a wait in that step.
 
-    `tick` starts a sum over the ranks, in the background and on the CPU (gloo, beside the group of the gradients), and
-    returns what the one that the last tick started has come to. Every rank must tick equally often.
+    `tick` starts a sum over the ranks in the background, on the CPU (gloo, beside the group of the gradients). It
+    returns the result of the sum that the previous `tick` started. Every rank must call it equally often.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -66,18 +69,19 @@ class Agreement:
             self.group = distributed.new_group(backend='gloo', timeout=timedelta(seconds=timeout))
 
     def tick(self, asked: bool) -> bool:
-        """Whether any rank was asked before its last tick; alone, whether this one is."""
+        """Return whether any rank was asked before the previous call; a single rank returns its own `asked`."""
         if self.group is None:
             return asked
         last, flag = self.pending, torch.tensor([int(asked)])
         self.pending = flag, distributed.all_reduce(flag, group=self.group, async_op=True)
         if last is None:
             return False
+        # The sum has had a step to arrive, so this hardly ever waits.
         last[1].wait()
         return bool(last[0])
 
-    def least(self, number: int) -> int:
-        """The smallest `number` of all ranks."""
+    def minimum(self, number: int) -> int:
+        """Return the smallest `number` of all ranks."""
         if self.group is not None:
             flag = torch.tensor([number])
             distributed.all_reduce(flag, distributed.ReduceOp.MIN, self.group)
@@ -85,17 +89,17 @@ class Agreement:
         return number
 
     def wait(self) -> None:
-        """For all ranks."""
+        """Wait until all ranks have called this."""
         if self.group is not None:
             distributed.barrier(self.group)
 
 
 class PreemptionHook(Hook):
-    """Stops a run that was asked to, by `Preempted`; the tools add it to every run.
+    """Stop a run that was asked to stop, by raising `Preempted`; the tools add this hook to every run.
 
-    In training after an iteration, with a checkpoint of it where the loop can resume within an epoch, else without one:
-    what was done since the last is done again, identically. In a validation after a batch: its metrics are dropped, and
-    a resumed run validates again.
+    Training stops after an iteration. If the loop can resume within an epoch, the hook saves a checkpoint there;
+    otherwise the resumed run repeats the iterations since the last checkpoint, identically. A validation stops after a
+    batch; its metrics are dropped, and the resumed run validates again.
     """
     priority = 'LOWEST'  # after what belongs to the iteration, regular checkpoints among it
 
@@ -104,18 +108,22 @@ class PreemptionHook(Hook):
         self.stopping, self.shared_batches = False, 0
 
     def before_run(self, runner) -> None:
-        """The ranks of a process group exist by now, the data do not."""
+        """Create the group of the ranks: the process group exists by now, the data do not."""
         self.agreement = Agreement(self.timeout)
 
     def before_train(self, runner) -> None:
-        """Whoever was asked while data and model were built."""
-        if self.agreement.least(int(self.request.at is None)) == 0:
+        """Stop if a rank was asked while data and model were built."""
+        if self.agreement.minimum(int(self.request.at is None)) == 0:
             self._stop(runner, 'before the first iteration')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Stop here, or, if the epoch is over or gradients are being accumulated, a little later."""
+        """Stop after this iteration if a rank was asked.
+
+        At the end of an epoch, or while gradients are accumulated, the run stops a little later.
+        """
         if (runner.iter + 1) % ask(runner).agreement_period == 0:
             self.stopping |= self.agreement.tick(self.request.at is not None)
+        # The last iteration of an epoch is left to `after_train_epoch`, whose checkpoint is a regular one.
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
             if not by_epoch or ask(runner).resumes_within_epoch:
@@ -123,26 +131,26 @@ class PreemptionHook(Hook):
             self._stop(runner, f'after iteration {runner.iter + 1}')
 
     def after_train_epoch(self, runner) -> None:
-        """Stop after an epoch whose last iteration found the request."""
+        """Stop after an epoch if the request came with its last iteration."""
         if self.stopping and not isinstance(runner.train_loop, IterBasedTrainLoop):
             save_now(runner, False)
             self._stop(runner, f'after epoch {runner.epoch + 1}')
 
     def before_val_epoch(self, runner) -> None:
-        """Ranks may have one batch more than others; only as many as all have can be ticks."""
-        self.shared_batches = self.agreement.least(len(runner.val_dataloader))
+        """Find the number of batches that all ranks have: each rank must tick equally often."""
+        self.shared_batches = self.agreement.minimum(len(runner.val_dataloader))
 
     def before_test_epoch(self, runner) -> None:
-        """As in validation."""
-        self.shared_batches = self.agreement.least(len(runner.test_dataloader))
+        """Find the number of batches that all ranks have: each rank must tick equally often."""
+        self.shared_batches = self.agreement.minimum(len(runner.test_dataloader))
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Stop within a validation."""
+        """Stop within a validation if a rank was asked."""
         if batch_idx < self.shared_batches and self.agreement.tick(self.request.at is not None):
             self._stop(runner, f'in a validation after iteration {runner.iter}')
 
     def after_test_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Stop within tools/test.py."""
+        """Stop tools/test.py after this batch if a rank was asked."""
         if batch_idx < self.shared_batches and self.agreement.tick(self.request.at is not None):
             self._leave()
             raise Preempted(f'stopped after test batch {batch_idx + 1}; no metric was computed: run the command again')
@@ -154,21 +162,21 @@ class PreemptionHook(Hook):
         raise Preempted(f'stopped {where}; {state}. The same command with --resume goes on, exactly')
 
     def _leave(self) -> None:
-        """Launchers signal the ranks that are left as soon as one ends: they shall all end as this one does."""
+        """Ignore more signals and wait for all ranks: a launcher signals the others as soon as one rank ends."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         self.agreement.wait()
 
 
 def at_rest(runner) -> bool:
-    """Whether no gradients wait for an update."""
-    wrapper = wrappers_of(runner.optim_wrapper)[0]  # of several: they are at rest together
+    """Return whether no accumulated gradients wait for an optimiser step."""
+    wrapper = wrappers_of(runner.optim_wrapper)[0]  # several accumulate in step, so one tells for all
     count, of = getattr(wrapper, '_inner_count', 0), getattr(wrapper, '_accumulative_counts', 1)
     return count % of == 0 or count == wrapper._max_counts
 
 
 def save_now(runner, within_epoch: bool) -> None:
-    """A checkpoint of where the run stands, if it has a CheckpointHook and that writes any here."""
+    """Save a checkpoint of the present state, if the run has a CheckpointHook that saves at this point."""
     hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
     if hook and (hook.by_epoch or within_epoch):
         hook.save_now(runner, within_epoch)

@@ -15,12 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmincubation.benchmark import flops, loading, memory, page
 from mmincubation.benchmark.batches import synthetic
-from mmincubation.benchmark.flops import count_flops, matrix_rates, spread
+from mmincubation.benchmark.flops import count_flops, matrix_rates, summary
 from mmincubation.benchmark.measure import Options, _batch, measure, prepare, ratios
 from mmincubation.benchmark.reference import PublicStep, network
 from mmincubation.benchmark.run import main
 from mmincubation.benchmark.steps import Phases, build, plain
-from mmincubation.benchmark.table import check, render
+from mmincubation.benchmark.table import render, valid_result
 from mmincubation.benchmark.units import BlockFlops, of_phase
 from mmincubation.config.load import load_config
 from mmincubation.models import Arch, Division
@@ -228,7 +228,7 @@ def test_flops_and_rates():
     assert count_flops(lambda: (a @ torch.ones(64, 16)).sum().backward()) == 2 * 2 * 32 * 64 * 16
     rates = matrix_rates(CPU, torch.float32, repeats=3, side=128)
     assert len(rates) == 3 and min(rates) > 1e8
-    assert spread([3., 1., 2.]) == dict(n=3, median=2., min=1., max=3.)
+    assert summary([3., 1., 2.]) == dict(n=3, median=2., min=1., max=3.)
 
 
 def arguments(*words) -> Namespace:
@@ -240,11 +240,11 @@ def arguments(*words) -> Namespace:
 def test_the_tool_writes_what_it_prints(toy, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(flops.SIDE, 'cpu', 128)
     assert main(arguments(toy, '--phases', 'meta', 'finetune', '--repeats', '2', '--out', tmp_path / 'b.json')) == 0
-    result = check(json.loads((tmp_path / 'b.json').read_text()))
+    result = valid_result(json.loads((tmp_path / 'b.json').read_text()))
     assert render(result) in capsys.readouterr().out and len(result['rows']) == 4 and len(result['ratios']) == 2
     result['rows'][0].pop('flops'), result['environment'].pop('commit')
     with pytest.raises(ValueError, match=r'environment.commit is missing; rows\[0\].flops is no int'):
-        check(result)
+        valid_result(result)
 
 
 def one_rank(rank: int, port: int, toy: Path, folder: Path) -> None:
@@ -265,7 +265,7 @@ def test_two_ranks_measure_together(toy, tmp_path):
     for process in ranks:
         process.join(LIMIT)
     assert [process.exitcode for process in ranks] == [0, 0]
-    result = check(json.loads((tmp_path / 'b.json').read_text()))
+    result = valid_result(json.loads((tmp_path / 'b.json').read_text()))
     assert result['environment']['ranks'] == 2 and [row['images'] for row in result['rows']] == [4] * 4
     assert (tmp_path / '0.txt').read_text().startswith(render(result)) and not (tmp_path / '1.txt').read_text()
 

@@ -120,20 +120,20 @@ def test_what_counts_as_a_read():
     for function, kind in ((lambda: x.sum().item(), 'number'), (lambda: bool(x.any()), 'number'),
                            (lambda: x[x > 0], 'mask'), (lambda: x.nonzero(), 'nonzero'), (lambda: x.cpu(), 'copy'),
                            (lambda: x.unique(), 'unique'), (lambda: x.masked_select(x > 0), 'mask')):
-        assert [found for _, found in host_syncs.host_reads(function)] == [kind]
+        assert [found for _, found in host_syncs.host_syncs(function)] == [kind]
     for function in (lambda: x + 1, lambda: x[torch.tensor([0, 2])], lambda: torch.where(x > 0, x, 0), lambda: x[1:]):
-        assert not host_syncs.host_reads(function)
+        assert not host_syncs.host_syncs(function)
 
 
 @pytest.mark.parametrize('options', [dict(window_size=3, global_blocks=(3, )), dict(cls_token=True),
                                      dict(window_size=3, with_cp=True, drop_path_rate=.5, bf16=True)])
 def test_backbone_and_pyramid_read_nothing(options):
     model, neck = ViTBackbone(TINY, (3, ), **options).train(), SimpleFeaturePyramid(16, 8)
-    assert not host_syncs.host_reads(lambda: sum(x.sum() for x in neck(model(torch.randn(2, 3, 64, 80)))).backward())
+    assert not host_syncs.host_syncs(lambda: sum(x.sum() for x in neck(model(torch.randn(2, 3, 64, 80)))).backward())
 
 
 def test_mask_rcnn_reads_where_mmdet_does():
-    found = host_syncs.host_reads(make_step('mmdet'))
+    found = host_syncs.host_syncs(make_step('mmdet'))
     places = {place.split(':')[0] for place, _ in found}
     assert {'mmdet.structures.mask.mask_target', 'mmdet.models.task_modules.samplers.random_sampler'} <= places
     assert not any(place.startswith('mmincubation.downstream') for place in places)

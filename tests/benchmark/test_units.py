@@ -7,7 +7,7 @@ from mmincubation.benchmark.batches import synthetic
 from mmincubation.benchmark.flops import count_flops
 from mmincubation.benchmark.plan import e2e_units
 from mmincubation.benchmark.steps import Phases, build
-from mmincubation.benchmark.units import BlockFlops, Units, joint, module, of_phase, recipe, total, whole
+from mmincubation.benchmark.units import BlockFlops, Units, end_to_end, joint, module, of_phase, recipe, total
 from mmincubation.models import ARCHS, Arch, Division, VisionTransformer
 from mmincubation.vit.transformer import attention_as_on_gpus
 from tests.helpers.toy import incubation_config
@@ -58,7 +58,7 @@ def test_units_of_the_phases():
     together = joint(division)
     assert (alone.forward - together.forward, alone.stems - together.stems) == (3, 2)
     assert (together.inputs, together.weights) == (alone.inputs, alone.weights)
-    assert joint(Division.of(12, 1)) == whole(12) == Units(12, 12, 12, 1, 1, 1, 1)
+    assert joint(Division.of(12, 1)) == end_to_end(12) == Units(12, 12, 12, 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize('depth, modules', [(12, 4), (24, 4), (32, 8), (128, 4)])

@@ -7,9 +7,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmincubation.check.data import check_data
+from mmincubation.check.data import report_data
 from mmincubation.check.report import Report
-from mmincubation.check.sampling import Look
+from mmincubation.check.sampling import Sampling
 from mmincubation.demo.data import write_demo_data
 from tests.helpers.toy import write_images
 
@@ -28,7 +28,7 @@ def found(model: dict, scope: str = 'mmengine', full: bool = False, **datasets) 
     report = Report()
     report.section('Data')
     loaders = {f'{mode}_dataloader': dict(dataset=dataset) for mode, dataset in datasets.items()}
-    check_data(Config(dict(default_scope=scope, model=model, **loaders)), report, Look(full))
+    report_data(Config(dict(default_scope=scope, model=model, **loaders)), report, Sampling(full))
     return [str(problem) for problem in report.problems]
 
 
@@ -109,7 +109,7 @@ def test_a_fraction_of_the_folders_is_counted(images):
     report.section('Data')
     loader = dict(dataset=folders(images / 'train', fraction=0.5))
     cfg = Config(dict(model=dict(arch=ARCH), train_dataloader=loader))
-    assert check_data(cfg, report, Look()) == dict(train=3)
+    assert report_data(cfg, report, Sampling()) == dict(train=3)
 
 
 def coco(root, **more) -> dict:
@@ -242,9 +242,9 @@ def test_255_is_ignored(demo, tmp_path):
 
 
 def test_a_sample_says_its_share_and_is_always_the_same():
-    look = Look(sample=10)
-    seen, words = look.at(list(range(1000)), lambda i: i)
+    sampling = Sampling(sample=10)
+    seen, words = sampling.inspect(list(range(1000)), lambda i: i)
     assert len(seen) == 10 and words == '10 of 1,000 (1 %; --full looks at all)'
-    assert seen == look.at(list(range(1000)), lambda i: i)[0]
-    assert len(Look(full=True, sample=10).at(list(range(1000)), lambda i: i)[0]) == 1000
-    assert len(Look(seconds=0, sample=200).at(list(range(1000)), lambda i: i)[0]) < 200
+    assert seen == sampling.inspect(list(range(1000)), lambda i: i)[0]
+    assert len(Sampling(full=True, sample=10).inspect(list(range(1000)), lambda i: i)[0]) == 1000
+    assert len(Sampling(seconds=0, sample=200).inspect(list(range(1000)), lambda i: i)[0]) < 200

@@ -8,7 +8,7 @@ import torch
 
 from mmincubation.check.report import Report
 from mmincubation.check.run import check, main
-from mmincubation.check.weights import check_weights
+from mmincubation.check.weights import report_weights
 from mmincubation.checkpoints import write_tensors
 from mmincubation.config.load import load_config
 from mmincubation.demo.data import write_demo_data
@@ -134,7 +134,7 @@ def test_a_batch_as_the_recipe_has_it_by_gpus_and_accumulation(images):
 def weights_of(cfg) -> Report:
     report = Report()
     report.section('Weights')
-    check_weights(cfg, report)
+    report_weights(cfg, report)
     return report
 
 

@@ -11,7 +11,7 @@ from mmincubation.config.data_errors import policy_problems
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.datasets.records import read_records
 from mmincubation.errors import DataError
-from mmincubation.recovery.data_errors import check_samples
+from mmincubation.recovery.data_errors import wrap_datasets
 from mmincubation.resumable.batches import SeededDataset
 from tests.helpers.damage import (
     BAD,
@@ -136,7 +136,7 @@ def wrapped(cfg) -> dict:
     runner = SimpleNamespace(cfg=cfg, work_dir='run', **{
         f'_{kind}_dataloader': cfg[f'{kind}_dataloader'] for kind in ('train', 'val', 'test')})
     before = cfg.pretty_text
-    check_samples(runner, 'train', 'val', 'test')
+    wrap_datasets(runner, 'train', 'val', 'test')
     assert cfg.pretty_text == before
     return {kind: getattr(runner, f'_{kind}_dataloader')['dataset'] for kind in ('train', 'val', 'test')}
 

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from PIL import Image
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
-from mmincubation.engine.runner import OURS, ToolRunner
+from mmincubation.engine.runner import HOOK_REPLACEMENTS, ToolRunner
 from mmincubation.errors import DivergenceError
 from mmincubation.hooks.runtime_info import on_host
 from mmincubation.recovery import divergence as finite
@@ -87,7 +87,7 @@ def test_nor_do_the_phases_of_an_incubation(images, tmp_path, costly):
 
 
 def test_mmengine_waits_in_each(images, tmp_path, costly, monkeypatch):
-    monkeypatch.setattr('mmincubation.engine.runner.OURS', {})
+    monkeypatch.setattr('mmincubation.engine.runner.HOOK_REPLACEMENTS', {})
     assert waiting_steps(logging(e2e_config(images, tmp_path), 4)) == list(range(16))
 
 
@@ -123,8 +123,8 @@ def numbers(cfg) -> tuple[dict, dict]:
 
 def test_the_log_is_mmengines(images, tmp_path, monkeypatch):
     ours = numbers(logging(e2e_config(images, tmp_path / 'ours'), 3))
-    monkeypatch.setattr('mmincubation.engine.runner.OURS', {
-        key: value for key, value in OURS.items() if value.__name__ == 'CheckpointHook'})
+    monkeypatch.setattr('mmincubation.engine.runner.HOOK_REPLACEMENTS', {
+        key: value for key, value in HOOK_REPLACEMENTS.items() if value.__name__ == 'CheckpointHook'})
     theirs = numbers(logging(e2e_config(images, tmp_path / 'theirs'), 3))
     assert ours == theirs and len(ours[0]) == 5 and {'train/loss', 'train/grad_norm'} <= ours[1].keys()
     assert len(ours[1]['train/grad_norm']) == 16

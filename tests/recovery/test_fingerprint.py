@@ -14,7 +14,7 @@ from torch.utils.data import ConcatDataset
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.engine import launch
 from mmincubation.recovery import fingerprint as settings
-from mmincubation.recovery.fingerprint import content_of, differences, early_settings
+from mmincubation.recovery.fingerprint import content_of, differences, early_fingerprint
 from mmincubation.registry import HOOKS
 from tests.helpers import toy
 from tests.helpers.toy import e2e_config, incubation_config, write_images
@@ -116,21 +116,21 @@ def test_other_data_behind_the_same_config_are_refused(stopped, tmp_path, capsys
 
 def test_another_world_size_is_refused(stopped):
     cfg = Config.fromfile(stopped / 'run.py')
-    one, two = early_settings(cfg, 1), early_settings(cfg, 2)
+    one, two = early_fingerprint(cfg, 1), early_fingerprint(cfg, 2)
     assert differences(one, two) == [
         'global batch size: 6 = 6 x 1 ranks x 1 accumulated -> 12 = 6 x 2 ranks x 1 accumulated']
     cfg.load_from, cfg.resume = str(stopped / 'run/epoch_1.pth'), True
-    settings.check_settings(cfg, 1, False)
+    settings.require_same_run(cfg, 1, False)
     with pytest.raises(launch.ConfigError, match='12 = 6 x 2 ranks'):
-        settings.check_settings(cfg, 2, False)
+        settings.require_same_run(cfg, 2, False)
 
 
 def test_other_code_is_refused_by_file_and_package(stopped, monkeypatch, capsys):
-    ours = settings._code()
+    ours = settings._from_code()
     assert 'code.mmincubation/recovery/fingerprint.py' in ours and 'version of torch' in ours
     assert not [name for name in ours if '/leaderboard/' in name or '/check/' in name or 'python' in name]
     changed = ours | {'code.mmincubation/engine/optim.py': 'abc', 'version of timm': '0.1'}
-    monkeypatch.setattr(settings, '_code', lambda: changed)
+    monkeypatch.setattr(settings, '_from_code', lambda: changed)
     monkeypatch.setattr(settings.provenance, 'git_commit', lambda: 'f' * 40)
     assert resume(stopped) == 2
     error = capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_a_commit_that_changes_no_training_code_does_not_count(stopped, monkeypa
     stored = torch.load(stopped / 'run/epoch_1.pth')['settings']
     assert set(map(type, [*stored, *stored.values()])) == {str}
     monkeypatch.setattr(settings.provenance, 'git_commit', lambda: 'f' * 40)
-    settings._judge(stored, {k: v for k, v in stored.items() if k != 'commit'}, False, '')
+    settings._compare(stored, {k: v for k, v in stored.items() if k != 'commit'}, False, '')
 
 
 def test_code_that_changes_on_disk_changes_the_settings(tmp_path, monkeypatch):
@@ -150,11 +150,11 @@ def test_code_that_changes_on_disk_changes_the_settings(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('x = 1\n')
     monkeypatch.setattr(settings.mmincubation, '__file__', str(tmp_path / '__init__.py'))
-    before = settings._code.__wrapped__()
+    before = settings._from_code.__wrapped__()
     (tmp_path / 'leaderboard/b.py').write_text('x = 2\n')
-    assert settings._code.__wrapped__() == before
+    assert settings._from_code.__wrapped__() == before
     (tmp_path / 'engine/a.py').write_text('x = 2\n')
-    assert differences(before, settings._code.__wrapped__()) == ['code.mmincubation/engine/a.py: another version']
+    assert differences(before, settings._from_code.__wrapped__()) == ['code.mmincubation/engine/a.py: another version']
 
 
 HARMLESS = [

@@ -12,7 +12,7 @@ import pytest
 
 from mmincubation.errors import ConfigError
 from mmincubation.recovery import lock as workdir
-from mmincubation.recovery.lock import LOCK, hold
+from mmincubation.recovery.lock import LOCK, lock
 from tests.helpers.forked import Run
 from tests.helpers.toy import e2e_config, write_images
 
@@ -54,23 +54,23 @@ def said(monkeypatch):
 
 
 def test_the_second_run_is_refused_in_one_line_and_the_third_goes_on(tmp_path, said):
-    with another(lambda: hold(tmp_path)) as pid:
-        with pytest.raises(ConfigError) as refusal, hold(tmp_path):
+    with another(lambda: lock(tmp_path)) as pid:
+        with pytest.raises(ConfigError) as refusal, lock(tmp_path):
             pass
         line = str(refusal.value)
         assert f'pid {pid} on ' in line and f'kill {pid}' in line and '--work-dir' in line and '\n' not in line
         assert json.loads((tmp_path / LOCK).read_text())['pid'] == pid  # the refused one has not written
         kill(pid)
-        with hold(tmp_path):
+        with lock(tmp_path):
             assert len(said) == 1 and f'taken over from pid {pid}' in said[0]
             assert json.loads((tmp_path / LOCK).read_text())['pid'] == os.getpid()
-    with hold(tmp_path):
+    with lock(tmp_path):
         pass
     assert len(said) == 1  # a run that has ended is no owner
 
 
 def test_within_one_process_too(tmp_path):
-    with hold(tmp_path), pytest.raises(ConfigError, match=f'pid {os.getpid()}'), hold(tmp_path):
+    with lock(tmp_path), pytest.raises(ConfigError, match=f'pid {os.getpid()}'), lock(tmp_path):
         pass
 
 
@@ -79,7 +79,7 @@ def test_a_worker_that_outlives_its_killed_run_does_not_hold_the_lock(tmp_path, 
 
     @contextmanager
     def with_worker():
-        with hold(tmp_path):
+        with lock(tmp_path):
             worker = os.fork()
             if worker == 0:
                 time.sleep(60)
@@ -90,29 +90,29 @@ def test_a_worker_that_outlives_its_killed_run_does_not_hold_the_lock(tmp_path, 
     with another(with_worker) as pid:
         worker = int.from_bytes(os.read(read, 4), 'little')
         try:
-            with pytest.raises(ConfigError), hold(tmp_path):  # the worker's end of it has not unlocked
+            with pytest.raises(ConfigError), lock(tmp_path):  # the worker's end of it has not unlocked
                 pass
             kill(pid)
             os.kill(worker, 0)  # it lives
-            with hold(tmp_path):
+            with lock(tmp_path):
                 assert said
         finally:
             os.kill(worker, signal.SIGKILL)
 
 
 def test_phases_of_one_incubation_run_at_once_but_not_beside_the_whole(tmp_path):
-    with another(lambda: hold(tmp_path / 'module_0', tmp_path)) as pid:
-        with hold(tmp_path / 'module_1', tmp_path):
+    with another(lambda: lock(tmp_path / 'module_0', tmp_path)) as pid:
+        with lock(tmp_path / 'module_1', tmp_path):
             pass
-        with pytest.raises(ConfigError, match=f'module_0 is in use: pid {pid}'), hold(tmp_path / 'module_0', tmp_path):
+        with pytest.raises(ConfigError, match=f'module_0 is in use: pid {pid}'), lock(tmp_path / 'module_0', tmp_path):
             pass
-        with pytest.raises(ConfigError, match='a run of one of its phases'), hold(tmp_path):
+        with pytest.raises(ConfigError, match='a run of one of its phases'), lock(tmp_path):
             pass
-    with another(lambda: hold(tmp_path)) as pid:
+    with another(lambda: lock(tmp_path)) as pid:
         with pytest.raises(ConfigError, match=f'{tmp_path} is in use: pid {pid}'):
-            with hold(tmp_path / 'module_1', tmp_path):
+            with lock(tmp_path / 'module_1', tmp_path):
                 pass
-    with hold(tmp_path):
+    with lock(tmp_path):
         pass
 
 
@@ -131,43 +131,43 @@ def without_flock(monkeypatch):
 def test_without_flock_a_live_owner_is_refused(tmp_path, without_flock):
     pid = os.getppid()
     (tmp_path / LOCK).write_text(owner(pid=pid, start=workdir._start_of(pid)))
-    with pytest.raises(ConfigError, match=f'pid {pid} on .*kill {pid}'), hold(tmp_path):
+    with pytest.raises(ConfigError, match=f'pid {pid} on .*kill {pid}'), lock(tmp_path):
         pass
 
 
 def test_without_flock_a_reused_pid_is_another_process(tmp_path, without_flock, said):
     pid = os.getppid()
     (tmp_path / LOCK).write_text(owner(pid=pid, start=workdir._start_of(pid) - 1))
-    with hold(tmp_path):
+    with lock(tmp_path):
         assert 'taken over' in said[0]
 
 
 def test_without_flock_another_machine_is_refused_with_the_file_to_delete(tmp_path, without_flock):
     (tmp_path / LOCK).write_text(owner(host='node7', machine='node7 other boot'))
-    with pytest.raises(ConfigError, match=f'node7.*delete {tmp_path / LOCK}'), hold(tmp_path):
+    with pytest.raises(ConfigError, match=f'node7.*delete {tmp_path / LOCK}'), lock(tmp_path):
         pass
     (tmp_path / LOCK).unlink()
-    with hold(tmp_path):
+    with lock(tmp_path):
         pass
 
 
 def test_a_free_lock_of_another_machine_is_taken_over(tmp_path, said):
     """A job that was killed with its node goes on elsewhere by itself."""
     (tmp_path / LOCK).write_text(owner(host='node7', machine='node7 other boot'))
-    with hold(tmp_path):
+    with lock(tmp_path):
         assert 'taken over from pid' in said[0] and 'node7' in said[0]
 
 
 @pytest.mark.parametrize('text', ['', '{', '[1]', '{"pid": "x"}', '[' * 4096, '{"pid": 1, "start": null}'])
 def test_half_a_lock_file_is_no_owner(tmp_path, text, said):
     (tmp_path / LOCK).write_text(text)
-    with hold(tmp_path):
+    with lock(tmp_path):
         assert not said
 
 
 def test_a_lock_file_cannot_steer_a_terminal(tmp_path, without_flock):
     (tmp_path / LOCK).write_text(owner(host='\x1b[2Jnode7\n', machine='other'))
-    with pytest.raises(ConfigError) as refusal, hold(tmp_path):
+    with pytest.raises(ConfigError) as refusal, lock(tmp_path):
         pass
     assert str(refusal.value).isprintable()
 
