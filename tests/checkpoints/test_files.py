@@ -8,18 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmincubation.checkpoints import (
-    CheckpointError,
-    digest,
-    files,
-    infer_arch,
-    load_strict,
-    read_tensors,
-    read_vit,
-    sha256_of,
-    vit_shapes,
-    write_tensors,
-)
+from mmincubation.checkpoints import files, infer_arch, load_strict, read_tensors, read_vit, vit_shapes, write_tensors
+from mmincubation.errors import CheckpointError
+from mmincubation.hashes import digest, sha256_of
 from mmincubation.models import Arch, Division, VisionTransformer
 
 ARCH = Arch(embed_dim=16, depth=3, num_heads=2, patch_size=4, img_size=16, num_classes=5)
