@@ -1,4 +1,4 @@
-"""Files that are whole or not there: whatever a run leaves behind is written through here."""
+"""Write files atomically: a reader finds the old file or the complete new one. All files of a run are written so."""
 import errno
 import os
 import re
@@ -14,17 +14,17 @@ DAY = 24 * 3600
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is written, or goes if anything fails.
+    """Yield a temporary file beside `path`, which replaces `path` at the end, or is removed if anything fails.
 
-    A reader, a crash and a power cut find the old file or the whole new one: the bytes are on the disk before the name
-    changes, and the name is before this ends. The folder is made if there is none.
+    A reader finds the old file or the complete new one, also after a crash or a power cut: the content is on the disk
+    before the file gets its name, and the name is on the disk before this returns. A missing folder is created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}.{_host()}-{os.getpid()}.tmp')
     try:
         partial.touch()
-        mode = partial.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
+        mode = partial.stat().st_mode  # of the umask; safetensors would make the file readable for its owner only
         yield partial
         partial.chmod(mode)
         with open(partial, 'r+b') as file:
@@ -36,13 +36,13 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new, never a part."""
+    """Write a file so that a reader, or a crash, finds the old or the complete new content."""
     with replacing(path) as partial:
         partial.write_bytes(data)
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Bring the names in a folder to the disk, on file systems that know how."""
+    """Write the names in a folder to the disk, where the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -54,10 +54,10 @@ def sync_folder(folder: str | os.PathLike) -> None:
 
 
 def remove_strays(folder: str | os.PathLike, shared: bool = False) -> list[Path]:
-    """Remove the temporary files that killed writers left in a folder; returns them.
+    """Remove the temporary files that killed writers left in a folder, and return their paths.
 
-    The folder must be the caller's own. In a `shared` one, what writers at work may be writing stays: files of this
-    host's living processes, and of other hosts' for a day.
+    No other process may write to the folder, unless `shared` is true. Then files stay that may still be written: those
+    of living processes of this host, and for a day those of other hosts.
     """
     found = [path for path in Path(folder).glob('.*.tmp') if (name := STRAY.fullmatch(path.name))
              and not (shared and _may_be_written(path, name['host'], int(name['pid'])))]

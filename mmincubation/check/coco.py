@@ -2,8 +2,8 @@
 import json
 import os
 
-from mmincubation.datasets.annotations import annotation_faults, is_lost_as_polygons, is_outside, twice
-from mmincubation.datasets.files import fault, header
+from mmincubation.datasets.annotations import annotation_faults, is_lost_as_polygons, is_outside, repeated_ids
+from mmincubation.datasets.files import image_fault, image_size
 
 from .batches import loads_polygons
 from .folders import compare_count
@@ -79,7 +79,7 @@ def _images(given: Given, images: list[dict], folder: str) -> list[dict]:
 
 
 def _duplicates(given: Given, entries: list[dict], kind: str) -> None:
-    for key in twice(entries):
+    for key in repeated_ids(entries):
         given.problem(f'{kind} ids that occur more than once', 'give every entry its own id', f'{kind} {key}')
 
 
@@ -116,8 +116,8 @@ def _look_at_images(given: Given, images: list[dict], folder: str) -> str:
 
     def inspect(image: dict):
         path = os.path.join(folder, image['file_name'])
-        wrong = fault(path) if given.look.full else None
-        return wrong or header(path)
+        wrong = image_fault(path) if given.look.full else None
+        return wrong or image_size(path)
 
     seen, words = given.look.at(images, inspect)
     for image, found in seen:

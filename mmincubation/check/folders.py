@@ -2,7 +2,7 @@
 import os
 from pathlib import Path
 
-from mmincubation.datasets.files import fault
+from mmincubation.datasets.files import image_fault
 
 from .layouts import Given, Seen, checks
 from .sampling import SUFFIXES
@@ -25,7 +25,7 @@ def check_folders(given: Given) -> Seen:
     if not images:
         given.problem(f'no image in class folders of {root}',
                       'lay them out as root/class/image.jpg (docs/guides/data.md)')
-    seen, words = given.look.at(images, fault)
+    seen, words = given.look.at(images, image_fault)
     for path, wrong in seen:
         if wrong:
             given.problem(f'{wrong}s', 'copy or download them again', path)

@@ -11,7 +11,7 @@ from mmincubation.vit import Division
 from .files import write_tensors, write_torch
 from .formats import SHOWN, Weights, open_vit
 from .hub import fetch, is_hub, local_file
-from .inspection import check_name, describe
+from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
 from .shapes import vit_shapes
 
@@ -44,12 +44,12 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     Raises:
         CheckpointError: `dst` cannot be or exists, or `src` is no whole ViT, or `to` has no place for a tensor.
     """
-    _check_dst(src, Path(dst), to)
+    _require_new_dst(src, Path(dst), to)
     weights, file = open_vit(src), local_file(src)
     sha256 = sha256_of(file)
-    check_name(file, sha256)
+    require_hash_in_name(file, sha256)
     shape, assumed = describe(weights, src, arch or {})
-    _check_whole(weights.tensors, shape, src)
+    _require_whole_vit(weights.tensors, shape, src)
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
@@ -61,7 +61,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     return Converted(weights.format, shape, division, assumed, len(weights.tensors), parameters, sha256_of(dst))
 
 
-def _check_dst(src: str, dst: Path, to: str) -> None:
+def _require_new_dst(src: str, dst: Path, to: str) -> None:
     if dst.suffix not in SUFFIXES[to]:
         raise CheckpointError(f'{dst}: with --to {to} the name must end in {" or ".join(SUFFIXES[to])}')
     if dst.exists():
@@ -69,7 +69,7 @@ def _check_dst(src: str, dst: Path, to: str) -> None:
         raise CheckpointError(f'{dst}: {"is the source itself" if same else "exists already"}; choose another name')
 
 
-def _check_whole(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
+def _require_whole_vit(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
     """The tensors are exactly those of a ViT of this shape."""
     try:
         expected = vit_shapes(shape)
@@ -114,6 +114,6 @@ def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None
 
 def _official(tensors: dict[str, Tensor], division: Division) -> dict:
     """The public code's `model_stages`, with local block numbers, and its `model`, which has every tensor twice."""
-    stages = [global_names(division.part(tensors, i), -division.span(i).start) for i in range(len(division))]
+    stages = [global_names(division.entries_of(tensors, i), -division.span(i).start) for i in range(len(division))]
     twice = {f'stages.{i}.{key}': value for i, stage in enumerate(stages) for key, value in stage.items()}
     return dict(model={**tensors, **twice}, model_stages=stages)

@@ -38,17 +38,17 @@ def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
         CheckpointError: the file is missing, damaged, not a weight file, or a pickle that holds more than data.
     """
     path = local_file(path)
-    _check_file(path)
+    _require_weight_file(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
         content = _read_torch(path, mapped)
         header = content.pop(HEADER_KEY, {})
-        return content, _current(header) if isinstance(header, dict) else {}
+        return content, _with_current_names(header) if isinstance(header, dict) else {}
     raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
 
 
-def _current(header: dict) -> dict:
+def _with_current_names(header: dict) -> dict:
     """A header with today's names of the fields of `arch`, whichever version wrote it."""
     arch = header.get('arch')
     if not isinstance(arch, dict):
@@ -116,11 +116,11 @@ def nbytes(content: Any) -> int:
             elif isinstance(item, dict):
                 left += [*item.keys(), *item.values()]
             else:
-                left += item if isinstance(item, list | tuple) else vars(item).values() if _holds_more(item) else ()
+                left += item if isinstance(item, list | tuple) else vars(item).values() if _has_attributes(item) else ()
     return sum(sizes.values())
 
 
-def _holds_more(item: Any) -> bool:
+def _has_attributes(item: Any) -> bool:
     return hasattr(item, '__dict__') and not isinstance(item, type)
 
 
@@ -149,7 +149,7 @@ def _sort_header(file) -> None:
     file.flush()
 
 
-def _check_file(path: Path) -> None:
+def _require_weight_file(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f'{path}: no such weight file; check the path, or download or train it first')
     with open(path, 'rb') as file:
@@ -166,7 +166,7 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, 'pt') as file:
             header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
-            return {name: file.get_tensor(name) for name in file.keys()}, _current(header)
+            return {name: file.get_tensor(name) for name in file.keys()}, _with_current_names(header)
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 
@@ -177,10 +177,10 @@ def _read_torch(path: Path, mapped: bool) -> dict:
     try:
         archive = zipfile.is_zipfile(path)
         if archive:
-            _check_archive(path)
+            _require_archive_size(path)
         # Mapped, not read: of a training checkpoint the optimiser's two thirds are never touched. Old files cannot be.
         content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
-        _check_sizes(content)
+        _require_tensor_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError
         raise CheckpointError(f'{path}: {_reason(error)}') from error
     if not isinstance(content, dict):
@@ -188,7 +188,7 @@ def _read_torch(path: Path, mapped: bool) -> dict:
     return content
 
 
-def _check_archive(path: Path) -> None:
+def _require_archive_size(path: Path) -> None:
     """What is read is never more than the file holds: torch stores its records as they are, each once."""
     with zipfile.ZipFile(path) as archive:
         sizes = [record.file_size for record in archive.infolist()]
@@ -196,7 +196,7 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f'its records say {sum(sizes):,} bytes, the file has {path.stat().st_size:,}')
 
 
-def _check_sizes(content) -> None:
+def _require_tensor_sizes(content) -> None:
     """No tensor is larger than its data: one that repeats a number a billion times would be, once it is copied."""
     left, seen = [content], {id(content)}  # once each: a list can hold another many times over, and itself
     while left:

@@ -10,7 +10,7 @@ from mmincubation.vit import Arch, VisionTransformer
 from mmincubation.vit.transformer import resize_pos_embed
 
 from .formats import open_vit
-from .load import check_known, load_strict
+from .load import load_strict, require_known_fields
 
 PATCH = 'patch_embed.proj.weight'
 
@@ -64,7 +64,7 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
         CheckpointError: the file cannot be read or does not match.
     """
     weights = open_vit(source)
-    check_known(weights, arch, source, fields)
+    require_known_fields(weights, arch, source, fields)
     tensors, patch = fit_patch(weights.tensors, arch.patch_size)
     tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
     report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
-from .keymaps import below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
+from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
 
 LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or of no use to a ViT
 EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
@@ -44,10 +44,10 @@ def open_vit(path: str | Path) -> Weights:
             known format.
     """
     content, header = read_tensors(path)
-    _check_types(path, header)
+    _require_header_types(path, header)
     _refuse_unfinished(path, content, header)
     try:
-        weights = next((found for found in _readings(content) if _is_vit(found.tensors)), None)
+        weights = next((found for found in _candidates(content) if _is_vit(found.tensors)), None)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
     if weights is None:
@@ -61,7 +61,7 @@ def open_vit(path: str | Path) -> Weights:
     return _without_left_out(weights)
 
 
-def _check_types(path: str | Path, header: dict) -> None:
+def _require_header_types(path: str | Path, header: dict) -> None:
     arch, division, assumed = header.get('arch', {}), header.get('division') or [], header.get('assumed', [])
     numbers = isinstance(division, list) and all(isinstance(depth, int) for depth in division)
     if not (isinstance(arch, dict) and numbers and isinstance(assumed, list)):
@@ -90,24 +90,24 @@ def _is_vit(tensors: dict) -> bool:
     return 'patch_embed.proj.weight' in tensors and any(key.startswith('blocks.0.') for key in tensors)
 
 
-def _readings(content: dict) -> Iterator[Weights]:
+def _candidates(content: dict) -> Iterator[Weights]:
     """What the content may be, the most particular format first."""
-    yield _stages(content.get('model_stages'))
-    yield _doubled(_plain(content.get('model')))
+    yield _from_stages(content.get('model_stages'))
+    yield _from_doubled(_tensors_in(content.get('model')))
     state, notes = _state_dict(content)
-    yield Weights('mmengine', below(state, 'vit.') or below(state, 'target.'), notes=notes)
-    for tensors in (state, _plain(content.get('model')), _plain(content)):
-        yield Weights('mmpretrain', to_timm(_rooted(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
-        yield Weights('hf', to_timm(_rooted(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
-    model = _plain(content.get('model'))
+    yield Weights('mmengine', entries_below(state, 'vit.') or entries_below(state, 'target.'), notes=notes)
+    for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
+        yield Weights('mmpretrain', to_timm(_with_root(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
+        yield Weights('hf', to_timm(_with_root(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
+    model = _tensors_in(content.get('model'))
     left = ['model_ema is left out'] if 'model_ema' in content else []
     yield Weights('deit' if 'head.weight' in model else 'mae', model, notes=left)
-    bare = _plain(content) or state
+    bare = _tensors_in(content) or state
     dino = 'mask_token' in bare and 'blocks.0.ls1.gamma' in bare
     yield Weights('dinov2' if dino else 'timm', bare, notes=notes)
 
 
-def _stages(stages) -> Weights:
+def _from_stages(stages) -> Weights:
     """The public code's `model_stages`: one dict per module, with local block numbers."""
     stages = [named_tensors(stage) for stage in stages] if isinstance(stages, list) else []
     division = [stage_depth(stage) for stage in stages]
@@ -117,28 +117,28 @@ def _stages(stages) -> Weights:
     return Weights('official', tensors, division=division)
 
 
-def _doubled(model: dict) -> Weights:
+def _from_doubled(model: dict) -> Weights:
     """The public code's `model`, which repeats every tensor as `stages.k.*`; nothing if it does not."""
     modules = {int(key.split('.')[1]) for key in model if re.match(r'stages\.\d+\.', key)}
-    division = [stage_depth(below(model, f'stages.{module}.')) for module in sorted(modules)]
+    division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in sorted(modules)]
     tensors = {key: value for key, value in model.items() if not key.startswith('stages.')} if modules else {}
     return Weights('official', tensors, division=division)
 
 
 def _state_dict(content: dict) -> tuple[dict, list[str]]:
     """The `state_dict` of a training checkpoint, averaged weights (EMA) where it has them, and what was chosen."""
-    if averaged := _plain(content.get('state_dict_ema')):  # timm's train.py
+    if averaged := _tensors_in(content.get('state_dict_ema')):  # timm's train.py
         return averaged, ['EMA weights (state_dict_ema); those of the last step are left out']
     notes = ['EMA weights: mmengine puts them into state_dict when it saves; the plain ones, then in ema_state_dict, '
              'are left out'] if 'ema_state_dict' in content else []
-    return _plain(content.get('state_dict')), notes
+    return _tensors_in(content.get('state_dict')), notes
 
 
-def _plain(value) -> dict[str, Tensor]:
+def _tensors_in(value) -> dict[str, Tensor]:
     return strip_prefix(named_tensors(value), 'module.')
 
 
-def _rooted(tensors: dict, root: str, first: str) -> dict:
+def _with_root(tensors: dict, root: str, first: str) -> dict:
     """The tensors if there are any below `root` + `first`; a backbone that was saved alone is given its `root`."""
     if any(key.startswith(root + first) for key in tensors):
         return tensors

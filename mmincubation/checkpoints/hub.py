@@ -71,7 +71,7 @@ def fetch(url: str) -> tuple[Path, str]:
         raise CheckpointError(f'{url}: cannot be downloaded ({_reason(error)}); check the name and the network '
                               f'(HF_HUB_OFFLINE, HF_TOKEN), or run `hf download {file.repo} {file.name} --revision '
                               f'{file.revision}` where there is one and give the path of the file') from error
-    return path, _check(url, file, path)
+    return path, _verify_hash(url, file, path)
 
 
 def _reason(error: Exception) -> str:
@@ -79,8 +79,8 @@ def _reason(error: Exception) -> str:
     return f'{type(error).__name__}: {re.sub(r"https?://[^ ]+", "the hub", sentence)[:200]}'
 
 
-def _check(url: str, file: HubFile, path: Path) -> str:
-    expected, source = (file.sha256, 'given') if file.sha256 else (_reported(path), 'reported by the hub')
+def _verify_hash(url: str, file: HubFile, path: Path) -> str:
+    expected, source = (file.sha256, 'given') if file.sha256 else (_reported_hash(path), 'reported by the hub')
     if expected is None:
         return 'not checked: the hub reported no hash and none was given; add #sha256=HASH'
     kind, hash_of = ('sha256', sha256_of) if len(expected) == 64 else ('git blob sha1', git_blob_sha1_of)
@@ -90,7 +90,7 @@ def _check(url: str, file: HubFile, path: Path) -> str:
     return f'{kind} {expected} {source}: equal'
 
 
-def _reported(path: Path) -> str | None:
+def _reported_hash(path: Path) -> str | None:
     """The hash that the server reported: the hub's cache names the file by it (sha256 in large file storage).
 
     One link is followed, not all: behind it the cache may share files under a hash of another kind.

@@ -12,7 +12,7 @@ from .formats import Weights, open_vit
 from .hub import fetch, is_hub, local_file
 from .shapes import infer_arch
 
-UNSEEN = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
+WITHOUT_TRACE = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def inspect_weights(path: str | Path) -> WeightsInfo:
     file = local_file(path)
     weights = open_vit(path)
     sha256 = sha256_of(file)
-    check_name(file, sha256)
+    require_hash_in_name(file, sha256)
     arch, assumed = describe(weights, path)
     if is_hub(path):
         assumed = [*assumed, fetch(str(path))[1]]
@@ -48,7 +48,7 @@ def inspect_weights(path: str | Path) -> WeightsInfo:
                        sum(tensor.numel() for tensor in weights.tensors.values()))
 
 
-def check_name(path: Path, sha256: str) -> None:
+def require_hash_in_name(path: Path, sha256: str) -> None:
     """Torch hub and OpenMMLab call files `name-<start of their SHA-256, 8 digits>.pth`; dates are not taken for one.
 
     Raises:
@@ -60,24 +60,24 @@ def check_name(path: Path, sha256: str) -> None:
                               'the file is damaged or renamed: download it again')
 
 
-def describe(weights: Weights, source: str | Path, given: dict | None = None) -> tuple[dict, list[str]]:
+def describe(weights: Weights, source: str | Path, stated: dict | None = None) -> tuple[dict, list[str]]:
     """The `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
 
-    `given` are fields that the user says; those that leave no trace in a file without a header can be said alone.
+    `stated` are fields that the user says; those that leave no trace in a file without a header can be said alone.
 
     Raises:
-        CheckpointError: a tensor that every ViT has is missing, or a given field is unknown or differs from the file.
+        CheckpointError: a tensor that every ViT has is missing, or a stated field is unknown or differs from the file.
     """
-    given = given or {}
+    stated = stated or {}
     if weights.header.get('arch'):
         shown, guessed, notes = dict(weights.header['arch']), {}, list(weights.header.get('assumed', []))
     else:
         shown, guessed, notes = _guess(weights, source)
-        notes = [] if set(UNSEEN) <= set(given) else notes
-    _check_given(given, shown, source)
-    if given:
-        notes.append(' '.join(f'{key}={value}' for key, value in given.items()) + ', as given by --arch')
-    return {**shown, **guessed, **given}, [*notes, *weights.notes]
+        notes = [] if set(WITHOUT_TRACE) <= set(stated) else notes
+    _require_agreement(stated, shown, source)
+    if stated:
+        notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
+    return {**shown, **guessed, **stated}, [*notes, *weights.notes]
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
@@ -89,16 +89,16 @@ def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]
     if weights.format == 'mmengine':  # a run of ours, whose config may have chosen otherwise
         del arch['global_pool']
         note += "; global_pool is in the run's config alone"
-    guessed = {key: arch.pop(key) for key in UNSEEN if key in arch}
+    guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
     if weights.format == 'hf' and guessed.pop('norm_eps', None):
         note = (f'num_heads={guessed["num_heads"]} as in the public ViT of this width; norm_eps is in its config.json '
                 'alone')
     return arch, guessed, [note]
 
 
-def _check_given(given: dict, shown: dict, source: str | Path) -> None:
+def _require_agreement(stated: dict, shown: dict, source: str | Path) -> None:
     valid = [field.name for field in fields(Arch)]
-    for key, value in given.items():
+    for key, value in stated.items():
         if key not in valid:
             near = get_close_matches(key, valid, 1) or valid
             raise CheckpointError(f'--arch {key}: no field of an architecture; nearest: {", ".join(near)}')

@@ -108,7 +108,7 @@ def strip_prefix(tensors: dict, prefix: str) -> dict:
     return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
-def below(tensors: dict, prefix: str) -> dict:
+def entries_below(tensors: dict, prefix: str) -> dict:
     """The entries whose keys begin with `prefix`, without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 

@@ -32,10 +32,10 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         CheckpointError: weights are missing, unexpected or of another shape.
     """
     own = module.state_dict()
-    dropped = [name for name in tensors if _named(name, drop)]
-    kept = [name for name in own if _named(name, fresh)]
+    dropped = [name for name in tensors if _is_named(name, drop)]
+    kept = [name for name in own if _is_named(name, fresh)]
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
-    _check({name: value for name, value in own.items() if name not in set(kept)}, new, source)
+    _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source)
     module.load_state_dict({**own, **new})
     file = local_file(source)
     return dict(
@@ -51,17 +51,17 @@ def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
         CheckpointError: the file cannot be read, or does not match in names, shapes, header, or what is known of it.
     """
     weights = open_vit(path)
-    check_known(weights, vit.arch, str(path))
+    require_known_fields(weights, vit.arch, str(path))
     report = load_strict(vit, weights.tensors, source=str(path))
     return report | {'coverage': '; '.join([report['coverage'], *weights.notes])}
 
 
-def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     """Raise CheckpointError unless `tensors` are exactly the module's, by name and shape; nothing is loaded."""
-    _check(module.state_dict(), tensors, source)
+    _require_match(module.state_dict(), tensors, source)
 
 
-def check_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
+def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
     """Compare what tensor shapes do not show, as far as the file's header names it; a backbone has no pooling.
 
     Raises:
@@ -74,15 +74,16 @@ def check_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'no
                                   f'{field}={getattr(arch, field)}; set it in arch')
 
 
-def check_known(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
-    """`check_header`; where there is no header, compare heads and epsilon with those of the public ViT that it must be.
+def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')
+                         ) -> None:
+    """`require_header`; where there is no header, compare heads and epsilon with those of the public ViT that it must be.
 
     Runs of our own may be of any shape, and transformers' epsilon differs from conversion to conversion.
 
     Raises:
         CheckpointError: it differs.
     """
-    check_header(weights.header, arch, source, fields)
+    require_header(weights.header, arch, source, fields)
     known = public_arch(weights.tensors)
     if weights.header.get('arch') or known is None or weights.format == 'mmengine':
         return
@@ -96,18 +97,18 @@ def check_known(weights: Weights, arch: Arch, source: str, fields=('num_heads', 
                 f'header: tools/convert.py SRC DST --arch {field}={ours}')
 
 
-def _named(name: str, prefixes) -> bool:
+def _is_named(name: str, prefixes) -> bool:
     return any(name == prefix or name.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 
-def _check(own: dict, new: dict, source: str) -> None:
-    missing = [f'{name} {_shape(own[name])}' for name in own if name not in new]
-    unexpected = [f'{name} {_shape(new[name])}' for name in new if name not in own]
-    shapes = [f'{name} {_shape(new[name])} in the file, {_shape(own[name])} in the model'
+def _require_match(own: dict, new: dict, source: str) -> None:
+    missing = [f'{name} {_shape_text(own[name])}' for name in own if name not in new]
+    unexpected = [f'{name} {_shape_text(new[name])}' for name in new if name not in own]
+    shapes = [f'{name} {_shape_text(new[name])} in the file, {_shape_text(own[name])} in the model'
               for name in own if name in new and own[name].shape != new[name].shape]
     found = dict(missing=missing, unexpected=unexpected, misshaped=shapes)
     if any(found.values()):
-        lists = '; '.join(f'{len(names)} {what}: {_some(names)}' for what, names in found.items() if names)
+        lists = '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
         raise CheckpointError(f'{source} does not fit the model: {lists}.{_hints(missing, unexpected, shapes)}')
 
 
@@ -132,14 +133,14 @@ def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:
     percent = math.floor(1000 * loaded / max(total, 1)) / 10  # rounded down: 100 % means all
     size = f'{total / 1e6:.1f} M' if total >= 1e6 else f'{total / 1e3:.1f} k'
     named = (('dropped by name', dropped), ('fresh', kept))
-    extra = ''.join(f'; {what}: {_some(names)}' for what, names in named if names)
+    extra = ''.join(f'; {what}: {_first_names(names)}' for what, names in named if names)
     return f'{len(new)}/{len(own)} keys, {percent:.1f} % of {size} parameters{extra}'
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape_text(tensor: Tensor) -> str:
     return 'x'.join(str(size) for size in tensor.shape) or 'scalar'
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
     return ', '.join(names[:SHOWN]) + more

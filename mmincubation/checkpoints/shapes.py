@@ -27,8 +27,8 @@ def vit_shapes(arch: Mapping) -> dict[str, Size]:
 
 def public_arch(tensors: Mapping[str, Tensor]) -> tuple[str, Arch] | None:
     """Name and architecture of the public ViT with the width and the qkv bias of `tensors`, None if there is none."""
-    seen = tensors['patch_embed.proj.weight'].shape[0], 'blocks.0.attn.qkv.bias' in tensors
-    return next(((name, arch) for name, arch in PUBLIC.items() if (arch.embed_dim, arch.qkv_bias) == seen), None)
+    traits = tensors['patch_embed.proj.weight'].shape[0], 'blocks.0.attn.qkv.bias' in tensors
+    return next(((name, arch) for name, arch in PUBLIC.items() if (arch.embed_dim, arch.qkv_bias) == traits), None)
 
 
 def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:

@@ -5,7 +5,7 @@ from mmincubation.errors import ConfigError
 from mmincubation.incubation.phases import read_phases, select_phases, valid_mode
 from mmincubation.incubation.recipe import valid_recipe
 from mmincubation.incubation.start import valid_start
-from mmincubation.result import check_experiment
+from mmincubation.result import require_experiment
 from mmincubation.vit import Arch, Division
 
 
@@ -19,7 +19,7 @@ def check_models(cfg: Config, ranks: int | None = None) -> None:
     """
     try:
         if 'experiment' in cfg or any('ResultHook' in hook.type for hook in cfg.get('custom_hooks') or []):
-            check_experiment(cfg.get('experiment'))
+            require_experiment(cfg.get('experiment'))
         for model in (cfg.model, cfg.model.get('backbone') or {}):
             if str(model.get('type')).startswith('mmincubation.') and 'arch' in model:
                 Arch.parse(model.arch)

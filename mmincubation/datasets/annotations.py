@@ -8,7 +8,7 @@ BOX_BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outsid
 BORDER = 2.  # of polygons
 
 
-def twice(entries: list[dict]) -> list[int]:
+def repeated_ids(entries: list[dict]) -> list[int]:
     """Ids that occur more than once."""
     return [key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1]
 
@@ -19,7 +19,7 @@ def is_outside(name: str) -> bool:
     return os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir
 
 
-def is_speck(annotation: dict) -> bool:
+def is_subpixel(annotation: dict) -> bool:
     """Thinner than a pixel, or of no area, as two objects of public COCO's training set are: mmdet leaves them out.
 
     An empty box around an area is a fault instead.
@@ -73,7 +73,7 @@ def _box_faults(annotation: dict, image: dict | None) -> Iterator[str]:
     elif image and (x < -BOX_BORDER or y < -BOX_BORDER or x + width > image['width'] + BOX_BORDER
                     or y + height > image['height'] + BOX_BORDER):
         yield 'boxes that reach outside their image'
-    elif (width == 0 or height == 0) and not is_speck(annotation):
+    elif (width == 0 or height == 0) and not is_subpixel(annotation):
         yield 'empty boxes'
 
 

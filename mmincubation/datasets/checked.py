@@ -15,9 +15,9 @@ from mmincubation.errors import ConfigError, DataError
 from mmincubation.registry import DATASETS, dicts_in
 
 from .classification import ClsDataset
-from .files import fault as file_fault
-from .records import LIMIT, add_record, listed, read_records
-from .rules import Instances, SampleRules
+from .files import image_fault
+from .records import LIMIT, add_record, read_records, summary_of
+from .rules import CheckedPipeline, CocoAnnotationRules
 
 DRAWS = 10  # a random crop may find no object; then the same image is drawn anew
 REMEDY = '; correct it, or leave out what cannot be used: --cfg-options data_errors=skip'
@@ -43,13 +43,13 @@ class CheckedDataset(Dataset):
         self.place, self.skips, self.limit = place, data_errors == 'skip', max_data_errors
         self.remedy = EVALUATION if place.startswith(('val', 'test')) else REMEDY
         self.folder, self.rank, self.recorded, self.num_classes = records, get_rank(), {}, num_classes
-        self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _is_mm(dataset) else dataset)
+        self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _builds_base_dataset(dataset) else dataset)
         if isinstance(self.dataset, BaseDataset):
             steps = [node for _, node in dicts_in(dataset.get('pipeline'), 'pipeline')]
             masks = any(step.get('with_mask') for step in steps)
             self._read_annotations(self.dataset, masks, any(step.get('poly2mask') is False for step in steps))
             self.pipeline = self.dataset.pipeline
-        self._compare(self.dataset, num_classes)
+        self._require_classes(self.dataset, num_classes)
 
     @property
     def pipeline(self):
@@ -59,14 +59,14 @@ class CheckedDataset(Dataset):
     @pipeline.setter
     def pipeline(self, pipeline) -> None:
         if isinstance(self.dataset, BaseDataset):
-            pipeline = SampleRules(self.dataset, self.num_classes, pipeline.transforms)
+            pipeline = CheckedPipeline(self.dataset, self.num_classes, pipeline.transforms)
         self.dataset.pipeline = pipeline
 
     def _read_annotations(self, dataset: BaseDataset, masks: bool, polygons: bool) -> None:
         """`full_init`, with COCO's annotations looked at before mmdet drops what it does not like."""
         rules = None
         if _reads_coco(type(dataset)):
-            rules = dataset.parse_data_info = Instances(dataset, masks, polygons)
+            rules = dataset.parse_data_info = CocoAnnotationRules(dataset, masks, polygons)
             dataset.filter_data = rules.filter
         try:
             dataset.full_init()
@@ -76,16 +76,16 @@ class CheckedDataset(Dataset):
             if 'need at least one array' in str(error):  # mmengine found none
                 raise DataError(f'{self.place}: there is no sample in it') from error
             name = dataset.ann_file or self.place
-            raise DataError(f'{self.place}: {name} cannot be read: {_said(error)}') from error
+            raise DataError(f'{self.place}: {name} cannot be read: {_one_line(error)}') from error
         finally:
             for name in ('parse_data_info', 'filter_data'):
                 vars(dataset).pop(name, None)
         if rules is not None:
-            rules.log_specks()
-            if rules.found and not self.skips:
+            rules.log_subpixel()
+            if rules.faults and not self.skips:
                 raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
 
-    def _compare(self, dataset, num_classes: int | None) -> None:
+    def _require_classes(self, dataset, num_classes: int | None) -> None:
         classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
         if not len(dataset):
             raise DataError(f'{self.place}: there is no sample in it')
@@ -134,7 +134,7 @@ class CheckedDataset(Dataset):
         Raises:
             DataError: by policy, or because it is one too many.
         """
-        said = f'sample {index}: {self._why(index, error)}'
+        said = f'sample {index}: {self._describe(index, error)}'
         if not self.skips:
             raise DataError(f'{self.place}, {said}{self.remedy}') from error
         if index in self.recorded:
@@ -147,21 +147,21 @@ class CheckedDataset(Dataset):
             records = read_records(self.folder)
         if len(records) > self.limit:
             raise DataError(f'more than max_data_errors={self.limit} samples of the training data cannot be used: '
-                            f'{listed(records)}')
+                            f'{summary_of(records)}')
 
-    def _why(self, index: int, error: Exception) -> str:
+    def _describe(self, index: int, error: Exception) -> str:
         if isinstance(self.dataset, BaseDataset):
             info = self.dataset.get_data_info(index)
             files = [info[key] for key in ('img_path', 'seg_map_path') if info.get(key)]
             for path in files:
                 if wrong := _local_fault(path):
                     return f'{path}: {wrong}'
-            said = str(error) if isinstance(error, ConfigError) else _said(error)
+            said = str(error) if isinstance(error, ConfigError) else _one_line(error)
             return f'{" and ".join(files)}: {said}'
-        return str(error) if isinstance(error, ConfigError) else _said(error)
+        return str(error) if isinstance(error, ConfigError) else _one_line(error)
 
 
-def _is_mm(settings: dict) -> bool:
+def _builds_base_dataset(settings: dict) -> bool:
     """Whether it builds a BaseDataset: these alone have pipelines of dicts, and draw another sample at random."""
     with ROOT.switch_scope_and_registry(settings.get('_scope_')) as registry:
         name = settings['type']
@@ -178,10 +178,10 @@ def _reads_coco(cls: type) -> bool:
 
 def _local_fault(path: str) -> str | None:
     """Why a file cannot be read as an image; of files elsewhere (`s3://`) nothing is known."""
-    return None if '://' in path else file_fault(path)
+    return None if '://' in path else image_fault(path)
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     """An error in a line, with the place that raised it: it may be the pipeline's and not the data's."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f' ({Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''

@@ -175,7 +175,7 @@ class HFImages(ClsDataset):
                  label: str = 'label'):
         self.root, self.column = root, image
         rows = _open_split(root)
-        _check_columns(root, rows, image, label)
+        _require_columns(root, rows, image, label)
         classes = tuple(rows.features[label].names)
         labels = rows.with_format('numpy', columns=[label])[:][label]
         self.rows = rows.with_format('arrow', columns=[image])
@@ -200,7 +200,7 @@ def _open_split(root: str):
         from datasets import load_from_disk
     except ImportError as error:
         raise ConfigError(f'HFImages needs the package datasets ({error}): `{INSTALL}`') from error
-    _check_parts(root)
+    _require_own_files(root)
     try:
         rows = load_from_disk(root)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -211,7 +211,7 @@ def _open_split(root: str):
     return rows
 
 
-def _check_parts(root: str) -> None:
+def _require_own_files(root: str) -> None:
     """Raise ConfigError if the split's state names files that are not in its own folder."""
     try:
         names = [part['filename'] for part in json.loads(Path(root, 'state.json').read_bytes())['_data_files']]
@@ -222,7 +222,7 @@ def _check_parts(root: str) -> None:
                           'split again with save_to_disk')
 
 
-def _check_columns(root: str, rows, image: str, label: str) -> None:
+def _require_columns(root: str, rows, image: str, label: str) -> None:
     from datasets import ClassLabel
     from datasets import Image as ImageColumn
     for column, kind in ((image, ImageColumn), (label, ClassLabel)):

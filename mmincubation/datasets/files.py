@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 
-def decode(path: str | Path) -> str | Image.Image:
+def decode_image(path: str | Path) -> str | Image.Image:
     """The decoded image, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):
@@ -19,13 +19,13 @@ def decode(path: str | Path) -> str | Image.Image:
         return 'truncated image' if 'truncated' in str(error) else 'unreadable image'
 
 
-def fault(path: str | Path) -> str | None:
+def image_fault(path: str | Path) -> str | None:
     """In words why an image cannot be decoded; None if it can."""
-    found = decode(path)
+    found = decode_image(path)
     return found if isinstance(found, str) else None
 
 
-def header(path: str | Path) -> str | tuple[int, int]:
+def image_size(path: str | Path) -> str | tuple[int, int]:
     """(width, height) from an image's header, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):

@@ -7,7 +7,7 @@ LISTED = 10  # in the log and in result.json; the files in the work dir have all
 RECORDS = 'data_errors.rank*.jsonl'
 
 
-def forget_records(folder: str) -> None:
+def remove_records(folder: str) -> None:
     """Remove what an earlier run recorded there, for one that begins anew."""
     for path in Path(folder).glob(RECORDS):
         path.unlink()
@@ -33,7 +33,7 @@ def read_records(*folders: str | Path) -> list[dict]:
     return [found[key] for key in sorted(found)]
 
 
-def listed(records: list[dict]) -> str:
+def summary_of(records: list[dict]) -> str:
     """The first of them in words."""
     more = f' and {len(records) - LISTED} more' if len(records) > LISTED else ''
     return '; '.join(record['fault'] for record in records[:LISTED]) + more

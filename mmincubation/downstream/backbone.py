@@ -7,7 +7,7 @@ from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 
 from mmincubation.checkpoints import load_fitted
-from mmincubation.models.init_cfg import check_init_cfg
+from mmincubation.models.init_cfg import valid_init_cfg
 from mmincubation.registry import MODELS
 from mmincubation.vit.spec import Arch, layer_of
 from mmincubation.vit.transformer import build_block, drop_path_ramp, resize_pos_embed, run_block, set_drop_path
@@ -16,7 +16,7 @@ from .precision import bfloat16
 from .windows import WindowBlock
 
 
-def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
+def valid_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
     """Increasing block numbers that end at the last block; any other choice leaves parameters unused, which DDP
     refuses.
 
@@ -30,7 +30,7 @@ def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
     return taps
 
 
-def check_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, cls_token: bool) -> list[int]:
+def block_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, cls_token: bool) -> list[int]:
     """The window of each block, 0 where its attention is global.
 
     Raises:
@@ -76,10 +76,10 @@ class ViTBackbone(BaseModule):
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
                  global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
                  drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
-        super().__init__(check_init_cfg(init_cfg, 'ViTBackbone'))
+        super().__init__(valid_init_cfg(init_cfg, 'ViTBackbone'))
         self.arch = arch = Arch.parse(arch)
-        self.out_indices = check_taps(out_indices, arch.depth)
-        self.windows = check_windows(window_size, global_blocks, arch, cls_token)
+        self.out_indices = valid_taps(out_indices, arch.depth)
+        self.windows = block_windows(window_size, global_blocks, arch, cls_token)
         self.prefix, self.bf16, self.with_cp = int(cls_token), bf16, with_cp
         self.load_report: dict | None = None
         self._build(tap_norm, drop_path_rate)

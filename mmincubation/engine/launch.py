@@ -22,7 +22,7 @@ from mmincubation.config.models import check_models, is_incubation
 from mmincubation.config.runtime import check_runtime
 from mmincubation.config.scaling import batch_warnings, check_scaling
 from mmincubation.config.sharding import check_sharding
-from mmincubation.datasets.records import forget_records
+from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
 from mmincubation.recovery.checkpoint_guard import CheckpointGuard
@@ -32,7 +32,7 @@ from mmincubation.recovery.fingerprint import SettingsHook, check_settings
 from mmincubation.recovery.lock import hold
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import PreemptionHook, Request, listening
-from mmincubation.resumable import exact_loop
+from mmincubation.resumable import make_resumable
 from mmincubation.vit.sharding import shard_options, unwrap
 
 from . import test_options
@@ -91,14 +91,14 @@ def train(args: Namespace, request: Request) -> int:
     check_models(cfg, ranks)
     check_policy(cfg)
     check_sharding(cfg)
-    exact_loop(cfg.train_cfg)
+    make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
     with hold(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         check_settings(cfg, ranks, args.allow_changed)
         if rank == 0 and not cfg.resume:
-            forget_records(cfg.work_dir)
+            remove_records(cfg.work_dir)
         runner = ToolRunner.from_cfg(cfg)
         check_samples(runner, 'train', 'val')
         for line in warnings:

@@ -8,18 +8,18 @@ from mmengine.dist import get_world_size
 
 from mmincubation.registry import HOOKS
 from mmincubation.resumable.loops import EpochLoop, IterLoop
-from mmincubation.resumable.protocol import BaseHook, ask
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import unwrap
 
 
 def phase_name(runner) -> str:
     """The phase that the train loop says it is in; 'train' for loops that have no phases, and while there is none."""
-    return ask(runner).phase_name or 'train'
+    return loop_protocol(runner).phase_name or 'train'
 
 
 def waited(runner) -> float | None:
     """Seconds that this rank has waited for training batches so far; None for loaders that do not count them."""
-    loop = ask(runner)
+    loop = loop_protocol(runner)
     return loop.dataloader.waited if isinstance(loop, EpochLoop | IterLoop) else None
 
 
@@ -70,7 +70,7 @@ class CostMeter(BaseHook):
         """Count one iteration of `len(data_batch['inputs'])` images on every rank."""
         world = get_world_size()
         images = len(data_batch['inputs']) * world
-        blocks = ask(runner).block_forwards or getattr(unwrap(runner.model), 'block_forwards', None)
+        blocks = loop_protocol(runner).block_forwards or getattr(unwrap(runner.model), 'block_forwards', None)
         count = self.phases.setdefault(phase_name(runner), self._nothing())
         counted = blocks is not None and count['block_forwards'] is not None
         count['block_forwards'] = count['block_forwards'] + int(images * blocks) if counted else None

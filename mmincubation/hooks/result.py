@@ -13,8 +13,17 @@ from mmengine.runner import IterBasedTrainLoop
 from mmincubation import provenance
 from mmincubation.incubation.phases import ASSEMBLED, phase_names
 from mmincubation.registry import HOOKS
-from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experiment, locked, read_result, write_result
-from mmincubation.resumable.protocol import BaseHook, ask
+from mmincubation.result import (
+    SCHEMA,
+    Phase,
+    Result,
+    ResultError,
+    locked,
+    read_result,
+    require_experiment,
+    write_result,
+)
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import unwrap
 
 from .cost import CostMeter, phase_name
@@ -37,7 +46,7 @@ class ResultHook(BaseHook):
 
     def before_train(self, runner) -> None:
         """Stop before the first step, not after the last, if the result could not be written."""
-        check_experiment(runner.cfg.get('experiment'))
+        require_experiment(runner.cfg.get('experiment'))
         cost_meter(runner)
         if runner.iter == 0:
             self.metrics, self.validated_at = {}, -1
@@ -76,7 +85,7 @@ class ResultHook(BaseHook):
         with locked(path):  # jobs of other phases may end at the same time
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
             folders = [runner.work_dir]
-            if ask(runner).only_phase:
+            if loop_protocol(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)
             runner.call_hook('add_to_result', result=result, folders=folders)
@@ -98,7 +107,7 @@ def cost_meter(runner) -> CostMeter:
 
 def run_folder(runner) -> Path:
     """The run's folder; a phase that runs alone works in a folder below it and shares the run's weights and result."""
-    loop = ask(runner)
+    loop = loop_protocol(runner)
     return loop.weights_dir.parent if loop.only_phase and loop.weights_dir else Path(runner.work_dir)
 
 
@@ -133,7 +142,7 @@ def earlier_phases(runner, path: Path) -> list[Phase]:
 
 def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
     """Where one phase ran alone: its result together with the other phases' from earlier runs, in their order."""
-    if not ask(runner).only_phase:
+    if not loop_protocol(runner).only_phase:
         return phases
     merged = {phase['name']: phase for phase in [*earlier_phases(runner, path), *phases]}
     meta, *modules, last = phase_names(len(unwrap(runner.model).division))
@@ -142,7 +151,7 @@ def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
 
 def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:
     """Metrics of what the run is for: a hybrid's or the meta model's accuracy is not the assembled model's."""
-    if ask(runner).phase_name is not None:
+    if loop_protocol(runner).phase_name is not None:
         phases = [phase for phase in phases if phase['name'] in (ASSEMBLED, phase_names(0)[-1])]
     return phases[-1]['metrics'] if phases else {}
 

@@ -32,7 +32,7 @@ class ModuleGroups:
         """Give every rank the modules of all, one tensor at a time."""
         named = dict(target.named_parameters())
         for module in range(len(self.division)):
-            for parameter in self.division.part(named, module).values():
+            for parameter in self.division.entries_of(named, module).values():
                 self._broadcast(parameter.data, self.first_rank(module))
 
     def _broadcast(self, tensor: Tensor, source: int) -> None:
@@ -74,7 +74,7 @@ class ModuleGroups:
         return tree_map_only(Tensor, fill, received[0])
 
 
-def losses_of_all(groups: ModuleGroups, loss: float) -> dict[str, float]:
+def gather_losses(groups: ModuleGroups, loss: float) -> dict[str, float]:
     """The number of every module's first rank, by the module's name."""
     gathered = all_gather_object(loss)
     return {f'module_{i}': gathered[groups.first_rank(i)] for i in range(len(groups.division))}

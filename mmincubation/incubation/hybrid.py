@@ -20,7 +20,7 @@ class TargetModule(nn.Module):
         super().__init__()
         self.target = [target]  # in a list, lest the other modules be registered
         self.span, self.is_first, self.is_last = division.span(i), i == 0, i == len(division) - 1
-        self.owned = nn.ParameterList(division.part(dict(target.named_parameters()), i).values())
+        self.owned = nn.ParameterList(division.entries_of(dict(target.named_parameters()), i).values())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the blocks of the module, after the stem if it is the first, before norm and head if it is the last."""

@@ -14,7 +14,7 @@ from mmincubation.vit.sharding import unwrap
 
 from .model import IncubationModel
 from .modes import MODES
-from .phase_run import PhaseRun, begin, build_optimisers, count_from, distribute, schedules_of
+from .phase_run import PhaseRun, begin_runs, build_optimisers, count_from, distribute, schedules_of
 from .phases import ASSEMBLED, FINETUNE, read_phases, resumed_phase, select_phases, valid_mode
 from .recipe import valid_recipe
 from .start import valid_start
@@ -102,7 +102,7 @@ class IncubationLoop(EpochLoop):
     def _begin_phase(self) -> None:
         resumed, self._resumed = self._resumed, False
         if not resumed:  # else `restore` has entered the phase
-            self._weights.prepare(self.phase, (part.module for p in self.phases for part in p.parts or [p]))
+            self._weights.prepare(self.phase, (part.module for p in self.phases for part in p.subphases or [p]))
             self._enter()
         length, passes = len(self.dataloader), len(self.mode.emulated_ranks)
         count_from(self.runs, self.phase_epoch * length + self.epoch_iters_done, self.phase.epochs * length, passes)
@@ -121,7 +121,7 @@ class IncubationLoop(EpochLoop):
         mine = mode.begin(phase)
         self.data_group, self.agreement_period = mode.data_group, mode.agreement_period
         self.dataloader.batch_sampler.emulated_ranks = mode.emulated_ranks
-        self.runs = begin(self.model, mine, self.recipe, side_by_side=bool(phase.parts))
+        self.runs = begin_runs(self.model, mine, self.recipe, side_by_side=bool(phase.subphases))
         self._renew_ddp()
         build_optimisers(runner, self.runs, self._optim_cfg, self._schedules, len(mode.emulated_ranks))
         self.phase_name, self.block_forwards = phase.name, mode.block_forwards(phase)
@@ -141,7 +141,7 @@ class IncubationLoop(EpochLoop):
     def _for_each_network(self, do: Callable[[], object]) -> None:
         """Show the network of the phase, or each module's as its own phase would, and call `do`."""
         self.mode.exchange()
-        for part in self.phase.parts or [self.phase]:
+        for part in self.phase.subphases or [self.phase]:
             self.phase_name = part.name
             self.model.show(part.name)
             do()

@@ -97,4 +97,4 @@ class IncubationModel(BaseClassifier):
         if module is None:
             return FINETUNE, tensors, dict(header, kind='vit')
         header.update(kind='part', module=module, phase=self.shown, meta_digest=digest(self.meta.state_dict()))
-        return self.shown, self.division.part(tensors, module), header
+        return self.shown, self.division.entries_of(tensors, module), header

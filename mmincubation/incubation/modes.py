@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from mmengine.dist import get_rank
 
-from .groups import ModuleGroups, losses_of_all
+from .groups import ModuleGroups, gather_losses
 from .model import IncubationModel
 from .phase_run import PhaseRun
 from .phases import Phase, block_forwards
@@ -20,7 +20,7 @@ class Sequential:
 
     def begin(self, phase: Phase) -> list[Phase]:
         """Return the phases that this rank trains from now on, side by side."""
-        return phase.parts or [phase]
+        return phase.subphases or [phase]
 
     def block_forwards(self, phase: Phase) -> Fraction | int:
         """Return how many blocks an image passes in a training step, on average over the ranks."""
@@ -60,13 +60,13 @@ class Parallel(Sequential):
 
     def begin(self, phase: Phase) -> list[Phase]:
         """Return the module of this rank's group; other phases are whole."""
-        if phase.parts and self._mesh is None:
+        if phase.subphases and self._mesh is None:
             self._mesh = ModuleGroups(self.model.division, self.model.data_preprocessor.mean.device)
-        self.groups = groups = self._mesh if phase.parts else None
+        self.groups = groups = self._mesh if phase.subphases else None
         self.data_group = groups and groups.data_group
         self.agreement_period = 10 if groups else 1
         self.emulated_ranks = groups.emulated_ranks if groups else [get_rank()]
-        return [phase.parts[groups.module]] if groups else [phase]
+        return [phase.subphases[groups.module]] if groups else [phase]
 
     def block_forwards(self, phase: Phase) -> Fraction | int:
         """Return the average over the groups."""
@@ -97,7 +97,7 @@ class Parallel(Sequential):
         """Log the loss of each group's first rank: the log otherwise has rank 0's alone."""
         if self.groups:
             mean = runner.message_hub.get_scalar(f'train/{runs[0].prefix}loss').mean(iterations)
-            losses = losses_of_all(self.groups, mean)
+            losses = gather_losses(self.groups, mean)
             runner.logger.info('mean losses of the epoch: ' + ', '.join(
                 f'{name} {loss:.4f}' for name, loss in losses.items()))
 

@@ -17,7 +17,7 @@ from mmincubation.vit.transformer import drop_path_ramp, set_drop_path
 from .hybrid import Hybrid, SharedUpstream
 from .model import IncubationModel
 from .phases import FINETUNE, META, Phase
-from .recipe import as_read, module_drop_path, optim_wrapper_cfg, scheduler_cfgs
+from .recipe import module_drop_path, optim_wrapper_cfg, scheduler_cfgs, wrap_schedulers
 
 IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
 
@@ -90,7 +90,7 @@ class PhaseRun:
             cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * accumulate
         runner.optim_wrapper = self.wrapper = runner.build_optim_wrapper(cfg)
         runner.scale_lr(self.wrapper, runner.auto_scale_lr)
-        self.schedulers = as_read(self.recipe, runner.build_param_scheduler(deepcopy(schedules)))
+        self.schedulers = wrap_schedulers(self.recipe, runner.build_param_scheduler(deepcopy(schedules)))
 
     def state_dict(self) -> dict:
         """Return the state of optimiser and schedules, under the names that checkpoints have."""
@@ -98,7 +98,7 @@ class PhaseRun:
                     param_schedulers=[deepcopy(scheduler.state_dict()) for scheduler in self.schedulers])
 
 
-def begin(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean', side_by_side: bool = False
+def begin_runs(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean', side_by_side: bool = False
           ) -> list[PhaseRun]:
     """Prepare the model for the phases that this process trains on the same batches; return one PhaseRun for each.
 
@@ -189,7 +189,7 @@ def schedules_of(phases: list[Phase], default: list[dict] | dict, recipe: str, e
                  ) -> dict[str, list[dict]]:
     """Return the `schedules` of all phases by name; read before the first one trains for days."""
     return {part.name: schedules(part, default, recipe, epoch_length)
-            for phase in phases for part in phase.parts or [phase]}
+            for phase in phases for part in phase.subphases or [phase]}
 
 
 def schedules(phase: Phase, default: list[dict] | dict, recipe: str, epoch_length: int) -> list[dict]:

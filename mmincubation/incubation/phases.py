@@ -25,7 +25,7 @@ class Phase:
     drop_path_rate: float = 0.
     optim_wrapper: dict = field(default_factory=dict)
     param_scheduler: list | dict | None = None
-    parts: list['Phase'] = field(default_factory=list)
+    subphases: list['Phase'] = field(default_factory=list)
 
     @property
     def module(self) -> int | None:
@@ -52,8 +52,8 @@ def block_forwards(division: Division, phase: Phase, mode: str = 'sequential') -
     if phase.name in (META, FINETUNE):
         return len(division) if phase.name == META else division.depth
     last = len(division) - 1
-    modules = [part.module for part in phase.parts or [phase]]
-    if phase.parts and mode == 'joint':  # what is upstream runs once for all
+    modules = [part.module for part in phase.subphases or [phase]]
+    if phase.subphases and mode == 'joint':  # what is upstream runs once for all
         return last + sum(division.depths[i] + last - i for i in modules)
     return sum(division.depths[i] + last for i in modules)
 
@@ -73,18 +73,18 @@ def valid_mode(mode: str, modules: int, ranks: int) -> str:
     return mode
 
 
-def side_by_side(phases: list[Phase]) -> list[Phase]:
+def merge_module_phases(phases: list[Phase]) -> list[Phase]:
     """The same phases with those of the modules merged into one, `modules`.
 
     Raises:
         ValueError: the modules have different numbers of epochs.
     """
-    parts = [phase for phase in phases if phase.module is not None]
-    epochs = {phase.epochs for phase in parts}
+    modules = [phase for phase in phases if phase.module is not None]
+    epochs = {phase.epochs for phase in modules}
     if len(epochs) > 1:
         raise ValueError(f'modules that train side by side need the same number of epochs, not {sorted(epochs)}: give '
                          "phases.module alone, or mode='sequential'")
-    merged = Phase('modules', *epochs, parts=parts)
+    merged = Phase('modules', *epochs, subphases=modules)
     return [phases[0], merged, phases[-1]]
 
 
@@ -96,16 +96,16 @@ def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase
             `epochs`, or modules cannot run side by side.
     """
     names = phase_names(modules)
-    _check_keys('train_cfg.phases', cfg, [*names, 'module'])
+    _require_known_keys('train_cfg.phases', cfg, [*names, 'module'])
     merged = {name: dict(cfg.get('module', {}) if name.startswith('module_') else {}, **cfg.get(name, {}))
               for name in names}
-    valid = [f.name for f in fields(Phase) if f.name not in ('name', 'parts')]
+    valid = [f.name for f in fields(Phase) if f.name not in ('name', 'subphases')]
     for name, values in merged.items():
-        _check_keys(f'train_cfg.phases.{name}', values, valid)
+        _require_known_keys(f'train_cfg.phases.{name}', values, valid)
         if 'epochs' not in values:
             raise ValueError(f'train_cfg.phases.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
     phases = [Phase(name, **values) for name, values in merged.items()]
-    return phases if mode == 'sequential' else side_by_side(phases)
+    return phases if mode == 'sequential' else merge_module_phases(phases)
 
 
 def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
@@ -135,7 +135,7 @@ def resumed_phase(phases: list[Phase], name: str | None) -> Phase:
                           f'{[phase.name for phase in phases]}; give a checkpoint of this run')
 
 
-def _check_keys(place: str, given: dict, valid: list[str]) -> None:
+def _require_known_keys(place: str, given: dict, valid: list[str]) -> None:
     for key in given:
         if key not in valid:
             near = get_close_matches(key, valid, 1) or valid

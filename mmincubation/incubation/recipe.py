@@ -57,7 +57,7 @@ def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
     return [{key: value for key, value in cfg.items() if key != 'convert_to_iter_based'} for cfg in cfgs]
 
 
-class Lagged:
+class LaggedScheduler:
     """A schedule that trails by one epoch: the public code steps it with the finished epoch's index.
 
     Behaves as the wrapped mmengine scheduler, except that its first step does nothing.
@@ -85,6 +85,6 @@ class Lagged:
         self.scheduler.load_state_dict(state)
 
 
-def as_read(recipe: str, schedulers: list) -> list:
+def wrap_schedulers(recipe: str, schedulers: list) -> list:
     """Built schedulers, one epoch late in `paper_code`."""
-    return [Lagged(s) for s in schedulers] if recipe == 'paper_code' else schedulers
+    return [LaggedScheduler(s) for s in schedulers] if recipe == 'paper_code' else schedulers

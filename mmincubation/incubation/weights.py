@@ -31,20 +31,20 @@ class PhaseWeights:
         Raises:
             CheckpointError: a phase alone, and what it needs is not there or does not fit.
         """
-        modules = [part.module for part in phase.parts or [phase] if part.module is not None]
+        modules = [part.module for part in phase.subphases or [phase] if part.module is not None]
         if modules:
             if self.alone:
                 self._load(phase, self.model.meta, self.folder / 'meta_last.safetensors')
-            self._begin(modules)
+            self._begin_modules(modules)
         elif phase.name == FINETUNE and self.alone:  # on every rank, so that every rank refuses what does not fit
             self._load(phase, self.model.target, self._assemble(phase))
         elif phase.name == FINETUNE:
-            self._begin(set(range(len(self.model.division))) - set(trained))  # the start alone, a control
+            self._begin_modules(set(range(len(self.model.division))) - set(trained))  # the start alone, a control
             if is_main_process():  # the modules were trained in this model: it is assembled
                 write_tensors(self.folder / 'assembled.safetensors', self.model.target.state_dict(), dict(
                     kind='vit', arch=self.model.target.arch.to_dict(), division=list(self.model.division.depths)))
 
-    def _begin(self, modules: Iterable[int]) -> None:
+    def _begin_modules(self, modules: Iterable[int]) -> None:
         for module in modules:
             begin_module(self.model.target, self.model.meta, self.model.division, module, self.start)
 
@@ -52,7 +52,7 @@ class PhaseWeights:
         """Join the parts that other runs have made into one file; returns its path."""
         parts = [self.folder / f'module_{i}_last.safetensors' for i in range(len(self.model.division))]
         for part in parts:
-            self._need(phase, part)
+            self._require_file(phase, part)
         whole = self.folder / 'assembled.safetensors'
         tensors, header = assemble(parts)
         if is_main_process():
@@ -60,11 +60,11 @@ class PhaseWeights:
         barrier()  # the other ranks read it next
         return whole
 
-    def _need(self, phase: Phase, path: Path) -> None:
+    def _require_file(self, phase: Phase, path: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f'phase {phase.name} needs {path}; run the phases before it first '
                                   f'(--phase NAME, one of {self.names})')
 
     def _load(self, phase: Phase, vit: VisionTransformer, path: Path) -> None:
-        self._need(phase, path)
+        self._require_file(phase, path)
         print_log(f'{path}: {load_vit(vit, path)["coverage"]}', 'current')

@@ -8,7 +8,7 @@ from mmincubation.checkpoints import load_pretrained
 from mmincubation.registry import MODELS
 from mmincubation.vit.transformer import VisionTransformer
 
-from .init_cfg import check_init_cfg
+from .init_cfg import valid_init_cfg
 
 
 @MODELS.register_module()
@@ -91,7 +91,7 @@ class ViTClassifier(BaseClassifier):
     def __init__(self, arch: str | dict, drop_path_rate: float = 0., data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None, with_cp: bool = False):
         super().__init__(data_preprocessor)
-        self.init_cfg = check_init_cfg(init_cfg, 'ViTClassifier', ('fresh', ))
+        self.init_cfg = valid_init_cfg(init_cfg, 'ViTClassifier', ('fresh', ))
         self.load_report: dict | None = None
         self.vit = VisionTransformer(arch, drop_path_rate, with_cp)
 

@@ -1,7 +1,7 @@
 """What `init_cfg` may say in the models of this project."""
 
 
-def check_init_cfg(init_cfg: dict | None, owner: str, optional: tuple[str, ...] = ()) -> dict | None:
+def valid_init_cfg(init_cfg: dict | None, owner: str, optional: tuple[str, ...] = ()) -> dict | None:
     """`init_cfg` as it is: weights come from a file, or from timm's initialisation (None).
 
     `optional` are keys that the `owner` takes besides `type` and `checkpoint`.

@@ -1,7 +1,7 @@
 """What a checkpoint may do to a run that loads it."""
 from mmengine.hooks import Hook
 
-from mmincubation.checkpoints import check_fit
+from mmincubation.checkpoints import require_fit
 from mmincubation.registry import HOOKS
 from mmincubation.vit.sharding import unwrap
 
@@ -18,4 +18,4 @@ class CheckpointGuard(Hook):
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Called before mmengine looks at the checkpoint."""
         checkpoint.get('meta', {}).pop('config', None)
-        check_fit(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), 'the checkpoint to load')
+        require_fit(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), 'the checkpoint to load')

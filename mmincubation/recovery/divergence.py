@@ -14,8 +14,8 @@ from torch.nn.utils import get_total_norm
 from mmincubation.errors import DivergenceError
 from mmincubation.hooks.cost import phase_name
 from mmincubation.hooks.runtime_info import read_next, wrappers_of
-from mmincubation.resumable.protocol import BaseHook, ask
-from mmincubation.vit.sharding import own, unwrap
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
+from mmincubation.vit.sharding import local_shard, unwrap
 
 from .checkpoint_files import checkpoints_of
 
@@ -58,7 +58,7 @@ class FiniteGuard(BaseHook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Look at the gradients of the current optimiser; phases have their own."""
-        self._group = ask(runner).data_group  # other groups' steps are their own
+        self._group = loop_protocol(runner).data_group  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper, self._losses = runner.optim_wrapper, []
             for part in wrappers_of(self._wrapper):
@@ -125,7 +125,7 @@ class FiniteGuard(BaseHook):
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         """Between backward and step; queues work on the device and waits for nothing, if the optimiser is fused."""
-        grads = [own(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        grads = [local_shard(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if not grads:
             return
         largest = get_total_norm([grad for grad in grads if grad.numel()], float('inf'))
@@ -198,9 +198,10 @@ class Update:
 
 def check_weights(runner, state: dict[str, Tensor]) -> None:
     """Raises DivergenceError if a tensor of the state is not finite; of spread ones every rank looks at its part."""
-    tensors = {name: own(value) for name, value in state.items() if value.is_floating_point() and own(value).numel()}
+    tensors = {name: local_shard(value) for name, value in state.items()
+               if value.is_floating_point() and local_shard(value).numel()}
     flag = (~get_total_norm(tensors.values(), float('inf')).isfinite()).float() if tensors else torch.zeros(())
-    if any(own(value) is not value for value in state.values()):
+    if any(local_shard(value) is not value for value in state.values()):
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
     if flag:
         wrong = [name for name, value in tensors.items() if not value.isfinite().all()] or ['of another rank']

@@ -14,7 +14,7 @@ from torch import distributed
 
 from mmincubation.errors import Preempted
 from mmincubation.hooks.runtime_info import wrappers_of
-from mmincubation.resumable.protocol import ask
+from mmincubation.resumable.protocol import loop_protocol
 
 from .checkpoint_files import checkpoints_of
 from .checkpoint_hook import CheckpointHook
@@ -114,11 +114,11 @@ class PreemptionHook(Hook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Stop here, or, if the epoch is over or gradients are being accumulated, a little later."""
-        if (runner.iter + 1) % ask(runner).agreement_period == 0:
+        if (runner.iter + 1) % loop_protocol(runner).agreement_period == 0:
             self.stopping |= self.agreement.tick(self.request.at is not None)
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
-            if not by_epoch or ask(runner).resumes_within_epoch:
+            if not by_epoch or loop_protocol(runner).resumes_within_epoch:
                 save_now(runner, True)
             self._stop(runner, f'after iteration {runner.iter + 1}')
 

@@ -97,7 +97,7 @@ class PositionedBatches(Sampler):
             place += len(batch) * ranks
 
 
-def positioned(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
+def resumable_loader(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
     """The same loader with a `SeededDataset` and `PositionedBatches`; nothing is loaded yet.
 
     Raises:

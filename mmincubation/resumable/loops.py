@@ -5,14 +5,14 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
 from mmincubation.registry import LOOPS
-from mmincubation.vit.sharding import part_like
+from mmincubation.vit.sharding import shard_like
 
-from .batches import positioned
+from .batches import resumable_loader
 from .draws import seed_process
 from .protocol import BaseHook, LoopProtocol
 
 
-def exact_loop(train_cfg: dict) -> None:
+def make_resumable(train_cfg: dict) -> None:
     """Turn the config of one of mmengine's own training loops into that of the loop here, in place."""
     stock = 'EpochBasedTrainLoop' if train_cfg.get('by_epoch', True) else 'IterBasedTrainLoop'
     exact = dict(EpochBasedTrainLoop='EpochLoop', IterBasedTrainLoop='IterLoop').get(train_cfg.get('type', stock))
@@ -43,14 +43,14 @@ class PositionHook(BaseHook):
             waiting = checkpoint.get('gradients', {})
             for name, parameter in runner.model.named_parameters():
                 grad = waiting.get(name)
-                parameter.grad = grad if grad is None else part_like(grad.to(parameter.device), parameter)
+                parameter.grad = grad if grad is None else shard_like(grad.to(parameter.device), parameter)
 
 
-class _Exact(LoopProtocol):
+class _ResumableLoop(LoopProtocol):
     """What the loops share: every iteration draws from (seed, epoch, iteration, rank)."""
 
-    def _begin(self, endless: bool = False) -> None:
-        self.dataloader = positioned(self.dataloader, self.runner.seed, endless)
+    def _make_resumable(self, endless: bool = False) -> None:
+        self.dataloader = resumable_loader(self.dataloader, self.runner.seed, endless)
         self._checkpoint = None
         self.runner.register_hook(PositionHook())
 
@@ -73,7 +73,7 @@ class _Exact(LoopProtocol):
 
 
 @LOOPS.register_module()
-class EpochLoop(_Exact, EpochBasedTrainLoop):
+class EpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     """mmengine's loop over epochs, which resumes at the batch after the checkpoint, without loading those before it.
 
     It takes the same arguments. A sample's augmentation is drawn from (seed, epoch, its place in the epoch), all else
@@ -84,7 +84,7 @@ class EpochLoop(_Exact, EpochBasedTrainLoop):
     def __init__(self, runner, dataloader, **kwargs):
         super().__init__(runner, dataloader, **kwargs)
         self._began = 0  # the iteration at which this epoch began
-        self._begin()
+        self._make_resumable()
 
     @property
     def draw_epoch(self) -> int:
@@ -146,7 +146,7 @@ class EpochLoop(_Exact, EpochBasedTrainLoop):
 
 
 @LOOPS.register_module()
-class IterLoop(_Exact, IterBasedTrainLoop):
+class IterLoop(_ResumableLoop, IterBasedTrainLoop):
     """mmengine's loop over iterations, which resumes at iteration N without loading N batches; see `EpochLoop`.
 
     It takes the same arguments. A sampler that ends begins its next epoch; workers go on.
@@ -160,7 +160,7 @@ class IterLoop(_Exact, IterBasedTrainLoop):
         self.val_begin, self.val_interval, self.stop_training = val_begin, val_interval, False
         self.runner.visualizer.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
         self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(val_interval, dynamic_intervals)
-        self._begin(endless=True)
+        self._make_resumable(endless=True)
 
     def run(self):
         """Train and validate what is left."""

@@ -28,7 +28,7 @@ class LoopProtocol:
         """Bring to rank 0 what it is about to save and other ranks hold. Every rank calls it."""
 
 
-def ask(runner) -> LoopProtocol:
+def loop_protocol(runner) -> LoopProtocol:
     """Return the loop of a runner for questions, or the answers of a loop without phases if it is another kind."""
     loop = runner._train_loop
     return loop if isinstance(loop, LoopProtocol) else LoopProtocol()
