@@ -1,4 +1,4 @@
-"""Weights on disk: safe reading and atomic writing, key names, strict loading."""
+"""Weight files: safe reading, atomic writing, key names, strict loading."""
 from mmincubation.errors import CheckpointError
 from mmincubation.hashes import digest, sha256_of
 

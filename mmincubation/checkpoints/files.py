@@ -1,4 +1,4 @@
-"""Reading and writing weight files; nothing in a file is ever executed."""
+"""Read and write weight files. Reading never executes anything in a file."""
 import errno
 import json
 import re
@@ -26,16 +26,14 @@ TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar')  # timm's train.py: .pth.tar
 
 
 def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
-    """Content and header of a weight file, on the CPU; `path` may be an hf:// name.
+    """Return content and header of a weight file, on the CPU; `path` may be an hf:// name.
 
-    A `mapped` file is read where its tensors are used, and must stay as it is as long.
-
-    The content of `.safetensors` is a flat dict of tensors; that of `.pth`, `.pt` and `.bin` is the dict that was
-    saved, without our header. The header is what `write_tensors` or `write_torch` was given, empty for files of other
-    programs.
+    The content of `.safetensors` is a flat dict of tensors. That of `.pth`, `.pt` and `.bin` is the dict that was
+    saved, without our header. The header is the one that `write_tensors` or `write_torch` wrote; files of other
+    programs have an empty one. A `mapped` file is read when its tensors are used, and must not change before that.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not a weight file, or a pickle that holds more than data.
+        CheckpointError: the file is missing, damaged, not a weight file, or a pickle of more than plain data.
     """
     path = local_file(path)
     _require_weight_file(path)
@@ -49,7 +47,7 @@ def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
 
 
 def _with_current_names(header: dict) -> dict:
-    """A header with today's names of the fields of `arch`, whichever version wrote it."""
+    """Return a header with the current names of the fields of `arch`; earlier versions wrote others."""
     arch = header.get('arch')
     if not isinstance(arch, dict):
         return header
@@ -57,9 +55,7 @@ def _with_current_names(header: dict) -> dict:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
-    """Write a `.safetensors` file with a JSON header, atomically: readers see the old file or the whole new one.
-
-    Equal tensors and header give equal bytes.
+    """Write a `.safetensors` file with a JSON header, atomically. Equal tensors and header give equal bytes.
 
     Raises:
         CheckpointError: the file cannot be written, for example because the disk is full.
@@ -71,7 +67,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
 
 
 def write_torch(path: str | Path, content: dict, header: dict) -> None:
-    """Write `content` by `torch.save`, with our header beside it, atomically; for programs that read nothing else.
+    """Write `content` and our header by `torch.save`, atomically, for programs that read no other format.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -82,10 +78,11 @@ def write_torch(path: str | Path, content: dict, header: dict) -> None:
 
 @contextmanager
 def writing(path: str | Path, size: int) -> Iterator[Path]:
-    """A temporary file for `size` bytes that takes the place of `path` once it is written (see `replacing`).
+    """Yield a temporary file for `size` bytes, which replaces `path` at the end (see `replacing`).
 
     Raises:
-        CheckpointError: the disk is full, seen before the first byte or later, or refuses; `path` is as it was.
+        CheckpointError: the disk has no room, before or while writing, or another error of the disk; `path` does not
+            change.
     """
     path = Path(path)
     try:
@@ -102,7 +99,7 @@ def writing(path: str | Path, size: int) -> Iterator[Path]:
 
 
 def nbytes(content: Any) -> int:
-    """Bytes that tensors, arrays and texts anywhere in `content` take in a file of torch, memory they share once."""
+    """Return the bytes that tensors, arrays and texts in `content` take in a file of torch; shared memory counts once."""
     sizes, seen, left = {}, set(), [content]
     while left:
         item = left.pop()
@@ -125,7 +122,7 @@ def _has_attributes(item: Any) -> bool:
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors of which no two share memory, as safetensors demands."""
+    """Return contiguous CPU tensors that share no memory: safetensors refuses others."""
     out, seen = {}, set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
@@ -137,7 +134,7 @@ def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sort_header(file) -> None:
-    """Put the metadata of a safetensors file in order: the library writes it in random order."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     size = int.from_bytes(file.read(8), 'little')
     head = json.loads(file.read(size))
     head['__metadata__'] = dict(sorted(head['__metadata__'].items()))
@@ -178,7 +175,7 @@ def _read_torch(path: Path, mapped: bool) -> dict:
         archive = zipfile.is_zipfile(path)
         if archive:
             _require_archive_size(path)
-        # Mapped, not read: of a training checkpoint the optimiser's two thirds are never touched. Old files cannot be.
+        # Mapping saves reading the optimiser, two thirds of a training checkpoint. Files before torch 1.6 cannot be mapped.
         content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
         _require_tensor_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError
@@ -189,7 +186,7 @@ def _read_torch(path: Path, mapped: bool) -> dict:
 
 
 def _require_archive_size(path: Path) -> None:
-    """What is read is never more than the file holds: torch stores its records as they are, each once."""
+    """Refuse an archive that unpacks to more than its size: torch stores its records uncompressed, each once."""
     with zipfile.ZipFile(path) as archive:
         sizes = [record.file_size for record in archive.infolist()]
     if sum(sizes) > path.stat().st_size:
@@ -197,8 +194,8 @@ def _require_archive_size(path: Path) -> None:
 
 
 def _require_tensor_sizes(content) -> None:
-    """No tensor is larger than its data: one that repeats a number a billion times would be, once it is copied."""
-    left, seen = [content], {id(content)}  # once each: a list can hold another many times over, and itself
+    """Refuse tensors larger than their data: a copy of one that repeats a number a billion times fills the memory."""
+    left, seen = [content], {id(content)}  # visit each once: a list can contain itself, or another many times
     while left:
         value = left.pop()
         if isinstance(value, Tensor) and value.layout == torch.strided:

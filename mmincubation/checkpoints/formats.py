@@ -1,4 +1,4 @@
-"""Which program wrote a file, seen from its keys; and the ViT in it under timm's names."""
+"""Recognise from its keys which program wrote a file, and read the ViT in it under timm's names."""
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from mmincubation.errors import CheckpointError
 from .files import read_tensors
 from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
 
-LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or of no use to a ViT
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or not used by a classifier
 EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
 SHOWN = 8
 
 
 @dataclass
 class Weights:
-    """A ViT's tensors under timm's names, and what its file says.
+    """A ViT's tensors under timm's names, with what its file says.
 
-    `format` is the program that wrote the file, `division` the blocks of each module where the file shows them, and
-    `notes` say in words what was chosen or left out.
+    `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
+    shows them. `notes` say in words what was chosen or left out.
     """
     format: str
     tensors: dict[str, Tensor]
@@ -31,17 +31,17 @@ class Weights:
 
 
 def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """A whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
+    """Return a whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
     weights = open_vit(path)
     return weights.tensors, weights.header
 
 
 def open_vit(path: str | Path) -> Weights:
-    """Read a file that holds a ViT; docs/guides/weights.md lists the formats. `path` may be an hf:// name.
+    """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
 
     Raises:
-        CheckpointError: the file cannot be read, holds a single module, has tokens that this ViT has not, or is in no
-            known format.
+        CheckpointError: the file cannot be read, is in no known format, contains a single module, or has tokens that
+            this ViT does not have.
     """
     content, header = read_tensors(path)
     _require_header_types(path, header)
@@ -91,7 +91,7 @@ def _is_vit(tensors: dict) -> bool:
 
 
 def _candidates(content: dict) -> Iterator[Weights]:
-    """What the content may be, the most particular format first."""
+    """Yield what the content may be, the most specific format first."""
     yield _from_stages(content.get('model_stages'))
     yield _from_doubled(_tensors_in(content.get('model')))
     state, notes = _state_dict(content)
@@ -108,7 +108,7 @@ def _candidates(content: dict) -> Iterator[Weights]:
 
 
 def _from_stages(stages) -> Weights:
-    """The public code's `model_stages`: one dict per module, with local block numbers."""
+    """Read the public code's `model_stages`: one dict per module, with local block numbers."""
     stages = [named_tensors(stage) for stage in stages] if isinstance(stages, list) else []
     division = [stage_depth(stage) for stage in stages]
     tensors = {}
@@ -118,7 +118,7 @@ def _from_stages(stages) -> Weights:
 
 
 def _from_doubled(model: dict) -> Weights:
-    """The public code's `model`, which repeats every tensor as `stages.k.*`; nothing if it does not."""
+    """Read the public code's `model`, which repeats every tensor as `stages.k.*`; without those return no tensors."""
     modules = {int(key.split('.')[1]) for key in model if re.match(r'stages\.\d+\.', key)}
     division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in sorted(modules)]
     tensors = {key: value for key, value in model.items() if not key.startswith('stages.')} if modules else {}
@@ -126,7 +126,7 @@ def _from_doubled(model: dict) -> Weights:
 
 
 def _state_dict(content: dict) -> tuple[dict, list[str]]:
-    """The `state_dict` of a training checkpoint, averaged weights (EMA) where it has them, and what was chosen."""
+    """Return the `state_dict` of a training checkpoint, or its averaged weights (EMA), and notes on the choice."""
     if averaged := _tensors_in(content.get('state_dict_ema')):  # timm's train.py
         return averaged, ['EMA weights (state_dict_ema); those of the last step are left out']
     notes = ['EMA weights: mmengine puts them into state_dict when it saves; the plain ones, then in ema_state_dict, '
@@ -139,7 +139,7 @@ def _tensors_in(value) -> dict[str, Tensor]:
 
 
 def _with_root(tensors: dict, root: str, first: str) -> dict:
-    """The tensors if there are any below `root` + `first`; a backbone that was saved alone is given its `root`."""
+    """Return the tensors with the prefix `root`, also if a backbone was saved without it; nothing if none fits."""
     if any(key.startswith(root + first) for key in tensors):
         return tensors
     alone = any(key.startswith(first) for key in tensors)

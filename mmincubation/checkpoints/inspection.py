@@ -1,4 +1,4 @@
-"""What a weight file is, without a model."""
+"""Describe a weight file without building a model."""
 import re
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -17,10 +17,11 @@ WITHOUT_TRACE = ('num_heads', 'norm_eps')  # fields without a trace in names or 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """A ViT's file: the `format` its keys show, its `header` (ours, or empty), what it holds and what is guessed.
+    """The description of a ViT's file.
 
-    `arch` are the `Arch` fields that header or shapes show; `assumed` says in words what they do not show, what was
-    chosen or left out, and how the file was checked. `keys` and `parameters` count the ViT's tensors.
+    `format` is the program that its keys show, `header` our header or empty. `arch` are the `Arch` fields that header
+    or shapes show. `assumed` lists in words what was guessed, chosen or left out, and how the file was verified. `keys`
+    and `parameters` count the ViT's tensors and their values.
     """
     format: str
     header: dict
@@ -32,10 +33,10 @@ class WeightsInfo:
 
 
 def inspect_weights(path: str | Path) -> WeightsInfo:
-    """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name. Nothing is built.
+    """Describe a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
 
     Raises:
-        CheckpointError: as `open_vit`, or the file's name carries the start of a SHA-256 that is not the file's.
+        CheckpointError: as in `open_vit` and in `require_hash_in_name`.
     """
     file = local_file(path)
     weights = open_vit(path)
@@ -49,10 +50,12 @@ def inspect_weights(path: str | Path) -> WeightsInfo:
 
 
 def require_hash_in_name(path: Path, sha256: str) -> None:
-    """Torch hub and OpenMMLab call files `name-<start of their SHA-256, 8 digits>.pth`; dates are not taken for one.
+    """Refuse a file named after another hash than its own.
+
+    Torch hub and OpenMMLab name files `name-<first 8 digits of the SHA-256>.pth`. A date such as 20230101 is no hash.
 
     Raises:
-        CheckpointError: the start differs.
+        CheckpointError: the digits differ.
     """
     named = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.\w+$', path.name)
     if named and not sha256.startswith(named[1]):
@@ -61,9 +64,9 @@ def require_hash_in_name(path: Path, sha256: str) -> None:
 
 
 def describe(weights: Weights, source: str | Path, stated: dict | None = None) -> tuple[dict, list[str]]:
-    """The `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
+    """Return the `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
 
-    `stated` are fields that the user says; those that leave no trace in a file without a header can be said alone.
+    `stated` are fields from the user. A field that the file shows must agree with it.
 
     Raises:
         CheckpointError: a tensor that every ViT has is missing, or a stated field is unknown or differs from the file.
@@ -81,12 +84,12 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
-    """Fields that the shapes show, fields that are guessed from them, and what to say about these."""
+    """Return the fields that the shapes show, those that are guessed from them, and notes on the guesses."""
     try:
         arch, note = infer_arch(weights.tensors)
     except KeyError as error:
         raise CheckpointError(f'{source}: no whole ViT, {error} is missing; download or write it again') from error
-    if weights.format == 'mmengine':  # a run of ours, whose config may have chosen otherwise
+    if weights.format == 'mmengine':  # one of our runs: its config may have another pooling
         del arch['global_pool']
         note += "; global_pool is in the run's config alone"
     guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}

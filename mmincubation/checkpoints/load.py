@@ -1,4 +1,4 @@
-"""Strict loading: every weight is matched, or named as dropped or fresh."""
+"""Load weights strictly: every weight must match, or be named as dropped or fresh."""
 import math
 from pathlib import Path
 
@@ -16,14 +16,14 @@ SHOWN = 8
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, drop=(), fresh=()) -> dict:
-    """Load `tensors` into `module`; what does not fit stops the run before anything is changed.
+    """Load `tensors` into `module`. If they do not fit, raise before anything is changed.
 
-    It decides from the names and shapes alone, so every rank of a distributed run decides alike.
+    Only names and shapes decide, so all ranks of a distributed run decide alike.
 
     Args:
         source: the file that the tensors come from, for messages and the report.
-        drop: names or dotted prefixes (`head`) of tensors in the file that are left out.
-        fresh: names or dotted prefixes of the module's own weights that keep their values and are not in the file.
+        drop: names or dotted prefixes (`head`) of tensors in the file that are not loaded.
+        fresh: names or dotted prefixes of the module's weights that keep their values; the file must not have them.
 
     Returns:
         `path`, `sha256` (None if `source` is no file) and the one-line `coverage`.
@@ -45,10 +45,10 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
 
 
 def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
-    """Load a ViT's file strictly into `vit`; returns `load_strict`'s report.
+    """Load a ViT's file strictly into `vit`, and return the report of `load_strict`.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not match in names, shapes, header, or what is known of it.
+        CheckpointError: the file cannot be read, or differs from `vit` in names, shapes, header or known fields.
     """
     weights = open_vit(path)
     require_known_fields(weights, vit.arch, str(path))
@@ -57,15 +57,17 @@ def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
 
 
 def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Raise CheckpointError unless `tensors` are exactly the module's, by name and shape; nothing is loaded."""
+    """Raise CheckpointError unless `tensors` have exactly the names and shapes of the module's; load nothing."""
     _require_match(module.state_dict(), tensors, source)
 
 
 def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
-    """Compare what tensor shapes do not show, as far as the file's header names it; a backbone has no pooling.
+    """Refuse a file whose header contradicts `arch` in `fields` that tensor shapes do not show.
+
+    Such a file would load without an error and compute another function. A header without a field agrees.
 
     Raises:
-        CheckpointError: it differs; the wrong value would load without a sound and compute another function.
+        CheckpointError: a field differs.
     """
     stored = header.get('arch') or {}
     for field in fields:
@@ -76,12 +78,13 @@ def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', '
 
 def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')
                          ) -> None:
-    """`require_header`; where there is no header, compare heads and epsilon with those of the public ViT that it must be.
+    """Refuse a file that contradicts `arch` in `fields`, by its header or, without one, by what is known of it.
 
-    Runs of our own may be of any shape, and transformers' epsilon differs from conversion to conversion.
+    A file without a header must be a public ViT if it has the width and the qkv bias of one: heads and epsilon are
+    compared with those. Files of our runs may have any shape, and transformers' epsilon differs between conversions.
 
     Raises:
-        CheckpointError: it differs.
+        CheckpointError: a field differs.
     """
     require_header(weights.header, arch, source, fields)
     known = public_arch(weights.tensors)
@@ -125,12 +128,12 @@ def _hints(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
         (shapes, 'head.', "another number of classes, set num_classes or name 'head' as fresh"),
         (missing, 'head.', "the file has no head, name 'head' as fresh"),
     )
-    return ''.join(f' Hint: {hint}.' for names, part, hint in hints if any(part in name for name in names))
+    return ''.join(f' Hint: {hint}.' for names, text, hint in hints if any(text in name for name in names))
 
 
 def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:
     total, loaded = (sum(own[name].numel() for name in names) for names in (own, new))
-    percent = math.floor(1000 * loaded / max(total, 1)) / 10  # rounded down: 100 % means all
+    percent = math.floor(1000 * loaded / max(total, 1)) / 10  # rounded down, so that 100 % means all
     size = f'{total / 1e6:.1f} M' if total >= 1e6 else f'{total / 1e3:.1f} k'
     named = (('dropped by name', dropped), ('fresh', kept))
     extra = ''.join(f'; {what}: {_first_names(names)}' for what, names in named if names)
