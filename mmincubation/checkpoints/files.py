@@ -99,7 +99,7 @@ def writing(path: str | Path, size: int) -> Iterator[Path]:
 
 
 def nbytes(content: Any) -> int:
-    """Return the bytes that tensors, arrays and texts in `content` take in a file of torch; shared memory counts once."""
+    """Return the bytes that tensors, arrays and texts in `content` take in a file; shared memory counts once."""
     sizes, seen, left = {}, set(), [content]
     while left:
         item = left.pop()
@@ -175,7 +175,7 @@ def _read_torch(path: Path, mapped: bool) -> dict:
         archive = zipfile.is_zipfile(path)
         if archive:
             _require_archive_size(path)
-        # Mapping saves reading the optimiser, two thirds of a training checkpoint. Files before torch 1.6 cannot be mapped.
+        # Mapping saves reading the optimiser, two thirds of a training checkpoint. Files older than torch 1.6 have no map.
         content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
         _require_tensor_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError

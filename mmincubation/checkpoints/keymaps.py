@@ -6,7 +6,7 @@ from torch import Tensor, cat
 from mmincubation.errors import CheckpointError
 
 # timm's name: mmpretrain's (VisionTransformer in an ImageClassifier), transformers' (ViTForImageClassification; None:
-# it has no such tensor). `#` is a block's number; `.weight` and `.bias` follow. q, k and v are the thirds of timm's qkv.
+# it has no such tensor). `#` is a block's number; `.weight` and `.bias` follow. q, k and v are thirds of timm's qkv.
 NAMES = {
     'cls_token': ('backbone.cls_token', 'vit.embeddings.cls_token'),
     'pos_embed': ('backbone.pos_embed', 'vit.embeddings.position_embeddings'),

@@ -1,4 +1,4 @@
-"""mmengine's training loops, so that a run which was killed and resumed is the run that was not."""
+"""mmengine's training loops, resumable: a killed and resumed run gives the same results as an uninterrupted one."""
 from mmengine.dist import get_rank, get_world_size
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
@@ -13,7 +13,7 @@ from .protocol import BaseHook, LoopProtocol
 
 
 def make_resumable(train_cfg: dict) -> None:
-    """Turn the config of one of mmengine's own training loops into that of the loop here, in place."""
+    """Replace one of mmengine's training loops in `train_cfg` by its resumable form, in place."""
     stock = 'EpochBasedTrainLoop' if train_cfg.get('by_epoch', True) else 'IterBasedTrainLoop'
     exact = dict(EpochBasedTrainLoop='EpochLoop', IterBasedTrainLoop='IterLoop').get(train_cfg.get('type', stock))
     if exact:
@@ -22,22 +22,22 @@ def make_resumable(train_cfg: dict) -> None:
 
 
 class PositionHook(BaseHook):
-    """Carries a loop's position through mmengine's checkpoints, and gradients that wait for an update."""
+    """Store a loop's position, and gradients that are not applied yet, in mmengine's checkpoints, and restore them."""
     priority = 'VERY_HIGH'
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Called within an iteration, an epoch or a validation; `meta` says which epoch and iteration come next."""
+        """Add the position and accumulated gradients; `meta` has the epoch and iteration that come next."""
         checkpoint['position'] = runner.train_loop.position(checkpoint['meta'])
-        if get_world_size() == 1:  # others' gradients are not here; mmengine says so when it resumes
+        if get_world_size() == 1:  # other ranks' gradients are not here; mmengine warns of it when it resumes
             waiting = {name: p.grad for name, p in runner.model.named_parameters() if p.grad is not None}
             checkpoint['gradients'] = {name: grad.cpu() for name, grad in waiting.items()}
 
     def gather_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Called on every rank before rank 0 saves: for what it does not have."""
+        """Let the loop add what rank 0 does not have. Every rank calls it before rank 0 saves."""
         runner.train_loop.gather(checkpoint)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Before the Runner restores counters and optimiser: the loop may have to build the latter first."""
+        """Restore the position, before the Runner restores the optimiser: the loop may have to build that first."""
         if runner._resume:
             runner.train_loop.restore(checkpoint)
             waiting = checkpoint.get('gradients', {})
@@ -47,7 +47,7 @@ class PositionHook(BaseHook):
 
 
 class _ResumableLoop(LoopProtocol):
-    """What the loops share: every iteration draws from (seed, epoch, iteration, rank)."""
+    """The common code of the loops: every iteration draws from (seed, epoch, iteration, rank)."""
 
     def _make_resumable(self, endless: bool = False) -> None:
         self.dataloader = resumable_loader(self.dataloader, self.runner.seed, endless)
@@ -55,9 +55,9 @@ class _ResumableLoop(LoopProtocol):
         self.runner.register_hook(PositionHook())
 
     def _begin_iter(self, epoch: int, iteration: int) -> None:
-        """Seed this process; and renew DDP after a checkpoint, as a resumed run does.
+        """Seed this process. After a checkpoint wrap the model in a new DDP, as a resumed run does.
 
-        DDP changes its buckets after its first step, and from three ranks on the order of a sum with them.
+        DDP changes its buckets after its first step, and so, with three or more ranks, the order of its sums.
         """
         saved = self.runner.message_hub.get_info('last_ckpt')  # CheckpointHook notes it on every rank
         if saved != self._checkpoint:
@@ -74,10 +74,11 @@ class _ResumableLoop(LoopProtocol):
 
 @LOOPS.register_module()
 class EpochLoop(_ResumableLoop, EpochBasedTrainLoop):
-    """mmengine's loop over epochs, which resumes at the batch after the checkpoint, without loading those before it.
+    """mmengine's loop over epochs, which resumes at the batch after the checkpoint without loading earlier batches.
 
-    It takes the same arguments. A sample's augmentation is drawn from (seed, epoch, its place in the epoch), all else
-    from (seed, epoch, iteration, rank). A checkpoint precedes its validation: a resumed run begins with it.
+    It takes the same arguments. The augmentation of a sample is drawn from (seed, epoch, its place in the epoch), all
+    other draws from (seed, epoch, iteration, rank). A checkpoint at the end of an epoch is written before the
+    validation, so a run that resumes from it begins with the validation.
     """
     resumes_within_epoch = True
 
@@ -88,20 +89,20 @@ class EpochLoop(_ResumableLoop, EpochBasedTrainLoop):
 
     @property
     def draw_epoch(self) -> int:
-        """The epoch that draws come from."""
+        """The number of the epoch in the keys of all draws."""
         return self._epoch
 
     @property
     def epoch_iters_done(self) -> int:
-        """Batches of this epoch that are behind us."""
+        """The number of batches of this epoch that are done."""
         return self._iter - self._began
 
     def position(self, meta: dict) -> dict:
-        """What `restore` needs of a checkpoint that goes on at `meta`'s epoch and iteration."""
+        """Return what `restore` needs of a checkpoint that continues at the epoch and iteration of `meta`."""
         return dict(began=self._began if meta['epoch'] == self._epoch else meta['iter'])
 
     def restore(self, checkpoint: dict) -> None:
-        """Go to a checkpoint's position; one of mmengine's own loops was taken between epochs."""
+        """Go to a checkpoint's position. Those of mmengine's own loops have none: they are written between epochs."""
         self._began = checkpoint.get('position', {}).get('began', checkpoint['meta']['iter'])
 
     def run(self):
@@ -149,12 +150,12 @@ class EpochLoop(_ResumableLoop, EpochBasedTrainLoop):
 class IterLoop(_ResumableLoop, IterBasedTrainLoop):
     """mmengine's loop over iterations, which resumes at iteration N without loading N batches; see `EpochLoop`.
 
-    It takes the same arguments. A sampler that ends begins its next epoch; workers go on.
+    It takes the same arguments. When a sampler ends, its next epoch begins with the same workers.
     """
 
     def __init__(self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
                  dynamic_intervals: list[tuple[int, int]] | None = None):
-        # Not mmengine's: it starts the workers, which load the first batches, before a checkpoint says where to begin.
+        # Not mmengine's __init__: it starts the workers, which load the first batches, before the position is restored.
         BaseLoop.__init__(self, runner, dataloader)
         self._max_iters, self._max_epochs, self._iter, self._epoch = int(max_iters), 1, 0, 0
         self.val_begin, self.val_interval, self.stop_training = val_begin, val_interval, False
@@ -179,7 +180,7 @@ class IterLoop(_ResumableLoop, IterBasedTrainLoop):
         return self.runner.model
 
     def run_iter(self, data_batch) -> None:
-        """Train on one batch."""
+        """Train on one batch, after seeding."""
         self._begin_iter(0, self._iter)
         super().run_iter(data_batch)
 
