@@ -175,7 +175,7 @@ def _read_torch(path: Path, mapped: bool) -> dict:
         archive = zipfile.is_zipfile(path)
         if archive:
             _require_archive_size(path)
-        # Mapping saves reading the optimiser, two thirds of a training checkpoint. Files older than torch 1.6 have no map.
+        # Mapping saves reading the optimiser, two thirds of a training checkpoint. Only zip archives can be mapped.
         content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
         _require_tensor_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError

@@ -113,7 +113,7 @@ class ViTBackbone(BaseModule):
         return self.arch.depth
 
     def layer_of(self, name: str) -> int:
-        """Return the layer of one of this model's parameters: 0 is the stem, i + 1 block i, then the norms of the maps."""
+        """Return the layer of one of this model's parameters: 0 is the stem, i + 1 block i, then all tap norms."""
         return layer_of(name, self.arch.depth, rest=('tap_norms', ))
 
     def init_weights(self) -> None:
@@ -132,7 +132,7 @@ class ViTBackbone(BaseModule):
                            fields=('num_heads', 'norm_eps'))
 
     def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Map images (B, 3, H, W) to tokens (B, prefix + rows * columns, C); return them and the grid (rows, columns)."""
+        """Return the tokens (B, prefix + rows * columns, C) of images (B, 3, H, W), and their grid (rows, columns)."""
         maps = self.patch_embed(images)
         grid = tuple(maps.shape[-2:])
         tokens = maps.flatten(2).transpose(1, 2)

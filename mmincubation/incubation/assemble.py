@@ -1,4 +1,4 @@
-"""K separately trained modules joined into one ViT, and a ViT split into modules."""
+"""Join K separately trained modules into one ViT, and split a ViT into modules."""
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -15,9 +15,9 @@ SHOWN = 8
 
 @dataclass
 class _ModuleFile:
-    """One file: either ours (`header`, `tensors` under global names) or the public code's (`stages`).
+    """The file of one module: one of ours (`header`, `tensors` under global names), or the public code's (`stages`).
 
-    `module` is the module it holds, None where a public file does not show that; `modules` is K.
+    `module` is the number of the module, None if a public file does not show it. `modules` is K.
     """
     path: str
     modules: int
@@ -28,19 +28,19 @@ class _ModuleFile:
 
 
 def split(tensors: dict[str, Tensor], division: Division) -> list[dict[str, Tensor]]:
-    """A whole ViT's tensors, one dict per module, under their own (global) names."""
+    """Return the tensors of each module of a whole ViT, one dict per module, under their global names."""
     return [division.entries_of(tensors, module) for module in range(len(division))]
 
 
 def assemble(paths: Sequence[str | Path]) -> tuple[dict[str, Tensor], dict]:
-    """Join files, listing in the order of their modules, into a ViT's tensors (timm's names) and its file header.
+    """Join the files of all modules, in order, into a ViT; return its tensors (timm's names) and its file header.
 
-    A file is a file that `IncubationLoop` wrote for one module, or a checkpoint of the public Deep Incubation code,
-    of which the i-th gives `model_stages[i]`. For public files the header's `assumed` says what they do not show.
+    The files are those that `IncubationLoop` wrote, or checkpoints of the public Deep Incubation code, of which the
+    i-th gives `model_stages[i]`. For public files the header's `assumed` lists what they do not show.
 
     Raises:
-        CheckpointError: a file is missing, listing twice, in the wrong place, of another meta model, architecture or
-            division, damaged, or the two kinds are mixed; the message names the files.
+        CheckpointError: a file is missing, repeated, damaged or in the wrong place, or the files differ in kind, meta
+            model, architecture or division; the message names the files.
     """
     if not paths:
         raise CheckpointError('no parts given; name the files of all modules in order')
@@ -68,7 +68,7 @@ def _read_file(path: str) -> _ModuleFile:
 
 
 def _module_numbers(path: str, header: dict) -> tuple[int, int]:
-    """K and the module's number from the header of a file of ours, after checking the header."""
+    """Return K and the module's number from the header of one of our files, if the header is valid."""
     try:
         division = Division.of(Arch.parse(header['arch']).depth, list(header['division']))
         module = range(len(division))[header['module']]
@@ -79,13 +79,13 @@ def _module_numbers(path: str, header: dict) -> tuple[int, int]:
 
 
 def _incubated_stage(stages: list[dict]) -> int | None:
-    """The incubated stage: the others are the meta model's and have one block each."""
+    """Return the incubated stage: the others are meta blocks, one each. None if all stages have one block."""
     depths = [stage_depth(stage) for stage in stages]
     return depths.index(max(depths)) if depths.count(max(depths)) == 1 else None
 
 
 def _require_one_run(files: list[_ModuleFile]) -> None:
-    """All files are of the same run: division, architecture and (ours) meta model."""
+    """Refuse files that differ in division, architecture or, for our files, in the meta model."""
     first = files[0]
     for file in files[1:]:
         if file.modules != first.modules:
@@ -108,26 +108,26 @@ def _differing(file: _ModuleFile, key: str, other: _ModuleFile) -> str:
 
 
 def _require_every_module_in_order(files: list[_ModuleFile]) -> None:
-    """Every module once and in its place."""
+    """Refuse files that do not hold every module once, in order."""
     modules = _modules_of(files)
-    listing = ', '.join(f'{file.path} (module {m})' for file, m in zip(files, modules, strict=True))
+    found = ', '.join(f'{file.path} (module {m})' for file, m in zip(files, modules, strict=True))
     for a, b in combinations(range(len(files)), 2):
         if modules[a] == modules[b] or Path(files[a].path).samefile(files[b].path):
             raise CheckpointError(f'{files[a].path} and {files[b].path} both hold module {modules[a]}; '
                                   'give every module once')
     if missing := sorted(set(range(files[0].modules)) - set(modules)):
         raise CheckpointError(f'{len(files)} of {files[0].modules} parts given, missing {_module_list(missing)}; '
-                              f'got {listing}')
+                              f'got {found}')
     if len(files) > files[0].modules:
         raise CheckpointError(f'{len(files)} parts given for {files[0].modules} modules; leave out what is too many '
-                              f'of {listing}')
+                              f'of {found}')
     if modules != sorted(modules):
         order = ' '.join(files[modules.index(m)].path for m in range(len(files)))
-        raise CheckpointError(f'parts are not in the order of their modules: {listing}; give them as {order}')
+        raise CheckpointError(f'parts are not in the order of their modules: {found}; give them as {order}')
 
 
 def _modules_of(files: list[_ModuleFile]) -> list[int]:
-    """The module of each file; one that does not show it takes its place, or else the first place that is free."""
+    """Return the module of each file. One that does not show it gets the module of its position, or the first free one."""
     known = {file.module for file in files}
     free = [m for m in range(max(len(files), files[0].modules)) if m not in known]
     modules = []
@@ -166,7 +166,7 @@ def _join_public(files: list[_ModuleFile]) -> tuple[dict, dict]:
 
 
 def _require_one_meta(files: list[_ModuleFile]) -> None:
-    """Stage j of files a and b is the frozen meta model's, so equal, unless j is a or b."""
+    """Refuse public files of different meta models: stage j of files a and b is a frozen meta block, unless j is a or b."""
     digests = [[digest(stage) for stage in file.stages] for file in files]
     for a, b in combinations(range(len(files)), 2):
         differing = [j for j in range(len(files)) if j not in (a, b) and digests[a][j] != digests[b][j]]
@@ -176,7 +176,7 @@ def _require_one_meta(files: list[_ModuleFile]) -> None:
 
 
 def _public_meta(files: list[_ModuleFile]) -> str | None:
-    """Digest of the meta model, whose stage j is in every file but the j-th; None if there is only one file."""
+    """Return the digest of the meta model, whose block j is in every file but the j-th; None with only one file."""
     if len(files) == 1:
         return None
     return digest(_merge(global_names(files[j - 1].stages[j], j) for j in range(len(files))))
@@ -186,9 +186,9 @@ def _expected_shapes(arch: dict, division: list[int]) -> list[dict]:
     return split(vit_shapes(arch), Division(division))
 
 
-def _require_shapes(files: list[_ModuleFile], listing: list[dict], expected_shapes: list[dict]) -> None:
-    """Every file has exactly its module's tensors, in the right shapes."""
-    for file, tensors, expected in zip(files, listing, expected_shapes, strict=True):
+def _require_shapes(files: list[_ModuleFile], tensors_of_files: list[dict], expected_shapes: list[dict]) -> None:
+    """Refuse files that do not have exactly the tensors of their module, in the right shapes."""
+    for file, tensors, expected in zip(files, tensors_of_files, expected_shapes, strict=True):
         found = dict(missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys())
         found['misshaped'] = {
             f'{name} {tuple(tensors[name].shape)}, expected {tuple(expected[name])}'

@@ -1,4 +1,4 @@
-"""How the modules train: one after another, jointly on the same batches, or each on ranks of its own."""
+"""Three modes to train the modules: one after another, jointly on the same batches, or each on its own ranks."""
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -11,9 +11,9 @@ from .phases import Phase, block_forwards
 
 
 class Sequential:
-    """Each module trains in a phase of its own, on all ranks."""
+    """Each module trains in a separate phase, on all ranks."""
     data_group = None  # the ranks that train the same network: all
-    agreement_period = 1  # iterations between two looks at whether some rank was asked to stop
+    agreement_period = 1  # iterations between two checks whether a rank was asked to stop
 
     def __init__(self, model: IncubationModel):
         self.model, self.emulated_ranks = model, [get_rank()]
@@ -33,13 +33,13 @@ class Sequential:
             yield rank, {key: value[i * size:(i + 1) * size] for key, value in batch.items()}
 
     def exchange(self) -> None:
-        """Give every rank the modules that other ranks have trained."""
+        """Send every rank the modules that other ranks have trained."""
 
     def gather(self, checkpoint: dict, runs: list[PhaseRun]) -> None:
-        """Put into a checkpoint what rank 0 does not hold. Every rank calls it."""
+        """Add to a checkpoint what rank 0 does not have. Every rank calls it."""
 
     def keep_own(self, checkpoint: dict, runs: list[PhaseRun]) -> None:
-        """Leave in a checkpoint that is resumed only what this rank trains."""
+        """Reduce a checkpoint that is resumed to what this rank trains."""
 
     def log_losses(self, runner, runs: list[PhaseRun], iterations: int) -> None:
         """Log the mean losses of modules that other ranks have trained in the last iterations."""
@@ -54,12 +54,12 @@ class Joint(Sequential):
 
 
 class Parallel(Sequential):
-    """Each module trains on a group of ranks of its own; in other phases all ranks train the same."""
+    """Each module trains on its own group of ranks; in other phases all ranks train the same network."""
     groups: ModuleGroups | None = None
     _mesh: ModuleGroups | None = None
 
     def begin(self, phase: Phase) -> list[Phase]:
-        """Return the module of this rank's group; other phases are whole."""
+        """Return the phase of the module of this rank's group; other phases are not divided."""
         if phase.subphases and self._mesh is None:
             self._mesh = ModuleGroups(self.model.division, self.model.data_preprocessor.mean.device)
         self.groups = groups = self._mesh if phase.subphases else None
@@ -79,7 +79,7 @@ class Parallel(Sequential):
             self.groups.exchange(self.model.target)
 
     def gather(self, checkpoint: dict, runs: list[PhaseRun]) -> None:
-        """Exchange the modules, and bring the optimisers and schedules of all groups to rank 0."""
+        """Exchange the modules, and send the optimisers and schedules of all groups to rank 0."""
         if self.groups:
             self.exchange()
             states = self.groups.collect({run.name: run.state_dict() for run in runs})
@@ -88,13 +88,13 @@ class Parallel(Sequential):
                     checkpoint[key] = {name: state[key] for name, state in states.items()}
 
     def keep_own(self, checkpoint: dict, runs: list[PhaseRun]) -> None:
-        """Leave the optimiser and schedules of this group's module."""
+        """Keep only the optimiser and schedules of this group's module in the checkpoint."""
         if self.groups:
             for key in ('optimizer', 'param_schedulers'):
                 checkpoint[key] = {run.name: checkpoint[key][run.name] for run in runs}
 
     def log_losses(self, runner, runs: list[PhaseRun], iterations: int) -> None:
-        """Log the loss of each group's first rank: the log otherwise has rank 0's alone."""
+        """Log the loss of each group's first rank; other log lines have only rank 0's."""
         if self.groups:
             mean = runner.message_hub.get_scalar(f'train/{runs[0].prefix}loss').mean(iterations)
             losses = gather_losses(self.groups, mean)

@@ -15,10 +15,10 @@ MODES = ('sequential', 'joint', 'parallel')
 
 @dataclass
 class Phase:
-    """One phase: its `name` (`meta`, `module_<i>`, `finetune`), its length in epochs, and what it trains with.
+    """One phase: `meta`, `module_<i>`, `finetune`, or `modules` for modules that train side by side.
 
-    `optim_wrapper` is merged over the run's own, `param_scheduler` replaces the run's own. `parts` are the phases that
-    the phase `modules` runs side by side.
+    `optim_wrapper` is merged into the run's, `param_scheduler` replaces the run's. `subphases` are the phases
+    `module_<i>` that the phase `modules` runs side by side.
     """
     name: str
     epochs: int
@@ -33,7 +33,7 @@ class Phase:
         return module_number(self.name)
 
     def optim_cfg(self, base: dict) -> dict:
-        """The run's optimiser wrapper with this phase's changes."""
+        """Return the run's optimiser wrapper `base` with this phase's changes."""
         return Config._merge_a_into_b(deepcopy(self.optim_wrapper), deepcopy(dict(base)))
 
 
@@ -52,17 +52,17 @@ def block_forwards(division: Division, phase: Phase, mode: str = 'sequential') -
     if phase.name in (META, FINETUNE):
         return len(division) if phase.name == META else division.depth
     last = len(division) - 1
-    modules = [part.module for part in phase.subphases or [phase]]
-    if phase.subphases and mode == 'joint':  # what is upstream runs once for all
+    modules = [sub.module for sub in phase.subphases or [phase]]
+    if phase.subphases and mode == 'joint':  # the meta blocks upstream run once for all modules
         return last + sum(division.depths[i] + last - i for i in modules)
     return sum(division.depths[i] + last for i in modules)
 
 
 def valid_mode(mode: str, modules: int, ranks: int) -> str:
-    """Return `mode`.
+    """Return `mode` if it is valid.
 
     Raises:
-        ValueError: it is unknown, or `parallel` and the ranks cannot be shared out evenly among the modules.
+        ValueError: it is unknown, or it is `parallel` and the number of ranks is no multiple of K.
     """
     if mode not in MODES:
         raise ValueError(f'train_cfg.mode={mode!r} is unknown; valid: {list(MODES)}')
@@ -74,7 +74,7 @@ def valid_mode(mode: str, modules: int, ranks: int) -> str:
 
 
 def merge_module_phases(phases: list[Phase]) -> list[Phase]:
-    """The same phases with those of the modules merged into one, `modules`.
+    """Return the phases with those of all modules merged into one phase, `modules`.
 
     Raises:
         ValueError: the modules have different numbers of epochs.
@@ -89,7 +89,7 @@ def merge_module_phases(phases: list[Phase]) -> list[Phase]:
 
 
 def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase]:
-    """The phases of `cfg`: keys `meta`, `module` (all modules), `module_<i>` (changes to one) and `finetune`.
+    """Read the phases from `cfg`: keys `meta`, `module` (all modules), `module_<i>` (changes to one) and `finetune`.
 
     Raises:
         ValueError: a key, or a key within a phase, is unknown (the nearest valid one is named), a phase has no
@@ -109,10 +109,10 @@ def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase
 
 
 def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
-    """The phases that a run goes through: all that have epochs, or the one called `only`.
+    """Return the phases that a run trains: all that have epochs, or the one called `only`.
 
     Raises:
-        ValueError: there is no such phase, or nothing to train in it.
+        ValueError: there is no such phase, or no phase has epochs.
     """
     names = [p.name for p in phases]
     if only is not None and only not in names:
@@ -135,8 +135,8 @@ def resumed_phase(phases: list[Phase], name: str | None) -> Phase:
                           f'{[phase.name for phase in phases]}; give a checkpoint of this run')
 
 
-def _require_known_keys(place: str, given: dict, valid: list[str]) -> None:
-    for key in given:
+def _require_known_keys(place: str, cfg: dict, valid: list[str]) -> None:
+    for key in cfg:
         if key not in valid:
             near = get_close_matches(key, valid, 1) or valid
             raise ValueError(f'{place}.{key} is unknown; nearest valid: {", ".join(near)}')

@@ -41,7 +41,7 @@ class BaseHook(Hook):
         """Read values that are still on the device, before a checkpoint is written."""
 
     def gather_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Add to a checkpoint what only other ranks have. Every rank calls it; `before_save_checkpoint` is for rank 0."""
+        """Add to a checkpoint what only other ranks have. Every rank calls it, unlike `before_save_checkpoint`."""
 
     def after_phase(self, runner) -> None:
         """Act at the end of a phase of an incubation."""
