@@ -1,42 +1,43 @@
-"""What can be wrong with an annotation in COCO's format: the rules of training and of tools/check.py."""
+"""Find faults in annotations of COCO's format, by the rules of training and of tools/check.py."""
 import math
 import os
 from collections import Counter
 from collections.abc import Iterator
 
-BOX_BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
+BOX_BORDER = 1.  # pixels; boxes of public COCO reach outside by a rounding error
 BORDER = 2.  # of polygons
 
 
 def repeated_ids(entries: list[dict]) -> list[int]:
-    """Ids that occur more than once."""
+    """Return the ids that occur more than once."""
     return [key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1]
 
 
 def is_outside(name: str) -> bool:
-    """Whether an image's file name leads out of the data set's folder."""
+    """Return whether an image's file name leads out of the data set's folder."""
     name = os.path.normpath(name)
     return os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir
 
 
 def is_subpixel(annotation: dict) -> bool:
-    """Thinner than a pixel, or of no area, as two objects of public COCO's training set are: mmdet leaves them out.
+    """Return whether a box is thinner than a pixel or has no area; mmdet leaves such objects out.
 
-    An empty box around an area is a fault instead.
+    Public COCO has two of them. An empty box whose `area` is not 0 is a fault, and not meant here.
     """
     thin, area = min(annotation['bbox'][2:]), annotation.get('area', 1)
     return area == 0 or thin < 1 and (thin > 0 or area < 1)
 
 
 def is_lost_as_polygons(annotation: dict) -> bool:
-    """Run lengths of a single object: `LoadAnnotations(poly2mask=False)` leaves it out without a word."""
+    """Return whether a single object has run lengths: `LoadAnnotations(poly2mask=False)` drops it silently."""
     return isinstance(annotation.get('segmentation'), dict) and not annotation.get('iscrowd')
 
 
 def annotation_faults(annotation: dict, image: dict | None, categories: set, masks: bool = True) -> Iterator[str]:
-    """In words; `image` is its entry in the JSON, `categories` all ids there, `masks` whether segmentations are used.
+    """Yield the faults of an annotation in words.
 
-    Of a segmentation that is not there nothing is said.
+    `image` is the entry of its image in the JSON, None without one. `categories` are all category ids. `masks` says
+    whether segmentations are used; a missing one is no fault here.
     """
     try:
         yield from _faults(annotation, image, categories, masks)
@@ -78,7 +79,7 @@ def _box_faults(annotation: dict, image: dict | None) -> Iterator[str]:
 
 
 def segment_faults(segment, crowd: bool, image: dict | None) -> Iterator[str]:
-    """What is wrong with a segmentation (polygons, or run lengths for crowds and generated masks), in words."""
+    """Yield the faults of a segmentation (polygons, or run lengths for crowds and generated masks) in words."""
     if crowd and not isinstance(segment, dict):
         yield 'crowds (iscrowd=1) whose segmentation is not run-length encoded'
     if isinstance(segment, dict):
@@ -107,9 +108,10 @@ def _run_faults(segment: dict, image: dict | None) -> Iterator[str]:
 
 
 def _run_lengths(text: str) -> list[int]:
-    """What COCO's compressed form says: 5 bits a character, low ones first, as differences to the last but one length.
+    """Decode COCO's compressed run lengths; [-1] if they are damaged.
 
-    pycocotools leaves the rest of a mask as memory happened to be when they end too early.
+    A character has 5 bits, low ones first. A number is the difference to the last but one length. The lengths must be
+    complete: pycocotools does not initialise the rest of a mask.
     """
     lengths, value, shift = [], 0, 0
     for char in text:

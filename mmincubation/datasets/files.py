@@ -1,4 +1,4 @@
-"""Whether an image can be read, and if not, why, in two words."""
+"""Read an image, or say in two words why it cannot be read."""
 import os
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def decode_image(path: str | Path) -> str | Image.Image:
-    """The decoded image, or in words why it cannot be read."""
+    """Return the decoded image, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):
             return 'empty file'
@@ -20,13 +20,13 @@ def decode_image(path: str | Path) -> str | Image.Image:
 
 
 def image_fault(path: str | Path) -> str | None:
-    """In words why an image cannot be decoded; None if it can."""
+    """Return in words why an image cannot be decoded; None if it can."""
     found = decode_image(path)
     return found if isinstance(found, str) else None
 
 
 def image_size(path: str | Path) -> str | tuple[int, int]:
-    """(width, height) from an image's header, or in words why it cannot be read."""
+    """Return (width, height) from an image's header, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):
             return 'empty file'

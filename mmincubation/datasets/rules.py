@@ -1,4 +1,4 @@
-"""What a sample must be for mmdet's and mmseg's models, looked at while it is read and before it is transformed."""
+"""Rules that a sample must satisfy for the models of mmdet and mmseg, checked before it is transformed."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -23,13 +23,13 @@ IGNORED = 255
 
 
 class CocoAnnotationRules:
-    """In the place of CocoDataset's `parse_data_info`: looks at an image's annotations before mmdet drops some.
+    """Replace CocoDataset's `parse_data_info`: check an image's annotations before mmdet drops some.
 
-    What is wrong with them goes into the image's info as `fault`, and then none of them is kept. mmdet leaves out
-    `ignore`d annotations, other classes than `metainfo` names and specks (see `is_subpixel`); so does this.
+    A fault is stored as `fault` in the info of the image, which then has no annotations. As mmdet does, this leaves
+    out annotations with `ignore`, of classes that `metainfo` does not name, and smaller than a pixel (`is_subpixel`).
 
     Raises:
-        ConfigError: at the first image, if the whole file is not consistent in what no single sample is to blame for.
+        ConfigError: the file has a fault that no single sample has; raised at the first image.
     """
 
     def __init__(self, dataset: BaseDataset, masks: bool, polygons: bool):
@@ -51,12 +51,12 @@ class CocoAnnotationRules:
         return dict(self.parse(dict(raw, raw_ann_info=[])), fault=fault)
 
     def filter(self) -> list[dict]:
-        """In the place of `filter_data`, which would drop an image in silence if it likes none of its annotations."""
+        """Replace `filter_data`, which silently drops images without annotations: images with a fault are kept."""
         kept = {id(info) for info in self.filter_data()}
         return [info for info in self.dataset.data_list if id(info) in kept or 'fault' in info]
 
     def _fault(self, image: dict, annotations: list[dict]) -> str | None:
-        """The first fault in words that name the annotation."""
+        """Return the first fault in words that name the annotation; None without one."""
         if is_outside(image['file_name']):
             return 'its file_name leads out of the data set\'s folder'
         categories = self.dataset.coco.cats.keys()
@@ -77,7 +77,7 @@ class CocoAnnotationRules:
         return None
 
     def _repeated_image_ids(self, coco) -> set[int]:
-        """Ids of images that occur twice, or have an annotation whose id does."""
+        """Return the ids of images that occur twice, or have an annotation whose id does."""
         content, name = coco.dataset, self.dataset.ann_file
         known = {category['name'] for category in content['categories']}
         if lost := [c for c in self.dataset.metainfo['classes'] if c not in known]:
@@ -89,17 +89,17 @@ class CocoAnnotationRules:
             raise ConfigError(f'{name}: {len(orphans)} annotations of an image that is not in it: {_first(orphans)}')
         double = {*repeated_ids(annotations)}
         if double:
-            self.dataset.ANN_ID_UNIQUE = False  # mmdet asserts it, without saying which
+            self.dataset.ANN_ID_UNIQUE = False  # else mmdet asserts it, without naming the ids
         return {a['image_id'] for a in annotations if a['id'] in double}.union(repeated_ids(content['images']))
 
     def log_subpixel(self) -> None:
-        """Say what mmdet leaves out."""
+        """Log the annotations smaller than a pixel, which mmdet leaves out."""
         if self.subpixel:
             print_log(f'{self.dataset.ann_file}: {len(self.subpixel)} annotations without a pixel are left out: '
                       f'{_first(self.subpixel)}', 'current')
 
     def summary(self) -> str:
-        """All faults in one line."""
+        """Return all faults in one line."""
         return f'{self.dataset.ann_file}: {len(self.faults)} images cannot be used: {_first(self.faults, "; ")}'
 
 
@@ -109,10 +109,10 @@ def _first(items, separator: str = ', ') -> str:
 
 
 class CheckedPipeline:
-    """A pipeline of `transforms`, which looks at image, boxes and label map where they are read.
+    """A pipeline of `transforms` that checks image, boxes and label map as soon as they are read.
 
     Raises:
-        ConfigError: what is wrong, without the file's name.
+        ConfigError: a rule is broken; the message does not name the file.
     """
 
     def __init__(self, dataset: BaseDataset, num_classes: int | None, transforms: list[Callable]):
@@ -125,7 +125,7 @@ class CheckedPipeline:
     def __call__(self, sample: dict) -> dict | None:
         if fault := sample.pop('fault', None):
             raise ConfigError(fault)
-        left = dict(self.checks)
+        left = dict(self.checks)  # each is done once, when its key first appears
         for transform in self.transforms:
             sample = transform(sample)
             if sample is None:
@@ -157,28 +157,40 @@ class CheckedPipeline:
 
 
 def require_image(sample: dict) -> None:
-    """Three channels, finite, and the size that the annotations are for, where they say it."""
+    """Refuse an image without three channels, with values that are not finite, or of another size than annotated.
+
+    Raises:
+        ConfigError: the image is refused.
+    """
     image = sample['img']
     if image.ndim != 3 or image.shape[2] != 3:
         raise ConfigError(f'an image of shape {image.shape}, not (height, width, 3)')
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
         raise ConfigError('pixels that are not finite')
-    said, seen = (sample.get('height'), sample.get('width')), image.shape[:2]
-    if None not in said and said != seen:
-        raise ConfigError(f'{seen[1]} x {seen[0]} pixels (turned by its orientation tag, if it has one), the '
-                          f'annotations are for {said[1]} x {said[0]}')
+    annotated, size = (sample.get('height'), sample.get('width')), image.shape[:2]
+    if None not in annotated and annotated != size:
+        raise ConfigError(f'{size[1]} x {size[0]} pixels (turned by its orientation tag, if it has one), the '
+                          f'annotations are for {annotated[1]} x {annotated[0]}')
 
 
 def require_byte_labels(path: str) -> None:
-    """A label picture of more than a byte a pixel has been cut to bytes as it was read: 256 + 1 is now class 1."""
+    """Refuse a label map (PNG) of 16 bits: reading it keeps the lower byte, so 257 becomes class 1.
+
+    Raises:
+        ConfigError: the file has 16 bits a channel.
+    """
     if '://' not in path and path.endswith('.png'):
         with open(path, 'rb') as file:
-            if file.read(25)[24] == 16:
+            if file.read(25)[24] == 16:  # the bit depth in a PNG's header
                 raise ConfigError('a label picture of 16 bits; write one byte a pixel, the class number')
 
 
 def require_label_values(labels: np.ndarray, classes: int | None) -> None:
-    """All are classes or 255."""
+    """Refuse label values that are neither a class nor 255.
+
+    Raises:
+        ConfigError: there are such values.
+    """
     if classes and ((labels < 0) | (labels >= classes) & (labels != IGNORED)).any():
         wrong = sorted({*np.unique(labels).tolist()} - {*range(classes), IGNORED})
         raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {_first(wrong)}')

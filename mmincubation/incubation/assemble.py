@@ -127,7 +127,7 @@ def _require_every_module_in_order(files: list[_ModuleFile]) -> None:
 
 
 def _modules_of(files: list[_ModuleFile]) -> list[int]:
-    """Return the module of each file. One that does not show it gets the module of its position, or the first free one."""
+    """Return the module of each file. One that does not show it gets its position, or the first free one."""
     known = {file.module for file in files}
     free = [m for m in range(max(len(files), files[0].modules)) if m not in known]
     modules = []
@@ -166,7 +166,7 @@ def _join_public(files: list[_ModuleFile]) -> tuple[dict, dict]:
 
 
 def _require_one_meta(files: list[_ModuleFile]) -> None:
-    """Refuse public files of different meta models: stage j of files a and b is a frozen meta block, unless j is a or b."""
+    """Refuse public files of different meta models: stage j of file i is a frozen meta block, unless j is i."""
     digests = [[digest(stage) for stage in file.stages] for file in files]
     for a, b in combinations(range(len(files)), 2):
         differing = [j for j in range(len(files)) if j not in (a, b) and digests[a][j] != digests[b][j]]

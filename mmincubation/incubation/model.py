@@ -44,7 +44,7 @@ class IncubationModel(BaseClassifier):
         return Hybrid(self.target, self.meta, self.division, module_number(name), upstream)
 
     def show(self, name: str) -> None:
-        """Predict with this network from now on, also if another rank trains it. Move what runs to the device."""
+        """Predict with this network, also if another rank trains it. Move what runs to the device."""
         self.shown, self._predictor = name, [self.network(name)]  # in a list, so that its parameters are not registered twice
         self._place()
 

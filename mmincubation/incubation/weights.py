@@ -36,7 +36,7 @@ class PhaseWeights:
             if self.alone:
                 self._load(phase, self.model.meta, self.folder / 'meta_last.safetensors')
             self._begin_modules(modules)
-        elif phase.name == FINETUNE and self.alone:  # on every rank, so that all raise alike if it does not fit
+        elif phase.name == FINETUNE and self.alone:  # on every rank: all raise alike
             self._load(phase, self.model.target, self._assemble(phase))
         elif phase.name == FINETUNE:
             self._begin_modules(set(range(len(self.model.division))) - set(trained))  # untrained modules get their start: a baseline
