@@ -28,7 +28,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         yield partial
         partial.chmod(mode)
         with open(partial, 'r+b') as file:
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # without it a power cut can leave the new name with old or no content
         os.replace(partial, path)
         sync_folder(path.parent)
     finally:
@@ -47,7 +47,7 @@ def sync_folder(folder: str | os.PathLike) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
             raise
     finally:
         os.close(handle)
@@ -72,7 +72,7 @@ def _host() -> str:
 
 def _may_be_written(path: Path, host: str, pid: int) -> bool:
     try:
-        if host != _host():
+        if host != _host():  # a process id of another host says nothing here, so the age decides
             return time.time() - path.stat().st_mtime < DAY
         os.kill(pid, 0)
     except (FileNotFoundError, ProcessLookupError, OverflowError):

@@ -130,6 +130,7 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
     """Lock `path` against other processes that call this, so that reading, changing and writing it is one step."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The lock is on another file, because each write replaces `path`, and a lock on it would stay with the old file.
     with open(path.with_name(f'.{path.name}.lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -169,6 +170,7 @@ def require_schema(result: Any) -> None:
         ResultError: a key is missing or unknown, a value has another type, a number is not finite, or a path leads out
             of the run's folder; the message names the first such key.
     """
+    # First the version: keys of another schema would only raise confusing errors about single keys.
     if isinstance(result, dict) and result.get('schema', SCHEMA) != SCHEMA:
         raise ResultError(f'`schema` is {result["schema"]!r:.40}, this version of mmincubation reads {SCHEMA}')
     _require_type(result, Result, '')
@@ -222,6 +224,7 @@ def _require_type(value: Any, hint: Any, key: str) -> None:
 
 
 def _require_plain_type(value: Any, kind: type, key: str) -> None:
+    # bool is a subclass of int, and an int is a valid float in JSON.
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if not fits:
         raise ResultError(f'`{key}` is {value!r:.40}, not {kind.__name__}')
@@ -247,6 +250,7 @@ def _require_pattern(value: str | None, key: str, pattern: str) -> None:
 
 
 def _require_inside(value: str, key: str, suffix: str) -> None:
+    # The leaderboard links these paths, so a result from elsewhere must not point at other files of the reader.
     path = PurePosixPath(value)
     outside = path.is_absolute() or '..' in path.parts or re.search(r'[\\:\0]', value)
     if outside or path.suffix != suffix:

@@ -47,7 +47,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     """
     _require_new_dst(src, Path(dst), to)
     weights, file = open_vit(src), local_file(src)
-    sha256 = sha256_of(file)
+    sha256 = sha256_of(file)  # of the source, for the header
     require_hash_in_name(file, sha256)
     shape, assumed = describe(weights, src, arch or {})
     _require_whole_vit(weights.tensors, shape, src)
@@ -116,5 +116,6 @@ def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None
 def _official(tensors: dict[str, Tensor], division: Division) -> dict:
     """Return the public code's `model_stages`, with local block numbers, and `model`, which has every tensor twice."""
     stages = [global_names(division.entries_of(tensors, i), -division.span(i).start) for i in range(len(division))]
+    # Its model registers the blocks twice: as `blocks` and again inside `stages`.
     twice = {f'stages.{i}.{key}': value for i, stage in enumerate(stages) for key, value in stage.items()}
     return dict(model={**tensors, **twice}, model_stages=stages)

@@ -139,7 +139,7 @@ def _sort_header(file) -> None:
     head = json.loads(file.read(size))
     head['__metadata__'] = dict(sorted(head['__metadata__'].items()))
     text = json.dumps(head, separators=(',', ':'), ensure_ascii=False).encode().ljust(size)
-    if len(text) != size:
+    if len(text) != size:  # the tensors' offsets count from the end of the header, whose size must not change
         raise CheckpointError(f'{file.name}: the header cannot be written in order')
     file.seek(8)
     file.write(text)
@@ -149,6 +149,7 @@ def _sort_header(file) -> None:
 def _require_weight_file(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f'{path}: no such weight file; check the path, or download or train it first')
+    # The usual failed downloads: nothing, a Git LFS pointer, or the web page around the file.
     with open(path, 'rb') as file:
         start = file.read(64).lstrip().lower()
     if not start:
@@ -169,7 +170,7 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
 
 
 def _read_torch(path: Path, mapped: bool) -> dict:
-    from mmincubation.compat.safe_globals import allow_mm_checkpoints
+    from mmincubation.compat.safe_globals import allow_mm_checkpoints  # here: safetensors need no pickle
     allow_mm_checkpoints()
     try:
         archive = zipfile.is_zipfile(path)

@@ -39,6 +39,7 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
     """
     if 'pos_embed' not in tensors:
         return tensors, []
+    # A class token has a row before those of the patches, which must form a square grid.
     pos_embed, prefix, done = tensors['pos_embed'], int('cls_token' in tensors), []
     old = math.isqrt(max(pos_embed.shape[1] - prefix, 0))
     if old**2 + prefix != pos_embed.shape[1] or not old:
@@ -80,6 +81,7 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
         CheckpointError: the file cannot be read or does not match.
     """
     drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))  # timm's name of the norm after average pooling
+    # Pooling belongs to the head: a new head may read another one than the file's.
     fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
     report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields)
     print_log(f'{checkpoint}: {report["coverage"]}', logger='current')

@@ -55,7 +55,7 @@ def open_vit(path: str | Path) -> Weights:
     if extra := [name for name in EXTRA_TOKENS if name in weights.tensors]:
         raise CheckpointError(f'{path}: has {extra[0]} of shape {tuple(weights.tensors[extra[0]].shape)}, a token that '
                               'this ViT has no place for; take the version of this model without it')
-    if header and weights.format == 'timm':
+    if header and weights.format == 'timm':  # our files have timm's names, and only ours have a header
         weights.format = 'mmincubation'
     weights.header, weights.division = header, header.get('division') or weights.division
     return _without_left_out(weights)
@@ -99,10 +99,12 @@ def _candidates(content: dict) -> Iterator[Weights]:
     for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
         yield Weights('mmpretrain', to_timm(_with_root(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
         yield Weights('hf', to_timm(_with_root(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
+    # DeiT and MAE both save timm's names under `model`; MAE's pre-training has no classifier.
     model = _tensors_in(content.get('model'))
     left = ['model_ema is left out'] if 'model_ema' in content else []
     yield Weights('deit' if 'head.weight' in model else 'mae', model, notes=left)
     bare = _tensors_in(content) or state
+    # DINOv2 has timm's names too; only its mask token and LayerScale tell it apart.
     dino = 'mask_token' in bare and 'blocks.0.ls1.gamma' in bare
     yield Weights('dinov2' if dino else 'timm', bare, notes=notes)
 

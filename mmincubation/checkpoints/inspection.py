@@ -76,7 +76,7 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
         shown, guessed, notes = dict(weights.header['arch']), {}, list(weights.header.get('assumed', []))
     else:
         shown, guessed, notes = _guess(weights, source)
-        notes = [] if set(WITHOUT_TRACE) <= set(stated) else notes
+        notes = [] if set(WITHOUT_TRACE) <= set(stated) else notes  # nothing is guessed if both are stated
     _require_agreement(stated, shown, source)
     if stated:
         notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
@@ -93,6 +93,7 @@ def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]
         del arch['global_pool']
         note += "; global_pool is in the run's config alone"
     guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
+    # transformers' epsilon differs between conversions, so the width does not tell it.
     if weights.format == 'hf' and guessed.pop('norm_eps', None):
         note = (f'num_heads={guessed["num_heads"]} as in the public ViT of this width; norm_eps is in its config.json '
                 'alone')

@@ -36,7 +36,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
     kept = [name for name in own if _is_named(name, fresh)]
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
     _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source)
-    module.load_state_dict({**own, **new})
+    module.load_state_dict({**own, **new})  # `own` fills in what stays fresh
     file = local_file(source)
     return dict(
         path=str(source),
@@ -93,6 +93,7 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
     name, public = known
     for field in ('num_heads', 'norm_eps') if weights.format != 'hf' else ('num_heads', ):
         value, ours = getattr(public, field), getattr(arch, field)
+        # Another width or qkv bias is reported as a shape or a missing key, which is clearer.
         if (arch.embed_dim, arch.qkv_bias) == (public.embed_dim, public.qkv_bias) and value != ours:
             raise CheckpointError(
                 f'{source}: the file does not say {field}, by width and qkv bias it is {name} with {field}={value}, '

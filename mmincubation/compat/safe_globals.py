@@ -33,6 +33,7 @@ def allow_mm_checkpoints() -> None:
     ]
     for core in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # numpy 1.x, numpy 2.x
         stand_ins += [(_empty_array, f'{core}._reconstruct'), (_scalar, f'{core}.scalar')]
+    # Pairs of (class, name): the unpickler loads our class wherever a file has that name.
     torch.serialization.add_safe_globals([argparse.Namespace, *stand_ins])
 
 

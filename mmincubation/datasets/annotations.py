@@ -40,6 +40,7 @@ def annotation_faults(annotation: dict, image: dict | None, categories: set, mas
     whether segmentations are used; a missing one is no fault here.
     """
     try:
+        # The rules compare numbers; on other values of the JSON they raise TypeError, which is one more fault.
         yield from _faults(annotation, image, categories, masks)
     except TypeError:
         yield 'entries of a wrong type'
@@ -67,7 +68,7 @@ def _box_faults(annotation: dict, image: dict | None) -> Iterator[str]:
         yield 'boxes that are not four numbers'
         return
     x, y, width, height = box
-    if not math.isfinite(x + y + width + height):
+    if not math.isfinite(x + y + width + height):  # NaN and infinities survive the sum
         yield 'boxes that are not finite'
     elif width < 0 or height < 0:
         yield 'boxes of negative size'
@@ -121,7 +122,7 @@ def _run_lengths(text: str) -> list[int]:
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
-            value -= (bits & 16) << shift - 4
+            value -= (bits & 16) << shift - 4  # sign extension: bit 4 of the last character is the sign
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
             value = shift = 0
     return lengths if not shift else [-1]

@@ -146,7 +146,7 @@ class ImageFolder(ClsDataset):
             found = datasets.ImageFolder(root)
         except FileNotFoundError as error:
             raise ConfigError(f'{root} holds no images in folders of classes: {error}') from error
-        # Bytes in one array: workers would gradually copy a list, because reading a string changes its reference count.
+        # Bytes in one array: workers would gradually copy a list, as reading a string changes its reference count.
         self.files = np.array([os.fsencode(path) for path, _ in found.samples])
         super().__init__(np.array(found.targets), tuple(found.classes), pipeline, fraction)
 
@@ -187,7 +187,7 @@ class HFImages(ClsDataset):
             ConfigError: the row has the name of a file instead of the image.
         """
         content = self.rows[index][self.column][0].as_py()
-        if content['bytes'] is None:  # save_to_disk stores all images; a file's name could be that of any file on this computer
+        if content['bytes'] is None:  # save_to_disk stores all images; a name could be that of any file
             raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '
                               'write the split again with save_to_disk')
         return read_rgb(io.BytesIO(content['bytes']))

@@ -52,7 +52,7 @@ class CocoAnnotationRules:
 
     def filter(self) -> list[dict]:
         """Replace `filter_data`, which silently drops images without annotations: images with a fault are kept."""
-        kept = {id(info) for info in self.filter_data()}
+        kept = {id(info) for info in self.filter_data()}  # by identity: infos are dicts and have no hash
         return [info for info in self.dataset.data_list if id(info) in kept or 'fault' in info]
 
     def _fault(self, image: dict, annotations: list[dict]) -> str | None:

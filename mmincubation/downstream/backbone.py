@@ -89,7 +89,7 @@ class ViTBackbone(BaseModule):
         arch = self.arch
         self.patch_embed = PatchEmbed(
             arch.img_size, arch.patch_size, 3, arch.embed_dim, flatten=False, strict_img_size=False,
-            dynamic_img_pad=True)
+            dynamic_img_pad=True)  # any image size; timm pads at the right and the bottom
         if self.prefix:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + arch.grid**2, arch.embed_dim))
@@ -127,6 +127,7 @@ class ViTBackbone(BaseModule):
 
     def _load(self, path: str) -> dict:
         """Load the file, on every rank, and return the report."""
+        # Drop what a backbone does not have: the classifier's norm and head, and an unused class token.
         drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
         return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
                            fields=('num_heads', 'norm_eps'))

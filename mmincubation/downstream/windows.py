@@ -15,7 +15,7 @@ def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int
     `build_block`, without norms, gate or dropout.
     """
     padded = tuple(side + -side % size for side in grid)
-    if padded == grid:
+    if padded == grid:  # no padding: timm's own attention does
         return _join(attention(_split(tokens, grid, size)), grid, size)
     # Both linear layers skip the padding: qkv of a zero token is the bias, and the projection of padding is cut off.
     qkv, bias = attention.qkv(tokens).unflatten(1, grid), attention.qkv.bias
@@ -57,7 +57,7 @@ class _Pad(Function):
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         rows, columns = ctx.inside
         border = gradient[:, :rows, columns:].sum((0, 1, 2)) + gradient[:, rows:].sum((0, 1, 2))
-        return gradient[:, :rows, :columns], border, None
+        return gradient[:, :rows, :columns], border, None  # a view: the padding's share went to `border`
 
 
 def _attend(qkv: Tensor, heads: int) -> Tensor:

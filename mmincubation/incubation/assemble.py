@@ -71,8 +71,8 @@ def _module_numbers(path: str, header: dict) -> tuple[int, int]:
     """Return K and the module's number from the header of one of our files, if the header is valid."""
     try:
         division = Division.of(Arch.parse(header['arch']).depth, list(header['division']))
-        module = range(len(division))[header['module']]
-        header['meta_digest'].encode()
+        module = range(len(division))[header['module']]  # raises IndexError for a module that does not exist
+        header['meta_digest'].encode()  # raises if it is missing or no string
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise CheckpointError(f'{path}: damaged header ({error!r}); run its phase again') from error
     return len(division), module
@@ -112,6 +112,7 @@ def _require_every_module_in_order(files: list[_ModuleFile]) -> None:
     modules = _modules_of(files)
     found = ', '.join(f'{file.path} (module {m})' for file, m in zip(files, modules, strict=True))
     for a, b in combinations(range(len(files)), 2):
+        # The same path twice also counts, since public files may not show their module.
         if modules[a] == modules[b] or Path(files[a].path).samefile(files[b].path):
             raise CheckpointError(f'{files[a].path} and {files[b].path} both hold module {modules[a]}; '
                                   'give every module once')
@@ -159,7 +160,7 @@ def _join_public(files: list[_ModuleFile]) -> tuple[dict, dict]:
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(f'{files[0].path} and the files after it do not make up a ViT ({error!r})') from error
     header = dict(arch=arch, division=division, assumed=[assumed], meta_digest=_public_meta(files))
-    if len(files) < 3:
+    if len(files) < 3:  # two files have no frozen stage in common that could be compared
         header['assumed'].append(f'{len(files)} public file(s) cannot show whether they share one meta model')
     _require_shapes(files, tensors, expected)
     return _merge(tensors), header

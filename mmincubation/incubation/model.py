@@ -25,14 +25,14 @@ class IncubationModel(BaseClassifier):
         modules: the number K of equal modules, or their depths.
         with_cp: see `vit.transformer.run_block`.
     """
-    trains_in_phases = True  # tells `FullyShard` not to wrap the whole model
+    trains_in_phases = True  # `FullyShard` must not wrap the whole model
 
     def __init__(self, arch: str | dict, modules: int | list[int] = 4, data_preprocessor: dict | None = None,
                  with_cp: bool = False):
         super().__init__(data_preprocessor)
         arch = Arch.parse(arch)
         self.division = Division.of(arch.depth, modules)
-        self.target = VisionTransformer(arch, with_cp=with_cp)
+        self.target = VisionTransformer(arch, with_cp=with_cp)  # before the meta model, for the same draws as E2E
         self.meta = VisionTransformer(arch.with_depth(len(self.division)), with_cp=with_cp)
         self.trained = (FINETUNE, )
         self.show(FINETUNE)
@@ -45,7 +45,7 @@ class IncubationModel(BaseClassifier):
 
     def show(self, name: str) -> None:
         """Predict with this network, also if another rank trains it. Move what runs to the device."""
-        self.shown, self._predictor = name, [self.network(name)]  # in a list, so that its parameters are not registered twice
+        self.shown, self._predictor = name, [self.network(name)]  # in a list: its parameters are registered already
         self._place()
 
     def train_only(self, *networks: nn.Module) -> None:
@@ -67,6 +67,7 @@ class IncubationModel(BaseClassifier):
         modules = {module_number(network) for network in running} - {None}
         if vit == 'target':
             return FINETUNE in running or self.division.module_of(key) in modules
+        # A module replaces one meta block: if only that module runs, the block is not needed.
         return META in running or bool(modules - {layer_of(key, len(self.division)) - 1})
 
     def _place(self) -> None:

@@ -64,7 +64,7 @@ class Parallel(Sequential):
             self._mesh = ModuleGroups(self.model.division, self.model.data_preprocessor.mean.device)
         self.groups = groups = self._mesh if phase.subphases else None
         self.data_group = groups and groups.data_group
-        self.agreement_period = 10 if groups else 1
+        self.agreement_period = 10 if groups else 1  # in a check all groups wait for each other
         self.emulated_ranks = groups.emulated_ranks if groups else [get_rank()]
         return [phase.subphases[groups.module]] if groups else [phase]
 

@@ -84,7 +84,7 @@ class PhaseRun:
         `cfg` is the run's optimiser wrapper, `schedules` are the phase's. A step accumulates the gradients of
         `accumulate` times as many backward passes.
         """
-        self.model.train_only(self.plain)
+        self.model.train_only(self.plain)  # the optimiser takes all parameters that require gradients
         cfg = optim_wrapper_cfg(self.recipe, self.phase.optim_cfg(cfg), self.phase.module)
         if accumulate > 1:
             cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * accumulate
@@ -165,6 +165,7 @@ def count_from(runs: list[PhaseRun], done: int, total: int, passes: int) -> None
 def _refuse_unlike_upstreams(runs: list[PhaseRun]) -> None:
     """Refuse hybrids that need different stochastic depths in a shared meta block, which runs once for all."""
     for j in range(len(runs[0].model.division)):
+        # Only modules after block j have it upstream; other phases have no upstream at all.
         rates = sorted({run.drop_path['meta'][j] for run in runs if (run.phase.module or 0) > j})
         if len(rates) > 1:
             raise ValueError(f'modules trained jointly share the meta blocks before them, but block {j} has the '

@@ -34,6 +34,7 @@ class Phase:
 
     def optim_cfg(self, base: dict) -> dict:
         """Return the run's optimiser wrapper `base` with this phase's changes."""
+        # Copies, because the merge may change its arguments.
         return Config._merge_a_into_b(deepcopy(self.optim_wrapper), deepcopy(dict(base)))
 
 
@@ -97,6 +98,7 @@ def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase
     """
     names = phase_names(modules)
     _require_known_keys('train_cfg.phases', cfg, [*names, 'module'])
+    # `module_<i>` replaces keys of `module`; their values are not merged.
     merged = {name: dict(cfg.get('module', {}) if name.startswith('module_') else {}, **cfg.get(name, {}))
               for name in names}
     valid = [f.name for f in fields(Phase) if f.name not in ('name', 'subphases')]

@@ -29,6 +29,7 @@ def module_drop_path(recipe: str, division: Division, module: int, rate: float) 
         ramp = drop_path_ramp(rate, division.depth)
         return [0.] * len(division), [ramp[i] for i in span]
     ramp = drop_path_ramp(rate, len(span) + len(division) - 1)
+    # The hybrid's blocks in order: meta blocks, the module, meta blocks. The replaced meta block does not run.
     meta = ramp[:module] + [0.] + ramp[module + len(span):]
     return meta, ramp[module:module + len(span)]
 
@@ -37,7 +38,7 @@ def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:
     """Return the optimiser wrapper's config with the recipe's changes; `module` is None outside incubation."""
     cfg = deepcopy(cfg)
     if recipe == 'paper_code':
-        if cfg.get('type', 'OptimWrapper') == 'OptimWrapper':
+        if cfg.get('type', 'OptimWrapper') == 'OptimWrapper':  # the one without AMP
             cfg.pop('clip_grad', None)
         if module == 0:
             cfg['paramwise_cfg'] = dict(cfg.get('paramwise_cfg') or {}, no_decay=())

@@ -39,7 +39,7 @@ class PhaseWeights:
         elif phase.name == FINETUNE and self.alone:  # on every rank: all raise alike
             self._load(phase, self.model.target, self._assemble(phase))
         elif phase.name == FINETUNE:
-            self._begin_modules(set(range(len(self.model.division))) - set(trained))  # untrained modules get their start: a baseline
+            self._begin_modules(set(range(len(self.model.division))) - set(trained))  # a baseline: no incubation
             if is_main_process():  # the modules were trained in this model, so it is assembled
                 write_tensors(self.folder / 'assembled.safetensors', self.model.target.state_dict(), dict(
                     kind='vit', arch=self.model.target.arch.to_dict(), division=list(self.model.division.depths)))

@@ -34,6 +34,7 @@ class ClsDataPreprocessor(nn.Module):
         Raises:
             ValueError: `mixup` gets an odd number of images.
         """
+        # uint8 is a quarter of the bytes of float32, so images are converted after the transfer to the device.
         inputs = data['inputs'].to(self.mean.device, non_blocking=True)
         labels = data['labels'].to(self.mean.device, non_blocking=True)
         inputs = (inputs.float() - self.mean) / self.std
@@ -73,7 +74,7 @@ class BaseClassifier(BaseModel):
     def outputs(logits: Tensor, labels: Tensor | None, mode: str):
         """Return what `forward` returns in this mode, from logits (B, classes)."""
         if mode == 'loss':
-            return dict(loss=F.cross_entropy(logits.float(), labels))
+            return dict(loss=F.cross_entropy(logits.float(), labels))  # in float32 under autocast too
         if mode == 'predict':
             scores = logits.float().softmax(-1)
             return [dict(scores=s, label=t) for s, t in zip(scores, labels, strict=True)]

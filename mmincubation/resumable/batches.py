@@ -87,7 +87,7 @@ class PositionedBatches(Sampler):
     def _of_rank(self, rank: int, epoch: int) -> Iterator[list[tuple]]:
         own, ranks = get_dist_info()
         place, batches = rank, self.batches
-        if self.emulated_ranks != [own]:
+        if self.emulated_ranks != [own]:  # copies, because each emulated rank needs a sampler with its number
             batches = copy(batches)
             batches.sampler = copy(self.sampler)
             batches.sampler.rank = rank
@@ -95,7 +95,7 @@ class PositionedBatches(Sampler):
             batches.sampler.set_epoch(epoch)
         for batch in batches:
             yield [(index, epoch, place + i * ranks) for i, index in enumerate(batch)]
-            place += len(batch) * ranks
+            place += len(batch) * ranks  # ranks take samples in turn, so a rank's places are `ranks` apart
 
 
 def resumable_loader(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:

@@ -69,7 +69,7 @@ class _ResumableLoop(LoopProtocol):
         runner = self.runner
         if type(runner.model) is MMDistributedDataParallel:
             runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), runner.model.module)
-            runner._maybe_compile('train_step')
+            runner._maybe_compile('train_step')  # `wrap_model` returns a new, uncompiled wrapper
 
 
 @LOOPS.register_module()
@@ -108,7 +108,7 @@ class EpochLoop(_ResumableLoop, EpochBasedTrainLoop):
     def run(self):
         """Train and validate what is left."""
         self.runner.call_hook('before_train')
-        if self._epoch and not self.epoch_iters_done:
+        if self._epoch and not self.epoch_iters_done:  # resumed after an epoch whose validation may not have run
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
@@ -126,6 +126,7 @@ class EpochLoop(_ResumableLoop, EpochBasedTrainLoop):
         """Train what is left of an epoch."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
+        # The indices in the hooks and the draws count from the start of the epoch, also after a resume.
         self.dataloader.batch_sampler.seek(self.draw_epoch, self.epoch_iters_done)
         for idx, batch in enumerate(self.dataloader, self.epoch_iters_done):
             self.run_iter(idx, batch)

@@ -99,6 +99,7 @@ def shard_like(full: Tensor, other: Tensor) -> Tensor:
     if not isinstance(other, DTensor) or isinstance(full, DTensor) or full.shape != other.shape:
         return full
     full = full.detach().to(other.device)
+    # With `src_data_rank=None` each rank cuts its shard from its own copy, instead of receiving rank 0's.
     return distribute_tensor(full, other.device_mesh, other.placements, src_data_rank=None)
 
 
@@ -135,7 +136,7 @@ def _shard_loaded_state(module: nn.Module, state: dict, prefix: str, *_) -> None
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside any number of data-parallel wrappers."""
-    while is_model_wrapper(model):
+    while is_model_wrapper(model):  # mmengine's and torch's wrappers can be nested
         model = model.module
     return model
 

@@ -61,6 +61,7 @@ class Arch:
         if isinstance(arch, Arch):
             return arch
         changes = {'name': arch} if isinstance(arch, str) else dict(arch)
+        # Configs of earlier versions get a clear message instead of an unknown field.
         if old := [f'{key} is called {RENAMED[key]}' for key in RENAMED if key in changes]:
             raise ValueError(f'arch: {" and ".join(old)}, as in timm; rename the key')
         name = changes.pop('name', None)
@@ -113,7 +114,7 @@ class Division:
     depths: tuple[int, ...]
 
     def __post_init__(self):
-        object.__setattr__(self, 'depths', tuple(self.depths))
+        object.__setattr__(self, 'depths', tuple(self.depths))  # the class is frozen, and headers have lists
         if not self.depths or min(self.depths) < 1:
             raise ValueError(f'every module needs at least one block, got depths {self.depths}')
 

@@ -30,7 +30,7 @@ class DropPath(layers.DropPath):
         """Draw which images of tokens (B, N, C) keep their branch in the next `forward`."""
         keep = 1 - self.drop_prob
         self.kept = tokens.new_empty(len(tokens), 1, 1).bernoulli_(keep, generator=generator)
-        if keep > 0:
+        if keep > 0:  # at keep 0 all are dropped, and there is nothing to scale
             self.kept.div_(keep)
 
     def forward(self, branch: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Block(vision_transformer.Block):
         """
         self.attn.fused_attn = use_fused_attn() and (
             self.always_fused or not (tokens.is_cpu and torch.is_autocast_enabled('cpu')))
-        if self.training and isinstance(self.drop_path1, DropPath):
+        if self.training and isinstance(self.drop_path1, DropPath):  # here, because `__call__` is never compiled
             generator = self.generator and self.generator(tokens.device)
             self.drop_path1.draw(tokens, generator)
             self.drop_path2.draw(tokens, generator)
@@ -74,6 +74,7 @@ def attention_as_on_gpus() -> Iterator[None]:
 def set_drop_path(blocks: Iterable[Block], rates: Iterable[float]) -> None:
     """Set the stochastic-depth rate of each block. Parameters and blocks that have their rate already do not change."""
     for block, rate in zip(blocks, rates, strict=True):
+        # A new module could make torch compile the block again, so an equal rate keeps the old one.
         if getattr(block.drop_path1, 'drop_prob', 0.) != rate:
             block.drop_path1 = DropPath(rate) if rate > 0 else nn.Identity()
             block.drop_path2 = DropPath(rate) if rate > 0 else nn.Identity()
