@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.memory import LEAN, SMALL, classifier, detector, real_batch
 from mmincubation.benchmark.memory import allocated
 from mmincubation.check import batches, memory
-from mmincubation.vit.sharding import own, shard
+from mmincubation.vit.sharding import local_shard, shard
 from tests.helpers.forked import free_port
 
 SPREAD = dict(type='mmincubation.FullyShard')
@@ -43,7 +43,8 @@ def measured(cfg: Config) -> int:
         wrapper.zero_grad()
     state = [v for s in wrapper.optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)]
     buckets = 0 if cfg.get('model_wrapper_cfg') else sum(p.numel() * 4 for p in model.parameters())
-    return sum(own(t).numel() * t.element_size() for t in [*model.parameters(), *state]) + buckets + allocated(prof)
+    held = sum(local_shard(t).numel() * t.element_size() for t in [*model.parameters(), *state])
+    return held + buckets + allocated(prof)
 
 
 def rank(number: int, port: int, cases: dict) -> None:

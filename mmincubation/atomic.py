@@ -1,4 +1,4 @@
-"""Files that are whole or not there: whatever a run leaves behind is written through here."""
+"""Write files atomically: a reader finds the old file or the complete new one. All files of a run are written so."""
 import errno
 import os
 import re
@@ -14,21 +14,21 @@ DAY = 24 * 3600
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is written, or goes if anything fails.
+    """Yield a temporary file beside `path`, which replaces `path` at the end, or is removed if anything fails.
 
-    A reader, a crash and a power cut find the old file or the whole new one: the bytes are on the disk before the name
-    changes, and the name is before this ends. The folder is made if there is none.
+    A reader finds the old file or the complete new one, also after a crash or a power cut: the content is on the disk
+    before the file gets its name, and the name is on the disk before this returns. A missing folder is created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}.{_host()}-{os.getpid()}.tmp')
     try:
         partial.touch()
-        mode = partial.stat().st_mode  # as the umask has it; safetensors would leave the file to its owner alone
+        mode = partial.stat().st_mode  # of the umask; safetensors would make the file readable for its owner only
         yield partial
         partial.chmod(mode)
         with open(partial, 'r+b') as file:
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # without it a power cut can leave the new name with old or no content
         os.replace(partial, path)
         sync_folder(path.parent)
     finally:
@@ -36,28 +36,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_atomic(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old content or the new, never a part."""
+    """Write a file so that a reader, or a crash, finds the old or the complete new content."""
     with replacing(path) as partial:
         partial.write_bytes(data)
 
 
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Bring the names in a folder to the disk, on file systems that know how."""
+    """Write the names in a folder to the disk, where the file system supports it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot sync a folder
             raise
     finally:
         os.close(handle)
 
 
 def remove_strays(folder: str | os.PathLike, shared: bool = False) -> list[Path]:
-    """Remove the temporary files that killed writers left in a folder; returns them.
+    """Remove the temporary files that killed writers left in a folder, and return their paths.
 
-    The folder must be the caller's own. In a `shared` one, what writers at work may be writing stays: files of this
-    host's living processes, and of other hosts' for a day.
+    No other process may write to the folder, unless `shared` is true. Then files stay that may still be written: those
+    of living processes of this host, and for a day those of other hosts.
     """
     found = [path for path in Path(folder).glob('.*.tmp') if (name := STRAY.fullmatch(path.name))
              and not (shared and _may_be_written(path, name['host'], int(name['pid'])))]
@@ -72,7 +72,7 @@ def _host() -> str:
 
 def _may_be_written(path: Path, host: str, pid: int) -> bool:
     try:
-        if host != _host():
+        if host != _host():  # a process id of another host says nothing here, so the age decides
             return time.time() - path.stat().st_mtime < DAY
         os.kill(pid, 0)
     except (FileNotFoundError, ProcessLookupError, OverflowError):

@@ -1,13 +1,13 @@
-"""Every error that becomes one line on stderr and an exit code of the tools."""
+"""The errors that the tools report as one line on stderr and an exit code."""
 
-# Beyond 0 (done), 1 (an error nobody foresaw) and 2 (a command, config, file, sample or disk that cannot be used).
+# Exit codes beside 0 (done), 1 (an unforeseen error) and 2 (an unusable command, config, file, sample or disk).
 DIVERGED = 70  # a loss, a gradient or a weight is not finite; the same command would end there again
 PROCESS_LOST = 71  # a loader's worker or another rank died; the same command with --resume goes on
 PREEMPTED = 75  # stopped by SIGTERM or SIGUSR1, as sysexits.h has EX_TEMPFAIL; the same command with --resume goes on
 
 
 class ConfigError(ValueError):
-    """A config that cannot be run; the message has one line for each mistake."""
+    """A config cannot be run; the message has one line for each mistake."""
 
 
 class CheckpointError(ValueError):
@@ -15,28 +15,28 @@ class CheckpointError(ValueError):
 
 
 class DataError(ConfigError):
-    """A sample, or a whole data set, that cannot be used; one line that names it."""
+    """A sample or a whole data set cannot be used; the message is one line that names it."""
 
     def __init__(self, text: str):
-        # From a worker it comes as the text of a traceback, which ends in ours.
+        # A loader raises a worker's error again with its traceback as text, of which the last line is the message.
         super().__init__(text.rstrip().rpartition('\n')[2].removeprefix(f'{__name__}.DataError: '))
 
 
 class Stop(Exception):
-    """Ends a run with one line on stderr and `exit_code`."""
+    """End a run with one line on stderr and `exit_code`."""
     exit_code = 1
 
 
 class Preempted(Stop):
-    """SIGTERM or SIGUSR1 arrived; the run stands where a checkpoint is."""
+    """SIGTERM or SIGUSR1 arrived; the run has written a checkpoint of where it stopped."""
     exit_code = PREEMPTED
 
 
 class DivergenceError(Stop):
-    """Something is not finite; nothing of it was saved."""
+    """A loss, a gradient or a weight is not finite; it was not saved."""
     exit_code = DIVERGED
 
 
 class ProcessLost(Stop):
-    """A worker of a loader or another rank died."""
+    """A worker of a loader, or another rank, died."""
     exit_code = PROCESS_LOST

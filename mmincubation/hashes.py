@@ -1,4 +1,4 @@
-"""Fingerprints of files and of tensors."""
+"""Hashes of files and of tensors."""
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,17 +10,17 @@ CHUNK = 1 << 20
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """Return the SHA-256 of a file's bytes, in hex."""
     return _hash_chunks(hashlib.sha256(), _bytes_of(path))
 
 
 def git_blob_sha1_of(path: str | Path) -> str:
-    """The hash that git, and so the Hugging Face hub, names a file by that is not in its large file storage."""
+    """Return git's blob hash of a file, in hex. The Hugging Face hub names files by it that are not in Git LFS."""
     return _hash_chunks(hashlib.sha1(b'blob %d\0' % Path(path).stat().st_size), _bytes_of(path))
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values of tensors, in hex; the file format does not matter."""
+    """Return the SHA-256 of names, types, shapes and values of tensors, in hex; it does not depend on a file format."""
     chunks = (chunk for name in sorted(tensors) for chunk in _chunks(name, tensors[name]))
     return _hash_chunks(hashlib.sha256(), chunks)
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: config, code, weights, data, machine and pictures of a run."""
+"""The origin of a result: config, code, weights, data, machine and pictures of a run."""
 from __future__ import annotations
 
 import copy
@@ -25,9 +25,9 @@ PHASE_KEYS = ('phase', 'weights_dir')
 
 
 def config_sha256(cfg: Config) -> str:
-    """Hex digest of the config as mmengine prints it, without the keys that only say how it was launched."""
+    """Return the SHA-256 of the config as mmengine prints it, in hex, without the keys that only say how it started."""
     cfg = copy.deepcopy(cfg)
-    if cfg.get('resume'):
+    if cfg.get('resume'):  # then `load_from` is the checkpoint to resume from, else it is the first weights
         cfg.pop('load_from', None)
     for key in LAUNCH_KEYS:
         cfg.pop(key, None)
@@ -37,25 +37,25 @@ def config_sha256(cfg: Config) -> str:
 
 
 def config_path(cfg: Config) -> str:
-    """The config file relative to the current folder where it lies below it; '' for a config made in memory."""
+    """Return the path of the config file, relative if it is below the current folder; '' for one made in memory."""
     path = Path(cfg.filename or '')
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path) if cfg.filename else ''
 
 
 def git_commit() -> str | None:
-    """Commit of the repository around the current folder, None outside of one or before the first commit."""
+    """Return the commit of the repository around the current folder; None without a repository or a commit."""
     commit = get_git_hash(fallback='')
     return commit if re.fullmatch('[0-9a-f]{40}', commit) else None
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of those of `PACKAGES` that are installed, none of them imported for it."""
+    """Return the versions of Python and of the installed `PACKAGES`, without importing them."""
     installed = {dist.metadata['Name'].lower(): dist.version for dist in metadata.distributions()}
     return dict(python=platform.python_version(), **{name: installed[name] for name in PACKAGES if name in installed})
 
 
 def hardware() -> str:
-    """Name of the GPU, or else of the CPU."""
+    """Return the name of the GPU, or without one that of the CPU."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     cpuinfo = Path('/proc/cpuinfo')
@@ -64,7 +64,7 @@ def hardware() -> str:
 
 
 def peak_memory_mib() -> float:
-    """Most memory that this process held: GPU memory in tensors, or else resident memory."""
+    """Return this process's peak memory in MiB: of tensors on the GPU, or without one its resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     # macOS counts bytes, Linux KiB.
@@ -72,7 +72,7 @@ def peak_memory_mib() -> float:
 
 
 def dataset_name(cfg: dict) -> str:
-    """What a dataset config reads, wrappers such as RepeatDataset left aside: type, root, annotation file, folders."""
+    """Return type, root, annotation file and folders in a data set's config, inside wrappers such as RepeatDataset."""
     while isinstance(cfg.get('dataset'), dict):
         cfg = cfg['dataset']
     names = [cfg.get(key) for key in ('type', 'root', 'data_root', 'ann_file')]
@@ -81,7 +81,7 @@ def dataset_name(cfg: dict) -> str:
 
 
 def data_summary(runner) -> dict:
-    """Names and sizes of the training and validation sets of a runner."""
+    """Return names and sizes, in images, of the training and validation sets of a runner."""
     summary = dict(
         train=dataset_name(runner.cfg.train_dataloader['dataset']),
         train_size=len(runner.train_dataloader.dataset), val=None, val_size=None)
@@ -92,20 +92,20 @@ def data_summary(runner) -> dict:
 
 
 def loaded_weights(model: nn.Module) -> dict | None:
-    """The load report of the first module that loaded a file: path, sha256, coverage."""
+    """Return `path`, `sha256` and `coverage` of the file that a module of the model loaded first, None without one."""
     reports = (getattr(module, 'load_report', None) for module in model.modules())
     report = next(filter(None, reports), None)
     return report and {key: report[key] for key in ('path', 'sha256', 'coverage')}
 
 
 def written_weights(work_dir: Path) -> list[dict]:
-    """Path relative to `work_dir`, and sha256, of every file in `<work_dir>/weights/`."""
+    """Return `path`, relative to `work_dir`, and `sha256` of every weight file in `<work_dir>/weights/`."""
     files = sorted((work_dir / 'weights').glob('*.safetensors'))
     return [dict(path=file.relative_to(work_dir).as_posix(), sha256=sha256_of(file)) for file in files]
 
 
 def newest_pictures(work_dir: Path, count: int = 4) -> list[str]:
-    """The last pictures drawn by the newest start of this run, relative to `work_dir`."""
+    """Return the paths, relative to `work_dir`, of the last pictures that this run drew since it was last started."""
     drawn = sorted(work_dir.glob('**/vis_image/*.png'), key=lambda file: (os.stat(file).st_mtime_ns, file.name))
     last = [file for file in drawn if file.parent == drawn[-1].parent][-count:]
     return [file.relative_to(work_dir).as_posix() for file in last]

@@ -1,4 +1,4 @@
-"""Child registries, so that `type='mmincubation.X'` resolves in any MM config without `custom_imports`."""
+"""Child registries: `type='mmincubation.X'` resolves in any MM config without `custom_imports`."""
 from collections.abc import Iterator
 
 from mmengine import registry as root
@@ -11,7 +11,7 @@ def _child(name: str, *places: str) -> root.Registry:
         name.lower(), parent=getattr(root, name), scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in places])
 
 
-# Each registry imports the modules of its places when a name is first looked up.
+# Each registry imports the modules of its places at its first lookup.
 MODELS = _child('MODELS', 'models', 'incubation', 'downstream')
 DATASETS = _child('DATASETS', 'datasets.classification', 'datasets.checked')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets.samplers')
@@ -26,7 +26,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine.optim'
 
 
 def dicts_in(node, place: str) -> Iterator[tuple[str, dict]]:
-    """All (dotted place, dict) within the value of a config that is at `place`."""
+    """Yield each dict in `node`, a config's value at the dotted `place`, with its own dotted place."""
     if isinstance(node, dict):
         yield place, node
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()

@@ -1,4 +1,4 @@
-"""The schema of `result.json`, the one file that every run leaves behind. Tables are made from these files alone."""
+"""The schema of `result.json`, which every run writes. The leaderboard is made from these files only."""
 from __future__ import annotations
 
 import fcntl
@@ -18,7 +18,7 @@ NUMBER_LIMIT = 2**63
 
 
 class ResultError(ValueError):
-    """A result file that cannot be trusted; the message names the file, the key and the remedy."""
+    """A result file breaks the schema; the message names the file, the key and the remedy."""
 
 
 class _ExperimentNames(TypedDict):
@@ -28,13 +28,13 @@ class _ExperimentNames(TypedDict):
 
 
 class Experiment(_ExperimentNames, total=False):
-    """What the run stands for in the tables; `method` is 'incub', 'e2e', 'scratch' and the like."""
+    """The names of the run in the tables; `method` is 'incub', 'e2e', 'scratch' or another short word."""
 
     note: str
 
 
 class Weights(TypedDict):
-    """The weights that a run started from; `coverage` is the loader's sentence about what matched."""
+    """The weights that a run started from; `coverage` is the line in which the loader says what matched."""
 
     path: str
     sha256: str
@@ -42,14 +42,14 @@ class Weights(TypedDict):
 
 
 class Output(TypedDict):
-    """A weight file that the run wrote, relative to the result file."""
+    """A weight file that the run wrote; `path` is relative to the result file."""
 
     path: str
     sha256: str
 
 
 class Data(TypedDict):
-    """Names and sizes (images) of the training and validation sets."""
+    """Names and sizes, in images, of the training and validation sets."""
 
     train: str
     train_size: int
@@ -67,24 +67,24 @@ class _PhaseValues(TypedDict):
 
 
 class Phase(_PhaseValues, total=False):
-    """One phase: passes over the data, images, block-forwards x images, device-seconds, its last validation.
+    """One phase: epochs, images, block-forwards (blocks times images), device-seconds, and its last validation.
 
-    `data_seconds`: the part of the device-seconds that was waiting for batches; not in results of before it was
-    counted, nor where a phase only validates.
+    `data_seconds` are the device-seconds spent waiting for batches. Older results and phases that only validate have
+    none.
     """
 
     data_seconds: float
 
 
 class SkippedSample(TypedDict):
-    """A training sample that could not be used, by its place in the data set."""
+    """A training sample that could not be used; `index` is its place in the data set."""
 
     index: int
     fault: str
 
 
 class DataErrors(TypedDict):
-    """How many training samples were skipped, and the first of them."""
+    """The number of training samples that were skipped, and the first of them."""
 
     skipped: int
     first: list[SkippedSample]
@@ -115,10 +115,10 @@ class _ResultValues(TypedDict):
 
 
 class Result(_ResultValues, total=False):
-    """`result.json`. `metrics` are as the validation gave them; `block_forwards` is null where not counted.
+    """The content of `result.json`. `metrics` are the validation's; `block_forwards` is null if it was not counted.
 
-    `skipped_steps`: steps that were left out because they were not finite; only in runs that allowed any.
-    `data_errors`: training samples that could not be used; only where any were, or might have been, skipped.
+    `skipped_steps` counts the optimiser steps that were skipped because they were not finite; only runs that allow
+    such steps have it. `data_errors` describes unusable training samples; only runs that may skip samples have it.
     """
 
     skipped_steps: int
@@ -127,100 +127,104 @@ class Result(_ResultValues, total=False):
 
 @contextmanager
 def locked(path: str | os.PathLike) -> Iterator[None]:
-    """Hold `path` against other processes that lock it, for reading, changing and writing it as one step."""
+    """Lock `path` against other processes that call this, so that reading, changing and writing it is one step."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # The lock is on another file, because each write replaces `path`, and a lock on it would stay with the old file.
     with open(path.with_name(f'.{path.name}.lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def write_result(path: str | os.PathLike, result: Result) -> None:
-    """Check `result` against the schema and write it atomically.
+    """Write `result` atomically, if it satisfies the schema.
 
     Raises:
         ResultError: a key is missing, unknown or of the wrong type; nothing is written.
     """
     try:
-        check_result(result)
+        require_schema(result)
     except ResultError as error:
         raise ResultError(f'{path}: {error}; not written, correct the value where it is made') from None
     write_atomic(path, (json.dumps(result, indent=2, allow_nan=False) + '\n').encode())
 
 
 def read_result(path: str | os.PathLike) -> Result:
-    """Read one `result.json` and check it.
+    """Return the content of one `result.json`.
 
     Raises:
         ResultError: the file is unreadable, is not JSON, or breaks the schema.
     """
     try:
         result = json.loads(Path(path).read_bytes())
-        check_result(result)
+        require_schema(result)
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f'{path}: {error}; run its config again, or delete the file') from None
     return result
 
 
-def check_result(result: Any) -> None:
-    """Check a parsed result: all keys there, none unknown, types, numbers finite, files inside the run's folder.
+def require_schema(result: Any) -> None:
+    """Refuse a parsed result that breaks the schema.
 
     Raises:
-        ResultError: naming the first key that is wrong.
+        ResultError: a key is missing or unknown, a value has another type, a number is not finite, or a path leads out
+            of the run's folder; the message names the first such key.
     """
+    # First the version: keys of another schema would only raise confusing errors about single keys.
     if isinstance(result, dict) and result.get('schema', SCHEMA) != SCHEMA:
         raise ResultError(f'`schema` is {result["schema"]!r:.40}, this version of mmincubation reads {SCHEMA}')
-    _check_value(result, Result, '')
-    _check_text(result['config_sha256'], 'config_sha256', '[0-9a-f]{64}')
-    _check_text(result['git_commit'], 'git_commit', '[0-9a-f]{40}')
+    _require_type(result, Result, '')
+    _require_pattern(result['config_sha256'], 'config_sha256', '[0-9a-f]{64}')
+    _require_pattern(result['git_commit'], 'git_commit', '[0-9a-f]{40}')
     for key, item in [('weights', result['weights']), *((f'outputs[{i}]', o) for i, o in enumerate(result['outputs']))]:
-        _check_text(item and item['sha256'], f'{key}.sha256', '[0-9a-f]{64}')
+        _require_pattern(item and item['sha256'], f'{key}.sha256', '[0-9a-f]{64}')
     for index, picture in enumerate(result['pictures']):
-        _check_inside(picture, f'pictures[{index}]', '.png')
+        _require_inside(picture, f'pictures[{index}]', '.png')
     for index, output in enumerate(result['outputs']):
-        _check_inside(output['path'], f'outputs[{index}].path', '.safetensors')
+        _require_inside(output['path'], f'outputs[{index}].path', '.safetensors')
     try:
         datetime.fromisoformat(result['finished_at'])
     except ValueError:
         raise ResultError(f'`finished_at` is {result["finished_at"]!r:.40}, not an ISO date') from None
 
 
-def check_experiment(experiment: Any) -> None:
-    """Check the `experiment` of a config before anything is trained for it.
+def require_experiment(experiment: Any) -> None:
+    """Refuse a config's `experiment` that no result could have; call it before training.
 
     Raises:
-        ResultError: it is missing or a name in it is.
+        ResultError: it is missing, or one of its keys is missing, unknown or of another type.
     """
     try:
-        _check_value(experiment, Experiment, 'experiment')
+        _require_type(experiment, Experiment, 'experiment')
     except ResultError as error:
         example = "experiment = dict(task='classification', model='vit_demo', method='e2e')"
         raise ResultError(f'config: {error}; give it a line such as {example}') from None
 
 
-def _check_value(value: Any, hint: Any, key: str) -> None:
-    """Check `value` against a type hint made of TypedDict, dict, list, Literal, `X | None` and plain types.
+def _require_type(value: Any, hint: Any, key: str) -> None:
+    """Refuse a value that is not of a type hint made of TypedDict, dict, list, Literal, `X | None` and plain types.
 
     Raises:
-        ResultError: naming `key`, or the place below it that is wrong.
+        ResultError: the message names `key`, or the wrong place below it.
     """
     origin, args = get_origin(hint), get_args(hint)
     if type(None) in args:
         if value is not None:
-            _check_value(value, args[0], key)
+            _require_type(value, args[0], key)
     elif is_typeddict(hint):
-        _check_keys(value, hint, key)
+        _require_keys(value, hint, key)
     elif origin is Literal:
         if value not in args:
             raise ResultError(f'`{key}` is {value!r:.40}, not one of {", ".join(map(repr, args))}')
     else:
-        _check_plain(value, origin or hint, key)
+        _require_plain_type(value, origin or hint, key)
         items = value.items() if origin is dict else enumerate(value) if origin is list else ()
         for name, item in items:
-            _check_value(item, args[-1], f'{key}.{name}' if origin is dict else f'{key}[{name}]')
+            _require_type(item, args[-1], f'{key}.{name}' if origin is dict else f'{key}[{name}]')
 
 
-def _check_plain(value: Any, kind: type, key: str) -> None:
+def _require_plain_type(value: Any, kind: type, key: str) -> None:
+    # bool is a subclass of int, and an int is a valid float in JSON.
     fits = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
     if not fits:
         raise ResultError(f'`{key}` is {value!r:.40}, not {kind.__name__}')
@@ -229,23 +233,24 @@ def _check_plain(value: Any, kind: type, key: str) -> None:
         raise ResultError(f'`{key}` is not a finite number below 2^63')
 
 
-def _check_keys(value: Any, hint: Any, key: str) -> None:
-    _check_plain(value, dict, key or 'the whole file')
+def _require_keys(value: Any, hint: Any, key: str) -> None:
+    _require_plain_type(value, dict, key or 'the whole file')
     hints, prefix = get_type_hints(hint), f'{key}.' if key else ''
     for missing in sorted(hint.__required_keys__ - value.keys()):
         raise ResultError(f'`{prefix}{missing}` is missing')
     for unknown in sorted(value.keys() - hints.keys()):
         raise ResultError(f'`{prefix}{unknown}` is not a key of schema {SCHEMA}')
     for name, item in value.items():
-        _check_value(item, hints[name], prefix + name)
+        _require_type(item, hints[name], prefix + name)
 
 
-def _check_text(value: str | None, key: str, pattern: str) -> None:
+def _require_pattern(value: str | None, key: str, pattern: str) -> None:
     if value is not None and not re.fullmatch(pattern, value):
         raise ResultError(f'`{key}` is {value!r:.80}, which does not match {pattern}')
 
 
-def _check_inside(value: str, key: str, suffix: str) -> None:
+def _require_inside(value: str, key: str, suffix: str) -> None:
+    # The leaderboard links these paths, so a result from elsewhere must not point at other files of the reader.
     path = PurePosixPath(value)
     outside = path.is_absolute() or '..' in path.parts or re.search(r'[\\:\0]', value)
     if outside or path.suffix != suffix:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mmincubation.result import ResultError, check_experiment, read_result, write_atomic, write_result
+from mmincubation.result import ResultError, read_result, require_experiment, write_atomic, write_result
 
 
 @pytest.fixture
@@ -114,10 +114,10 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 def test_experiment_of_a_config():
-    check_experiment(dict(task='detection', model='m', method='incub', note='n'))
+    require_experiment(dict(task='detection', model='m', method='incub', note='n'))
     for wrong in (None, {}, dict(task='detection', model='m')):
         with pytest.raises(ResultError, match='config: .*experiment'):
-            check_experiment(wrong)
+            require_experiment(wrong)
 
 
 def test_result_needs_only_the_standard_library():

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmincubation.engine.runner import ToolRunner
-from mmincubation.resumable.batches import positioned
+from mmincubation.resumable.batches import resumable_loader
 
 from .flops import synchronize
 
@@ -44,7 +44,7 @@ def batches(cfg: Config, root: Path, count: int, workers: int) -> Iterator[dict]
     loader.batch_size, loader.num_workers = count, min(loader.num_workers, workers)
     loader.persistent_workers = loader.num_workers > 0
     loader.dataset.type, loader.dataset.root = 'mmincubation.ImageFolder', str(root)
-    loader = positioned(ToolRunner.build_dataloader(loader, seed=0), seed=0, endless=True)
+    loader = resumable_loader(ToolRunner.build_dataloader(loader, seed=0), seed=0, endless=True)
     loader.batch_sampler.seek(0)
     return iter(loader)
 

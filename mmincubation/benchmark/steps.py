@@ -17,7 +17,7 @@ from mmincubation.engine.compiling import compile_blocks
 from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.incubation.loop import training_step
 from mmincubation.incubation.model import IncubationModel
-from mmincubation.incubation.phase_run import PhaseRun, begin
+from mmincubation.incubation.phase_run import PhaseRun, begin_runs
 from mmincubation.incubation.phases import read_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
 from mmincubation.vit import Arch, Division
@@ -66,7 +66,7 @@ class Phases:
         """Begin a phase; return its runs with their optimisers, distributed."""
         recipe = (self.cfg.get('train_cfg') or {}).get('recipe', 'clean')
         several = name == 'modules'
-        runs = begin(model, self.modules if several else [self.phases[name]], recipe, several)
+        runs = begin_runs(model, self.modules if several else [self.phases[name]], recipe, several)
         for run in runs:
             if is_distributed():
                 run.distribute(partial(DistributedDataParallel, **DDP))
@@ -82,7 +82,7 @@ class Phases:
         if hasattr(model, 'backbone'):
             return PlainStep(distributed(model), make_wrapper(plain(self.cfg).optim_wrapper, model), batch)
         if name != 'train':
-            begin(model, [self.phases[name]], 'paper_code')
+            begin_runs(model, [self.phases[name]], 'paper_code')
         optimizer = self.cfg.optim_wrapper.optimizer
         return PublicStep(model, batch, optimizer.lr, optimizer.weight_decay, wrap_public)
 

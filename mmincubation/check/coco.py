@@ -2,8 +2,8 @@
 import json
 import os
 
-from mmincubation.datasets.annotations import annotation_faults, is_lost_as_polygons, is_outside, twice
-from mmincubation.datasets.files import fault, header
+from mmincubation.datasets.annotations import annotation_faults, is_lost_as_polygons, is_outside, repeated_ids
+from mmincubation.datasets.files import image_fault, image_size
 
 from .batches import loads_polygons
 from .folders import compare_count
@@ -86,7 +86,7 @@ def _images(check: DatasetCheck, images: list[dict], folder: str) -> list[dict]:
 
 
 def _duplicates(check: DatasetCheck, entries: list[dict], kind: str) -> None:
-    for key in twice(entries):
+    for key in repeated_ids(entries):
         check.problem(f'{kind} ids that occur more than once', 'give every entry its own id', f'{kind} {key}')
 
 
@@ -124,8 +124,8 @@ def _look_at_images(check: DatasetCheck, images: list[dict], folder: str) -> str
 
     def inspect(image: dict):
         path = os.path.join(folder, image['file_name'])
-        wrong = fault(path) if check.sampling.full else None
-        return wrong or header(path)
+        wrong = image_fault(path) if check.sampling.full else None
+        return wrong or image_size(path)
 
     seen, words = check.sampling.inspect(images, inspect)
     for image, found in seen:

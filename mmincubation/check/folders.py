@@ -2,7 +2,7 @@
 import os
 from pathlib import Path
 
-from mmincubation.datasets.files import fault
+from mmincubation.datasets.files import image_fault
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
 from .sampling import SUFFIXES
@@ -25,7 +25,7 @@ def report_folders(check: DatasetCheck) -> DatasetSummary:
     if not images:
         check.problem(f'no image in class folders of {root}',
                       'lay them out as root/class/image.jpg (docs/guides/data.md)')
-    seen, words = check.sampling.inspect(images, fault)
+    seen, words = check.sampling.inspect(images, image_fault)
     for path, wrong in seen:
         if wrong:
             check.problem(f'{wrong}s', 'copy or download them again', path)

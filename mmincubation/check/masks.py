@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmincubation.datasets.files import decode, header
+from mmincubation.datasets.files import decode_image, image_size
 from mmincubation.datasets.rules import IGNORED
 
 from .folders import compare_count
@@ -61,7 +61,7 @@ def _listed(path: str) -> list[str]:
 
 def _faults(check: DatasetCheck, image: str, label: str):
     """Yield (what, remedy, example) for each fault of one pair."""
-    size, picture = header(image), decode(label)
+    size, picture = image_size(image), decode_image(label)
     again = 'copy or unpack it again'
     if isinstance(size, str):
         yield f'{size}s', again, image

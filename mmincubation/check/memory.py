@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_s
 from torch import Tensor, nn
 
 from mmincubation.incubation.model import IncubationModel
-from mmincubation.incubation.phase_run import begin
+from mmincubation.incubation.phase_run import begin_runs
 from mmincubation.incubation.phases import Phase, read_phases, select_phases
 from mmincubation.incubation.recipe import optim_wrapper_cfg
 from mmincubation.vit.sharding import blocks_of, shard_options
@@ -78,8 +78,8 @@ def training_phases(cfg: Config) -> list:
 
 
 def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:
-    if phase is not None and phase.parts and cfg.train_cfg.mode == 'parallel':  # a rank trains one of them
-        peaks = [_phase_peak(cfg, part, size, count, gpus) for part in phase.parts]
+    if phase is not None and phase.subphases and cfg.train_cfg.mode == 'parallel':  # a rank trains one of them
+        peaks = [_phase_peak(cfg, part, size, count, gpus) for part in phase.subphases]
         states = sum(peak.saved[1] for peak in peaks)
         largest = max(peaks, key=lambda peak: peak.peak)
         return replace(largest, phase=phase.name, saved=(largest.saved[0], states))
@@ -105,7 +105,7 @@ def _trained(model: nn.Module, cfg: Config, phase: Phase | None) -> list[_Traine
         return [_Trained(model, optim, {})]
     recipe = cfg.train_cfg.get('recipe', 'clean')
     return [_Trained(run.plain, optim_wrapper_cfg(recipe, run.phase.optim_cfg(optim), run.phase.module),
-                     dict(network=run.network)) for run in begin(model, phase.parts or [phase], recipe)]
+                     dict(network=run.network)) for run in begin_runs(model, phase.subphases or [phase], recipe)]
 
 
 def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, batch: tuple,

@@ -37,7 +37,7 @@ def report_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
         updates = f', {length.iters // accumulation(cfg):,} updates' if length.iters and accumulation(cfg) > 1 else ''
         report.say(f'{length.phase}: {said}{updates}'
                    + '; iterations are not known without the data' * (not length.iters))
-        for part in phase.parts or [phase] if phase else [None]:
+        for part in phase.subphases or [phase] if phase else [None]:
             _report_schedule(cfg, part, length, report)
     endless = 'InfiniteSampler' in str((cfg.train_dataloader.get('sampler') or {}).get('type'))
     if not endless and images is not None and images < cfg.train_dataloader['batch_size'] * gpus:

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import torch
 
-from mmincubation.checkpoints import CheckpointError, check_fit, inspect_weights, read_tensors, sha256_of
+from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors, require_fit, sha256_of
 from mmincubation.checkpoints.hub import is_hub, local_file
 from mmincubation.registry import dicts_in
 
@@ -60,5 +60,5 @@ def _load_into_model(cfg) -> list[str]:
     path = str(cfg.load_from)
     content, _ = read_tensors(path)
     state = content.get('state_dict', content)
-    check_fit(build_on_meta(cfg), state, path)
+    require_fit(build_on_meta(cfg), state, path)
     return [f'{path}: {len(state)} keys, all of the model, sha256 {sha256_of(path)}']

@@ -1,4 +1,4 @@
-"""Weights on disk: safe reading and atomic writing, key names, strict loading."""
+"""Weight files: safe reading, atomic writing, key names, strict loading."""
 from mmincubation.errors import CheckpointError
 from mmincubation.hashes import digest, sha256_of
 
@@ -6,11 +6,11 @@ from .files import read_tensors, write_tensors
 from .fit import load_fitted, load_pretrained
 from .formats import open_vit, read_vit
 from .inspection import WeightsInfo, inspect_weights
-from .load import check_fit, check_header, load_strict, load_vit
+from .load import load_strict, load_vit, require_fit, require_header
 from .shapes import infer_arch, vit_shapes
 
 __all__ = [
-    'CheckpointError', 'load_pretrained', 'WeightsInfo', 'check_fit', 'check_header', 'digest', 'infer_arch',
+    'CheckpointError', 'load_pretrained', 'WeightsInfo', 'require_fit', 'require_header', 'digest', 'infer_arch',
     'inspect_weights', 'load_fitted', 'load_strict', 'load_vit', 'open_vit', 'read_tensors', 'read_vit', 'sha256_of',
     'vit_shapes', 'write_tensors'
 ]

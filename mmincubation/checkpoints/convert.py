@@ -1,4 +1,4 @@
-"""From one weight file to another: read any format, check it is a ViT, write another program's names."""
+"""Convert weight files: read a ViT in any format, and write it under the names of another program."""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mmincubation.vit import Division
 from .files import write_tensors, write_torch
 from .formats import SHOWN, Weights, open_vit
 from .hub import fetch, is_hub, local_file
-from .inspection import check_name, describe
+from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
 from .shapes import vit_shapes
 
@@ -22,7 +22,7 @@ PAPER_MODULES = 4
 
 @dataclass(frozen=True)
 class Converted:
-    """What `convert` read and wrote: `source` is the format found, `assumed` in words what the file did not say."""
+    """The report of `convert`: `source` is the format of the source, `assumed` lists what the file does not say."""
     source: str
     arch: dict
     division: list[int] | None
@@ -34,22 +34,23 @@ class Converted:
 
 def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None
             ) -> Converted:
-    """Write the ViT in `src` (any format of docs/guides/weights.md, or an hf:// name) to `dst`, a new file.
+    """Write the ViT in `src`, in any format of docs/guides/weights.md or an hf:// name, to the new file `dst`.
 
     Args:
-        to: whose names: `timm`, `mmpretrain`, `official` (the public Deep Incubation code) or `hf` (transformers).
-        modules: K equal modules, for `official` where neither header nor source has a division; the paper's 4 if None.
+        to: the program whose names to write: `timm`, `mmpretrain`, `official` (the public Deep Incubation code) or
+            `hf` (transformers).
+        modules: the number K of equal modules, for `official` if the file shows no division. None means the paper's 4.
         arch: `Arch` fields that the file does not show (`num_heads`, `norm_eps`), for the new header.
 
     Raises:
-        CheckpointError: `dst` cannot be or exists, or `src` is no whole ViT, or `to` has no place for a tensor.
+        CheckpointError: `dst` exists or has a wrong suffix, `src` is not a whole ViT, or `to` has no name for a tensor.
     """
-    _check_dst(src, Path(dst), to)
+    _require_new_dst(src, Path(dst), to)
     weights, file = open_vit(src), local_file(src)
-    sha256 = sha256_of(file)
-    check_name(file, sha256)
+    sha256 = sha256_of(file)  # of the source, for the header
+    require_hash_in_name(file, sha256)
     shape, assumed = describe(weights, src, arch or {})
-    _check_whole(weights.tensors, shape, src)
+    _require_whole_vit(weights.tensors, shape, src)
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
@@ -61,7 +62,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     return Converted(weights.format, shape, division, assumed, len(weights.tensors), parameters, sha256_of(dst))
 
 
-def _check_dst(src: str, dst: Path, to: str) -> None:
+def _require_new_dst(src: str, dst: Path, to: str) -> None:
     if dst.suffix not in SUFFIXES[to]:
         raise CheckpointError(f'{dst}: with --to {to} the name must end in {" or ".join(SUFFIXES[to])}')
     if dst.exists():
@@ -69,8 +70,8 @@ def _check_dst(src: str, dst: Path, to: str) -> None:
         raise CheckpointError(f'{dst}: {"is the source itself" if same else "exists already"}; choose another name')
 
 
-def _check_whole(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
-    """The tensors are exactly those of a ViT of this shape."""
+def _require_whole_vit(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
+    """Refuse tensors that are not exactly those of a ViT of this shape."""
     try:
         expected = vit_shapes(shape)
     except (KeyError, ValueError, TypeError) as error:
@@ -83,7 +84,7 @@ def _check_whole(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
 
 
 def _division(weights: Weights, depth: int, to: str, modules: int | None, src: str) -> list[int] | None:
-    """Blocks of each module: the file's, or for `official` those of equal modules."""
+    """Return the number of blocks of each module: the file's, or for `official` those of equal modules."""
     known = weights.division
     if known and modules not in (None, len(known)):
         raise CheckpointError(f'--modules {modules}: {src} has {len(known)} modules, of {known} blocks; leave it out')
@@ -113,7 +114,8 @@ def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None
 
 
 def _official(tensors: dict[str, Tensor], division: Division) -> dict:
-    """The public code's `model_stages`, with local block numbers, and its `model`, which has every tensor twice."""
-    stages = [global_names(division.part(tensors, i), -division.span(i).start) for i in range(len(division))]
+    """Return the public code's `model_stages`, with local block numbers, and `model`, which has every tensor twice."""
+    stages = [global_names(division.entries_of(tensors, i), -division.span(i).start) for i in range(len(division))]
+    # Its model registers the blocks twice: as `blocks` and again inside `stages`.
     twice = {f'stages.{i}.{key}': value for i, stage in enumerate(stages) for key, value in stage.items()}
     return dict(model={**tensors, **twice}, model_stages=stages)

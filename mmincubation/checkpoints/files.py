@@ -1,4 +1,4 @@
-"""Reading and writing weight files; nothing in a file is ever executed."""
+"""Read and write weight files. Reading never executes anything in a file."""
 import errno
 import json
 import re
@@ -26,30 +26,28 @@ TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar')  # timm's train.py: .pth.tar
 
 
 def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
-    """Content and header of a weight file, on the CPU; `path` may be an hf:// name.
+    """Return content and header of a weight file, on the CPU; `path` may be an hf:// name.
 
-    A `mapped` file is read where its tensors are used, and must stay as it is as long.
-
-    The content of `.safetensors` is a flat dict of tensors; that of `.pth`, `.pt` and `.bin` is the dict that was
-    saved, without our header. The header is what `write_tensors` or `write_torch` was given, empty for files of other
-    programs.
+    The content of `.safetensors` is a flat dict of tensors. That of `.pth`, `.pt` and `.bin` is the dict that was
+    saved, without our header. The header is the one that `write_tensors` or `write_torch` wrote; files of other
+    programs have an empty one. A `mapped` file is read when its tensors are used, and must not change before that.
 
     Raises:
-        CheckpointError: the file is missing, damaged, not a weight file, or a pickle that holds more than data.
+        CheckpointError: the file is missing, damaged, not a weight file, or a pickle of more than plain data.
     """
     path = local_file(path)
-    _check_file(path)
+    _require_weight_file(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     if path.suffix in TORCH_SUFFIXES:
         content = _read_torch(path, mapped)
         header = content.pop(HEADER_KEY, {})
-        return content, _current(header) if isinstance(header, dict) else {}
+        return content, _with_current_names(header) if isinstance(header, dict) else {}
     raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
 
 
-def _current(header: dict) -> dict:
-    """A header with today's names of the fields of `arch`, whichever version wrote it."""
+def _with_current_names(header: dict) -> dict:
+    """Return a header with the current names of the fields of `arch`; earlier versions wrote others."""
     arch = header.get('arch')
     if not isinstance(arch, dict):
         return header
@@ -57,9 +55,7 @@ def _current(header: dict) -> dict:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
-    """Write a `.safetensors` file with a JSON header, atomically: readers see the old file or the whole new one.
-
-    Equal tensors and header give equal bytes.
+    """Write a `.safetensors` file with a JSON header, atomically. Equal tensors and header give equal bytes.
 
     Raises:
         CheckpointError: the file cannot be written, for example because the disk is full.
@@ -71,7 +67,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) ->
 
 
 def write_torch(path: str | Path, content: dict, header: dict) -> None:
-    """Write `content` by `torch.save`, with our header beside it, atomically; for programs that read nothing else.
+    """Write `content` and our header by `torch.save`, atomically, for programs that read no other format.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -82,10 +78,11 @@ def write_torch(path: str | Path, content: dict, header: dict) -> None:
 
 @contextmanager
 def writing(path: str | Path, size: int) -> Iterator[Path]:
-    """A temporary file for `size` bytes that takes the place of `path` once it is written (see `replacing`).
+    """Yield a temporary file for `size` bytes, which replaces `path` at the end (see `replacing`).
 
     Raises:
-        CheckpointError: the disk is full, seen before the first byte or later, or refuses; `path` is as it was.
+        CheckpointError: the disk has no room, before or while writing, or another error of the disk; `path` does not
+            change.
     """
     path = Path(path)
     try:
@@ -102,7 +99,7 @@ def writing(path: str | Path, size: int) -> Iterator[Path]:
 
 
 def nbytes(content: Any) -> int:
-    """Bytes that tensors, arrays and texts anywhere in `content` take in a file of torch, memory they share once."""
+    """Return the bytes that tensors, arrays and texts in `content` take in a file; shared memory counts once."""
     sizes, seen, left = {}, set(), [content]
     while left:
         item = left.pop()
@@ -116,16 +113,16 @@ def nbytes(content: Any) -> int:
             elif isinstance(item, dict):
                 left += [*item.keys(), *item.values()]
             else:
-                left += item if isinstance(item, list | tuple) else vars(item).values() if _holds_more(item) else ()
+                left += item if isinstance(item, list | tuple) else vars(item).values() if _has_attributes(item) else ()
     return sum(sizes.values())
 
 
-def _holds_more(item: Any) -> bool:
+def _has_attributes(item: Any) -> bool:
     return hasattr(item, '__dict__') and not isinstance(item, type)
 
 
 def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors of which no two share memory, as safetensors demands."""
+    """Return contiguous CPU tensors that share no memory: safetensors refuses others."""
     out, seen = {}, set()
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu().contiguous()
@@ -137,21 +134,22 @@ def _storable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sort_header(file) -> None:
-    """Put the metadata of a safetensors file in order: the library writes it in random order."""
+    """Sort the metadata of a safetensors file, which the library writes in random order."""
     size = int.from_bytes(file.read(8), 'little')
     head = json.loads(file.read(size))
     head['__metadata__'] = dict(sorted(head['__metadata__'].items()))
     text = json.dumps(head, separators=(',', ':'), ensure_ascii=False).encode().ljust(size)
-    if len(text) != size:
+    if len(text) != size:  # the tensors' offsets count from the end of the header, whose size must not change
         raise CheckpointError(f'{file.name}: the header cannot be written in order')
     file.seek(8)
     file.write(text)
     file.flush()
 
 
-def _check_file(path: Path) -> None:
+def _require_weight_file(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f'{path}: no such weight file; check the path, or download or train it first')
+    # The usual failed downloads: nothing, a Git LFS pointer, or the web page around the file.
     with open(path, 'rb') as file:
         start = file.read(64).lstrip().lower()
     if not start:
@@ -166,21 +164,21 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, 'pt') as file:
             header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
-            return {name: file.get_tensor(name) for name in file.keys()}, _current(header)
+            return {name: file.get_tensor(name) for name in file.keys()}, _with_current_names(header)
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 
 
 def _read_torch(path: Path, mapped: bool) -> dict:
-    from mmincubation.compat.safe_globals import allow_mm_checkpoints
+    from mmincubation.compat.safe_globals import allow_mm_checkpoints  # here: safetensors need no pickle
     allow_mm_checkpoints()
     try:
         archive = zipfile.is_zipfile(path)
         if archive:
-            _check_archive(path)
-        # Mapped, not read: of a training checkpoint the optimiser's two thirds are never touched. Old files cannot be.
+            _require_archive_size(path)
+        # Mapping saves reading the optimiser, two thirds of a training checkpoint. Only zip archives can be mapped.
         content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
-        _check_sizes(content)
+        _require_tensor_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError
         raise CheckpointError(f'{path}: {_reason(error)}') from error
     if not isinstance(content, dict):
@@ -188,17 +186,17 @@ def _read_torch(path: Path, mapped: bool) -> dict:
     return content
 
 
-def _check_archive(path: Path) -> None:
-    """What is read is never more than the file holds: torch stores its records as they are, each once."""
+def _require_archive_size(path: Path) -> None:
+    """Refuse an archive that unpacks to more than its size: torch stores its records uncompressed, each once."""
     with zipfile.ZipFile(path) as archive:
         sizes = [record.file_size for record in archive.infolist()]
     if sum(sizes) > path.stat().st_size:
         raise ValueError(f'its records say {sum(sizes):,} bytes, the file has {path.stat().st_size:,}')
 
 
-def _check_sizes(content) -> None:
-    """No tensor is larger than its data: one that repeats a number a billion times would be, once it is copied."""
-    left, seen = [content], {id(content)}  # once each: a list can hold another many times over, and itself
+def _require_tensor_sizes(content) -> None:
+    """Refuse tensors larger than their data: a copy of one that repeats a number a billion times fills the memory."""
+    left, seen = [content], {id(content)}  # visit each once: a list can contain itself, or another many times
     while left:
         value = left.pop()
         if isinstance(value, Tensor) and value.layout == torch.strided:

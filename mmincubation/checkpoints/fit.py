@@ -1,4 +1,4 @@
-"""Loading into a ViT of another geometry: image size, patch size, number of classes."""
+"""Load weights into a ViT with another image size, patch size or number of classes."""
 import math
 
 from mmengine.logging import print_log
@@ -10,16 +10,16 @@ from mmincubation.vit import Arch, VisionTransformer
 from mmincubation.vit.transformer import resize_pos_embed
 
 from .formats import open_vit
-from .load import check_known, load_strict
+from .load import load_strict, require_known_fields
 
 PATCH = 'patch_embed.proj.weight'
 
 
 def fit_patch(tensors: dict[str, Tensor], size: int) -> tuple[dict[str, Tensor], list[str]]:
-    """The file's patch kernel for patches of `size` x `size` pixels, and what was done.
+    """Resize the file's patch kernel to patches of `size` x `size` pixels; return the tensors and notes on it.
 
-    PI-resize (FlexiViT, arXiv:2212.08013): the kernel that gives on resized patches what the old one gives on the
-    patches. Interpolating the kernel itself is another function; docs/guides/weights.md has both errors.
+    The method is PI-resize (FlexiViT, arXiv:2212.08013): the new kernel gives on resized patches what the old one gives
+    on the patches. Interpolating the kernel gives other values; docs/guides/weights.md has the errors of both.
     """
     old = tuple(tensors[PATCH].shape[2:]) if PATCH in tensors else (size, size)
     if old == (size, size):
@@ -30,14 +30,16 @@ def fit_patch(tensors: dict[str, Tensor], size: int) -> tuple[dict[str, Tensor],
 
 def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source: str
                   ) -> tuple[dict[str, Tensor], list[str]]:
-    """The file's position embedding for `side` x `side` patches, with or without the class token's row, and what was
-    done.
+    """Resize the file's position embedding to `side` x `side` patches; return the tensors and notes on it.
+
+    Without `cls_token` the class token's row is dropped.
 
     Raises:
         CheckpointError: the embedding's grid is not square.
     """
     if 'pos_embed' not in tensors:
         return tensors, []
+    # A class token has a row before those of the patches, which must form a square grid.
     pos_embed, prefix, done = tensors['pos_embed'], int('cls_token' in tensors), []
     old = math.isqrt(max(pos_embed.shape[1] - prefix, 0))
     if old**2 + prefix != pos_embed.shape[1] or not old:
@@ -54,17 +56,16 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
 
 def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
                 fields=('num_heads', 'norm_eps', 'global_pool')) -> dict:
-    """Load a ViT's file strictly into `module`, a ViT of `arch` or a part of one, after fitting patch kernel and
-    position embedding to it.
+    """Load a ViT's file strictly into `module`, a ViT of `arch` or some of its layers; return the report.
 
-    `drop` and `fresh` are as in `load_strict`, whose report it returns with everything that was done; `fields` of
-    `arch` must be the file's where it, or what is known of such files, says them.
+    Patch kernel and position embedding are resized first. `drop`, `fresh` and the report are those of `load_strict`;
+    `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see `require_known_fields`.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.
     """
     weights = open_vit(source)
-    check_known(weights, arch, source, fields)
+    require_known_fields(weights, arch, source, fields)
     tensors, patch = fit_patch(weights.tensors, arch.patch_size)
     tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
     report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh)
@@ -72,14 +73,15 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
 
 
 def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = ()) -> dict:
-    """Load `checkpoint` into a classifier's ViT, log what arrived, and return `load_fitted`'s report.
+    """Load `checkpoint` into a classifier's ViT, log what was loaded, and return the report of `load_fitted`.
 
-    `fresh` names what keeps its random start though the file may have it: `('head', )` for another set of classes.
+    `fresh` names what keeps its random weights, though the file may have others: `('head', )` for other classes.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.
     """
-    drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))
+    drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))  # timm's name of the norm after average pooling
+    # Pooling belongs to the head: a new head may read another one than the file's.
     fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
     report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields)
     print_log(f'{checkpoint}: {report["coverage"]}', logger='current')

@@ -1,4 +1,4 @@
-"""Which program wrote a file, seen from its keys; and the ViT in it under timm's names."""
+"""Recognise from its keys which program wrote a file, and read the ViT in it under timm's names."""
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,19 +9,19 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
-from .keymaps import below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
+from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
 
-LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or of no use to a ViT
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or not used by a classifier
 EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
 SHOWN = 8
 
 
 @dataclass
 class Weights:
-    """A ViT's tensors under timm's names, and what its file says.
+    """A ViT's tensors under timm's names, with what its file says.
 
-    `format` is the program that wrote the file, `division` the blocks of each module where the file shows them, and
-    `notes` say in words what was chosen or left out.
+    `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
+    shows them. `notes` say in words what was chosen or left out.
     """
     format: str
     tensors: dict[str, Tensor]
@@ -31,23 +31,23 @@ class Weights:
 
 
 def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    """A whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
+    """Return a whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
     weights = open_vit(path)
     return weights.tensors, weights.header
 
 
 def open_vit(path: str | Path) -> Weights:
-    """Read a file that holds a ViT; docs/guides/weights.md lists the formats. `path` may be an hf:// name.
+    """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
 
     Raises:
-        CheckpointError: the file cannot be read, holds a single module, has tokens that this ViT has not, or is in no
-            known format.
+        CheckpointError: the file cannot be read, is in no known format, contains a single module, or has tokens that
+            this ViT does not have.
     """
     content, header = read_tensors(path)
-    _check_types(path, header)
+    _require_header_types(path, header)
     _refuse_unfinished(path, content, header)
     try:
-        weights = next((found for found in _readings(content) if _is_vit(found.tensors)), None)
+        weights = next((found for found in _candidates(content) if _is_vit(found.tensors)), None)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
     if weights is None:
@@ -55,13 +55,13 @@ def open_vit(path: str | Path) -> Weights:
     if extra := [name for name in EXTRA_TOKENS if name in weights.tensors]:
         raise CheckpointError(f'{path}: has {extra[0]} of shape {tuple(weights.tensors[extra[0]].shape)}, a token that '
                               'this ViT has no place for; take the version of this model without it')
-    if header and weights.format == 'timm':
+    if header and weights.format == 'timm':  # our files have timm's names, and only ours have a header
         weights.format = 'mmincubation'
     weights.header, weights.division = header, header.get('division') or weights.division
     return _without_left_out(weights)
 
 
-def _check_types(path: str | Path, header: dict) -> None:
+def _require_header_types(path: str | Path, header: dict) -> None:
     arch, division, assumed = header.get('arch', {}), header.get('division') or [], header.get('assumed', [])
     numbers = isinstance(division, list) and all(isinstance(depth, int) for depth in division)
     if not (isinstance(arch, dict) and numbers and isinstance(assumed, list)):
@@ -90,25 +90,27 @@ def _is_vit(tensors: dict) -> bool:
     return 'patch_embed.proj.weight' in tensors and any(key.startswith('blocks.0.') for key in tensors)
 
 
-def _readings(content: dict) -> Iterator[Weights]:
-    """What the content may be, the most particular format first."""
-    yield _stages(content.get('model_stages'))
-    yield _doubled(_plain(content.get('model')))
+def _candidates(content: dict) -> Iterator[Weights]:
+    """Yield what the content may be, the most specific format first."""
+    yield _from_stages(content.get('model_stages'))
+    yield _from_doubled(_tensors_in(content.get('model')))
     state, notes = _state_dict(content)
-    yield Weights('mmengine', below(state, 'vit.') or below(state, 'target.'), notes=notes)
-    for tensors in (state, _plain(content.get('model')), _plain(content)):
-        yield Weights('mmpretrain', to_timm(_rooted(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
-        yield Weights('hf', to_timm(_rooted(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
-    model = _plain(content.get('model'))
+    yield Weights('mmengine', entries_below(state, 'vit.') or entries_below(state, 'target.'), notes=notes)
+    for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
+        yield Weights('mmpretrain', to_timm(_with_root(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
+        yield Weights('hf', to_timm(_with_root(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
+    # DeiT and MAE both save timm's names under `model`; MAE's pre-training has no classifier.
+    model = _tensors_in(content.get('model'))
     left = ['model_ema is left out'] if 'model_ema' in content else []
     yield Weights('deit' if 'head.weight' in model else 'mae', model, notes=left)
-    bare = _plain(content) or state
+    bare = _tensors_in(content) or state
+    # DINOv2 has timm's names too; only its mask token and LayerScale tell it apart.
     dino = 'mask_token' in bare and 'blocks.0.ls1.gamma' in bare
     yield Weights('dinov2' if dino else 'timm', bare, notes=notes)
 
 
-def _stages(stages) -> Weights:
-    """The public code's `model_stages`: one dict per module, with local block numbers."""
+def _from_stages(stages) -> Weights:
+    """Read the public code's `model_stages`: one dict per module, with local block numbers."""
     stages = [named_tensors(stage) for stage in stages] if isinstance(stages, list) else []
     division = [stage_depth(stage) for stage in stages]
     tensors = {}
@@ -117,29 +119,29 @@ def _stages(stages) -> Weights:
     return Weights('official', tensors, division=division)
 
 
-def _doubled(model: dict) -> Weights:
-    """The public code's `model`, which repeats every tensor as `stages.k.*`; nothing if it does not."""
+def _from_doubled(model: dict) -> Weights:
+    """Read the public code's `model`, which repeats every tensor as `stages.k.*`; without those return no tensors."""
     modules = {int(key.split('.')[1]) for key in model if re.match(r'stages\.\d+\.', key)}
-    division = [stage_depth(below(model, f'stages.{module}.')) for module in sorted(modules)]
+    division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in sorted(modules)]
     tensors = {key: value for key, value in model.items() if not key.startswith('stages.')} if modules else {}
     return Weights('official', tensors, division=division)
 
 
 def _state_dict(content: dict) -> tuple[dict, list[str]]:
-    """The `state_dict` of a training checkpoint, averaged weights (EMA) where it has them, and what was chosen."""
-    if averaged := _plain(content.get('state_dict_ema')):  # timm's train.py
+    """Return the `state_dict` of a training checkpoint, or its averaged weights (EMA), and notes on the choice."""
+    if averaged := _tensors_in(content.get('state_dict_ema')):  # timm's train.py
         return averaged, ['EMA weights (state_dict_ema); those of the last step are left out']
     notes = ['EMA weights: mmengine puts them into state_dict when it saves; the plain ones, then in ema_state_dict, '
              'are left out'] if 'ema_state_dict' in content else []
-    return _plain(content.get('state_dict')), notes
+    return _tensors_in(content.get('state_dict')), notes
 
 
-def _plain(value) -> dict[str, Tensor]:
+def _tensors_in(value) -> dict[str, Tensor]:
     return strip_prefix(named_tensors(value), 'module.')
 
 
-def _rooted(tensors: dict, root: str, first: str) -> dict:
-    """The tensors if there are any below `root` + `first`; a backbone that was saved alone is given its `root`."""
+def _with_root(tensors: dict, root: str, first: str) -> dict:
+    """Return the tensors with the prefix `root`, also if a backbone was saved without it; nothing if none fits."""
     if any(key.startswith(root + first) for key in tensors):
         return tensors
     alone = any(key.startswith(first) for key in tensors)

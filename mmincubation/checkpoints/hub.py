@@ -1,4 +1,4 @@
-"""Weights on the Hugging Face hub, named so that the name can mean one file only."""
+"""Weights on the Hugging Face hub, under names that always mean the same file."""
 import os
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SYNTAX = 'hf://ORG/REPO/PATH/FILE@REVISION[#sha256=HASH]'
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of one commit of a repository; `sha256` is what its bytes must have, None if not said."""
+    """One file in one commit of a repository; `sha256` is its expected hash, None if the name has none."""
     repo: str
     name: str
     revision: str
@@ -25,7 +25,7 @@ class HubFile:
         """Read `hf://ORG/REPO/PATH/FILE@REVISION[#sha256=HASH]`.
 
         Raises:
-            CheckpointError: it is written otherwise, or the revision is no full commit hash.
+            CheckpointError: the syntax is wrong, or the revision is not a full commit hash.
         """
         rest, _, fragment = url.removeprefix(SCHEME).partition('#')
         place, _, revision = rest.partition('@')
@@ -43,22 +43,22 @@ class HubFile:
 
 
 def is_hub(path: str | Path) -> bool:
-    """Whether `path` names a file on the hub."""
+    """Return whether `path` names a file on the hub."""
     return str(path).startswith(SCHEME)
 
 
 def local_file(path: str | Path) -> Path:
-    """`path` itself, or where the file that an hf:// name means has been downloaded to and checked.
+    """Return `path` itself, or the downloaded and verified file of an hf:// name.
 
     Raises:
-        CheckpointError: the name is wrong, the file cannot be downloaded, or its bytes are not the expected ones.
+        CheckpointError: the name is wrong, the file cannot be downloaded, or its hash differs.
     """
     return fetch(str(path))[0] if is_hub(path) else Path(path)
 
 
-@cache  # the second reader of a file in a process neither downloads nor hashes it again
+@cache  # so that a file is downloaded and hashed once in a process
 def fetch(url: str) -> tuple[Path, str]:
-    """Download what `url` names, into the hub's cache; returns the file and one line on how it was checked.
+    """Download the file of an hf:// name into the hub's cache; return its path and one line on how it was verified.
 
     Raises:
         CheckpointError: as `local_file`.
@@ -67,11 +67,11 @@ def fetch(url: str) -> tuple[Path, str]:
     import huggingface_hub  # here: it takes a quarter of a second that few runs need
     try:
         path = Path(huggingface_hub.hf_hub_download(file.repo, file.name, revision=file.revision))
-    except Exception as error:  # its errors, those of its HTTP library, and full disks
+    except Exception as error:  # errors of the hub, of its HTTP library and of the disk
         raise CheckpointError(f'{url}: cannot be downloaded ({_reason(error)}); check the name and the network '
                               f'(HF_HUB_OFFLINE, HF_TOKEN), or run `hf download {file.repo} {file.name} --revision '
                               f'{file.revision}` where there is one and give the path of the file') from error
-    return path, _check(url, file, path)
+    return path, _verify_hash(url, file, path)
 
 
 def _reason(error: Exception) -> str:
@@ -79,8 +79,8 @@ def _reason(error: Exception) -> str:
     return f'{type(error).__name__}: {re.sub(r"https?://[^ ]+", "the hub", sentence)[:200]}'
 
 
-def _check(url: str, file: HubFile, path: Path) -> str:
-    expected, source = (file.sha256, 'given') if file.sha256 else (_reported(path), 'reported by the hub')
+def _verify_hash(url: str, file: HubFile, path: Path) -> str:
+    expected, source = (file.sha256, 'given') if file.sha256 else (_reported_hash(path), 'reported by the hub')
     if expected is None:
         return 'not checked: the hub reported no hash and none was given; add #sha256=HASH'
     kind, hash_of = ('sha256', sha256_of) if len(expected) == 64 else ('git blob sha1', git_blob_sha1_of)
@@ -90,10 +90,10 @@ def _check(url: str, file: HubFile, path: Path) -> str:
     return f'{kind} {expected} {source}: equal'
 
 
-def _reported(path: Path) -> str | None:
-    """The hash that the server reported: the hub's cache names the file by it (sha256 in large file storage).
+def _reported_hash(path: Path) -> str | None:
+    """Return the hash that the server reported: the hub's cache names the file by it (SHA-256 in Git LFS).
 
-    One link is followed, not all: behind it the cache may share files under a hash of another kind.
+    Only one link is followed: the file behind it may be named by a hash of another kind.
     """
     name = Path(os.readlink(path)).name if path.is_symlink() else ''
     return name if re.fullmatch('[0-9a-f]{40}|[0-9a-f]{64}', name) else None

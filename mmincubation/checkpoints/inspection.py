@@ -1,4 +1,4 @@
-"""What a weight file is, without a model."""
+"""Describe a weight file without building a model."""
 import re
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -12,15 +12,16 @@ from .formats import Weights, open_vit
 from .hub import fetch, is_hub, local_file
 from .shapes import infer_arch
 
-UNSEEN = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
+WITHOUT_TRACE = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
 
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """A ViT's file: the `format` its keys show, its `header` (ours, or empty), what it holds and what is guessed.
+    """The description of a ViT's file.
 
-    `arch` are the `Arch` fields that header or shapes show; `assumed` says in words what they do not show, what was
-    chosen or left out, and how the file was checked. `keys` and `parameters` count the ViT's tensors.
+    `format` is the program that its keys show, `header` our header or empty. `arch` are the `Arch` fields that header
+    or shapes show. `assumed` lists in words what was guessed, chosen or left out, and how the file was verified. `keys`
+    and `parameters` count the ViT's tensors and their values.
     """
     format: str
     header: dict
@@ -32,15 +33,15 @@ class WeightsInfo:
 
 
 def inspect_weights(path: str | Path) -> WeightsInfo:
-    """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name. Nothing is built.
+    """Describe a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
 
     Raises:
-        CheckpointError: as `open_vit`, or the file's name carries the start of a SHA-256 that is not the file's.
+        CheckpointError: as in `open_vit` and in `require_hash_in_name`.
     """
     file = local_file(path)
     weights = open_vit(path)
     sha256 = sha256_of(file)
-    check_name(file, sha256)
+    require_hash_in_name(file, sha256)
     arch, assumed = describe(weights, path)
     if is_hub(path):
         assumed = [*assumed, fetch(str(path))[1]]
@@ -48,11 +49,13 @@ def inspect_weights(path: str | Path) -> WeightsInfo:
                        sum(tensor.numel() for tensor in weights.tensors.values()))
 
 
-def check_name(path: Path, sha256: str) -> None:
-    """Torch hub and OpenMMLab call files `name-<start of their SHA-256, 8 digits>.pth`; dates are not taken for one.
+def require_hash_in_name(path: Path, sha256: str) -> None:
+    """Refuse a file named after another hash than its own.
+
+    Torch hub and OpenMMLab name files `name-<first 8 digits of the SHA-256>.pth`. A date such as 20230101 is no hash.
 
     Raises:
-        CheckpointError: the start differs.
+        CheckpointError: the digits differ.
     """
     named = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.\w+$', path.name)
     if named and not sha256.startswith(named[1]):
@@ -60,45 +63,46 @@ def check_name(path: Path, sha256: str) -> None:
                               'the file is damaged or renamed: download it again')
 
 
-def describe(weights: Weights, source: str | Path, given: dict | None = None) -> tuple[dict, list[str]]:
-    """The `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
+def describe(weights: Weights, source: str | Path, stated: dict | None = None) -> tuple[dict, list[str]]:
+    """Return the `Arch` fields that header or shapes show, and in words what was assumed, chosen or left out.
 
-    `given` are fields that the user says; those that leave no trace in a file without a header can be said alone.
+    `stated` are fields from the user. A field that the file shows must agree with it.
 
     Raises:
-        CheckpointError: a tensor that every ViT has is missing, or a given field is unknown or differs from the file.
+        CheckpointError: a tensor that every ViT has is missing, or a stated field is unknown or differs from the file.
     """
-    given = given or {}
+    stated = stated or {}
     if weights.header.get('arch'):
         shown, guessed, notes = dict(weights.header['arch']), {}, list(weights.header.get('assumed', []))
     else:
         shown, guessed, notes = _guess(weights, source)
-        notes = [] if set(UNSEEN) <= set(given) else notes
-    _check_given(given, shown, source)
-    if given:
-        notes.append(' '.join(f'{key}={value}' for key, value in given.items()) + ', as given by --arch')
-    return {**shown, **guessed, **given}, [*notes, *weights.notes]
+        notes = [] if set(WITHOUT_TRACE) <= set(stated) else notes  # nothing is guessed if both are stated
+    _require_agreement(stated, shown, source)
+    if stated:
+        notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
+    return {**shown, **guessed, **stated}, [*notes, *weights.notes]
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
-    """Fields that the shapes show, fields that are guessed from them, and what to say about these."""
+    """Return the fields that the shapes show, those that are guessed from them, and notes on the guesses."""
     try:
         arch, note = infer_arch(weights.tensors)
     except KeyError as error:
         raise CheckpointError(f'{source}: no whole ViT, {error} is missing; download or write it again') from error
-    if weights.format == 'mmengine':  # a run of ours, whose config may have chosen otherwise
+    if weights.format == 'mmengine':  # one of our runs: its config may have another pooling
         del arch['global_pool']
         note += "; global_pool is in the run's config alone"
-    guessed = {key: arch.pop(key) for key in UNSEEN if key in arch}
+    guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
+    # transformers' epsilon differs between conversions, so the width does not tell it.
     if weights.format == 'hf' and guessed.pop('norm_eps', None):
         note = (f'num_heads={guessed["num_heads"]} as in the public ViT of this width; norm_eps is in its config.json '
                 'alone')
     return arch, guessed, [note]
 
 
-def _check_given(given: dict, shown: dict, source: str | Path) -> None:
+def _require_agreement(stated: dict, shown: dict, source: str | Path) -> None:
     valid = [field.name for field in fields(Arch)]
-    for key, value in given.items():
+    for key, value in stated.items():
         if key not in valid:
             near = get_close_matches(key, valid, 1) or valid
             raise CheckpointError(f'--arch {key}: no field of an architecture; nearest: {", ".join(near)}')

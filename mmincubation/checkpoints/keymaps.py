@@ -1,4 +1,4 @@
-"""Names of a ViT's tensors in other programs: one table, read in both directions."""
+"""Translate the names of a ViT's tensors between programs, by one table."""
 import re
 
 from torch import Tensor, cat
@@ -6,7 +6,7 @@ from torch import Tensor, cat
 from mmincubation.errors import CheckpointError
 
 # timm's name: mmpretrain's (VisionTransformer in an ImageClassifier), transformers' (ViTForImageClassification; None:
-# it has no such tensor). `#` is a block's number, `.weight` and `.bias` follow; q, k and v are the parts of timm's qkv.
+# it has no such tensor). `#` is a block's number; `.weight` and `.bias` follow. q, k and v are thirds of timm's qkv.
 NAMES = {
     'cls_token': ('backbone.cls_token', 'vit.embeddings.cls_token'),
     'pos_embed': ('backbone.pos_embed', 'vit.embeddings.position_embeddings'),
@@ -31,10 +31,10 @@ NUMBER = re.compile(r'\.(\d+)\.')
 
 
 def to_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
-    """Tensors named as in `program` (a key of `COLUMNS`) under timm's names; unknown names stay as they are.
+    """Rename tensors from `program` (a key of `COLUMNS`) to timm's names; unknown names do not change.
 
     Raises:
-        CheckpointError: a block has some of query, key and value, not all.
+        CheckpointError: a block has one of query, key and value without the others.
     """
     column = COLUMNS[program]
     names = {row[column]: ours for ours, row in NAMES.items() if row[column]} | (ALIASES if column == 0 else {})
@@ -42,10 +42,10 @@ def to_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
 
 
 def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
-    """Inverse of `to_timm`.
+    """Rename tensors from timm's names to those of `program`, a key of `COLUMNS`.
 
     Raises:
-        CheckpointError: `program` has no place for a tensor.
+        CheckpointError: `program` has no name for a tensor.
     """
     names = {ours: row[COLUMNS[program]] for ours, row in NAMES.items() if row[COLUMNS[program]]}
     if 'blocks.#.attn.q' in names:
@@ -57,7 +57,7 @@ def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
 
 
 def _renamed(key: str, names: dict[str, str]) -> str:
-    """`key` by `names`, whose entries are whole keys or keys without their last part; the first number is `#`."""
+    """Rename a key. `names` has whole keys, or keys without their last word, with `#` for the first number."""
     number = NUMBER.search(key)
     pattern = NUMBER.sub('.#.', key, count=1)
     owner, _, last = pattern.rpartition('.')
@@ -71,8 +71,8 @@ def _split_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for key, value in tensors.items():
         fused = '.attn.qkv.' in key
-        parts = zip('qkv', value.chunk(3), strict=True) if fused else [('', value)]
-        out.update({key.replace('.attn.qkv.', f'.attn.{part}.'): tensor for part, tensor in parts})
+        thirds = zip('qkv', value.chunk(3), strict=True) if fused else [('', value)]
+        out.update({key.replace('.attn.qkv.', f'.attn.{letter}.'): tensor for letter, tensor in thirds})
     return out
 
 
@@ -80,41 +80,41 @@ def _fuse_qkv(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for key, value in tensors.items():
         match = re.fullmatch(r'(.+\.attn\.)[qkv](\.\w+)', key)
-        parts = [f'{match[1]}{part}{match[2]}' for part in 'qkv'] if match else []
-        if missing := [part for part in parts if part not in tensors]:
+        thirds = [f'{match[1]}{letter}{match[2]}' for letter in 'qkv'] if match else []
+        if missing := [name for name in thirds if name not in tensors]:
             raise CheckpointError(f'{key} is there without {", ".join(missing)}; the file is incomplete')
         if not match:
             out[key] = value
-        elif key == parts[0]:
-            out[f'{match[1]}qkv{match[2]}'] = cat([tensors[part] for part in parts])
+        elif key == thirds[0]:
+            out[f'{match[1]}qkv{match[2]}'] = cat([tensors[name] for name in thirds])
     return out
 
 
 def global_names(stage: dict, start: int) -> dict:
-    """A stage with local block numbers, renamed so that its first block is block `start` of the model.
+    """Return a stage with `start` added to its block numbers: local numbers become global ones.
 
-    A negative `start` goes the other way.
+    A negative `start` makes global numbers local.
     """
     return {_shift(key, start): value for key, value in stage.items()}
 
 
 def stage_depth(stage: dict) -> int:
-    """Number of blocks in a stage with local block numbers."""
+    """Return the number of blocks in a stage with local block numbers."""
     return 1 + max((_block(key) for key in stage), default=-1)
 
 
 def strip_prefix(tensors: dict, prefix: str) -> dict:
-    """Without `prefix` where a key has it (`module.`: DistributedDataParallel's)."""
+    """Remove `prefix` from the keys that have it, such as `module.` of DistributedDataParallel."""
     return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
-def below(tensors: dict, prefix: str) -> dict:
-    """The entries whose keys begin with `prefix`, without it."""
+def entries_below(tensors: dict, prefix: str) -> dict:
+    """Return the entries whose keys begin with `prefix`, with keys without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def named_tensors(value) -> dict[str, Tensor]:
-    """`value` if it is a dict of named tensors, else nothing."""
+    """Return `value` if it is a dict of tensors by name, else an empty dict."""
     if not isinstance(value, dict):
         return {}
     named = all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())

@@ -1,4 +1,4 @@
-"""Strict loading: every weight is matched, or named as dropped or fresh."""
+"""Load weights strictly: every weight must match, or be named as dropped or fresh."""
 import math
 from pathlib import Path
 
@@ -16,14 +16,14 @@ SHOWN = 8
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, drop=(), fresh=()) -> dict:
-    """Load `tensors` into `module`; what does not fit stops the run before anything is changed.
+    """Load `tensors` into `module`. If they do not fit, raise before anything is changed.
 
-    It decides from the names and shapes alone, so every rank of a distributed run decides alike.
+    Only names and shapes decide, so all ranks of a distributed run decide alike.
 
     Args:
         source: the file that the tensors come from, for messages and the report.
-        drop: names or dotted prefixes (`head`) of tensors in the file that are left out.
-        fresh: names or dotted prefixes of the module's own weights that keep their values and are not in the file.
+        drop: names or dotted prefixes (`head`) of tensors in the file that are not loaded.
+        fresh: names or dotted prefixes of the module's weights that keep their values; the file must not have them.
 
     Returns:
         `path`, `sha256` (None if `source` is no file) and the one-line `coverage`.
@@ -32,11 +32,11 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         CheckpointError: weights are missing, unexpected or of another shape.
     """
     own = module.state_dict()
-    dropped = [name for name in tensors if _named(name, drop)]
-    kept = [name for name in own if _named(name, fresh)]
+    dropped = [name for name in tensors if _is_named(name, drop)]
+    kept = [name for name in own if _is_named(name, fresh)]
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
-    _check({name: value for name, value in own.items() if name not in set(kept)}, new, source)
-    module.load_state_dict({**own, **new})
+    _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source)
+    module.load_state_dict({**own, **new})  # `own` fills in what stays fresh
     file = local_file(source)
     return dict(
         path=str(source),
@@ -45,27 +45,29 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
 
 
 def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
-    """Load a ViT's file strictly into `vit`; returns `load_strict`'s report.
+    """Load a ViT's file strictly into `vit`, and return the report of `load_strict`.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not match in names, shapes, header, or what is known of it.
+        CheckpointError: the file cannot be read, or differs from `vit` in names, shapes, header or known fields.
     """
     weights = open_vit(path)
-    check_known(weights, vit.arch, str(path))
+    require_known_fields(weights, vit.arch, str(path))
     report = load_strict(vit, weights.tensors, source=str(path))
     return report | {'coverage': '; '.join([report['coverage'], *weights.notes])}
 
 
-def check_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Raise CheckpointError unless `tensors` are exactly the module's, by name and shape; nothing is loaded."""
-    _check(module.state_dict(), tensors, source)
+def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Raise CheckpointError unless `tensors` have exactly the names and shapes of the module's; load nothing."""
+    _require_match(module.state_dict(), tensors, source)
 
 
-def check_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
-    """Compare what tensor shapes do not show, as far as the file's header names it; a backbone has no pooling.
+def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
+    """Refuse a file whose header contradicts `arch` in `fields` that tensor shapes do not show.
+
+    Such a file would load without an error and compute another function. A header without a field agrees.
 
     Raises:
-        CheckpointError: it differs; the wrong value would load without a sound and compute another function.
+        CheckpointError: a field differs.
     """
     stored = header.get('arch') or {}
     for field in fields:
@@ -74,21 +76,24 @@ def check_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'no
                                   f'{field}={getattr(arch, field)}; set it in arch')
 
 
-def check_known(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
-    """`check_header`; where there is no header, compare heads and epsilon with those of the public ViT that it must be.
+def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')
+                         ) -> None:
+    """Refuse a file that contradicts `arch` in `fields`, by its header or, without one, by what is known of it.
 
-    Runs of our own may be of any shape, and transformers' epsilon differs from conversion to conversion.
+    A file without a header must be a public ViT if it has the width and the qkv bias of one: heads and epsilon are
+    compared with those. Files of our runs may have any shape, and transformers' epsilon differs between conversions.
 
     Raises:
-        CheckpointError: it differs.
+        CheckpointError: a field differs.
     """
-    check_header(weights.header, arch, source, fields)
+    require_header(weights.header, arch, source, fields)
     known = public_arch(weights.tensors)
     if weights.header.get('arch') or known is None or weights.format == 'mmengine':
         return
     name, public = known
     for field in ('num_heads', 'norm_eps') if weights.format != 'hf' else ('num_heads', ):
         value, ours = getattr(public, field), getattr(arch, field)
+        # Another width or qkv bias is reported as a shape or a missing key, which is clearer.
         if (arch.embed_dim, arch.qkv_bias) == (public.embed_dim, public.qkv_bias) and value != ours:
             raise CheckpointError(
                 f'{source}: the file does not say {field}, by width and qkv bias it is {name} with {field}={value}, '
@@ -96,18 +101,18 @@ def check_known(weights: Weights, arch: Arch, source: str, fields=('num_heads', 
                 f'header: tools/convert.py SRC DST --arch {field}={ours}')
 
 
-def _named(name: str, prefixes) -> bool:
+def _is_named(name: str, prefixes) -> bool:
     return any(name == prefix or name.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 
-def _check(own: dict, new: dict, source: str) -> None:
-    missing = [f'{name} {_shape(own[name])}' for name in own if name not in new]
-    unexpected = [f'{name} {_shape(new[name])}' for name in new if name not in own]
-    shapes = [f'{name} {_shape(new[name])} in the file, {_shape(own[name])} in the model'
+def _require_match(own: dict, new: dict, source: str) -> None:
+    missing = [f'{name} {_shape_text(own[name])}' for name in own if name not in new]
+    unexpected = [f'{name} {_shape_text(new[name])}' for name in new if name not in own]
+    shapes = [f'{name} {_shape_text(new[name])} in the file, {_shape_text(own[name])} in the model'
               for name in own if name in new and own[name].shape != new[name].shape]
     found = dict(missing=missing, unexpected=unexpected, misshaped=shapes)
     if any(found.values()):
-        lists = '; '.join(f'{len(names)} {what}: {_some(names)}' for what, names in found.items() if names)
+        lists = '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
         raise CheckpointError(f'{source} does not fit the model: {lists}.{_hints(missing, unexpected, shapes)}')
 
 
@@ -124,22 +129,22 @@ def _hints(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
         (shapes, 'head.', "another number of classes, set num_classes or name 'head' as fresh"),
         (missing, 'head.', "the file has no head, name 'head' as fresh"),
     )
-    return ''.join(f' Hint: {hint}.' for names, part, hint in hints if any(part in name for name in names))
+    return ''.join(f' Hint: {hint}.' for names, text, hint in hints if any(text in name for name in names))
 
 
 def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:
     total, loaded = (sum(own[name].numel() for name in names) for names in (own, new))
-    percent = math.floor(1000 * loaded / max(total, 1)) / 10  # rounded down: 100 % means all
+    percent = math.floor(1000 * loaded / max(total, 1)) / 10  # rounded down, so that 100 % means all
     size = f'{total / 1e6:.1f} M' if total >= 1e6 else f'{total / 1e3:.1f} k'
     named = (('dropped by name', dropped), ('fresh', kept))
-    extra = ''.join(f'; {what}: {_some(names)}' for what, names in named if names)
+    extra = ''.join(f'; {what}: {_first_names(names)}' for what, names in named if names)
     return f'{len(new)}/{len(own)} keys, {percent:.1f} % of {size} parameters{extra}'
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape_text(tensor: Tensor) -> str:
     return 'x'.join(str(size) for size in tensor.shape) or 'scalar'
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
     return ', '.join(names[:SHOWN]) + more

@@ -1,1 +1,1 @@
-"""What the released MM packages lack on today's torch: mmcv's ops on torchvision, safe loading of checkpoints."""
+"""Make the released MM packages run on current torch: mmcv's ops on torchvision, safe loading of checkpoints."""

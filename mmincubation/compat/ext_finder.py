@@ -1,4 +1,4 @@
-"""Serves the module `mmcv._ext` from `mmincubation.compat.mmcv_ext` where mmcv has no compiled one."""
+"""Import `mmcv._ext` from `mmincubation.compat.mmcv_ext` if mmcv has no compiled module."""
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -12,15 +12,15 @@ EXT_FILE = Path(__file__).with_name('mmcv_ext.py')
 
 
 class MmcvExtFinder(MetaPathFinder):
-    """Finds `mmcv._ext`, and nothing else, in our own source file, which is read only when mmcv asks for it."""
+    """Find `mmcv._ext`, and no other module, in our source file, which is read only if mmcv imports it."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
-        """Answer for `mmcv._ext`; None for any other name, which leaves the import system as it was."""
+        """Return the spec of `mmcv._ext`, and None for any other name."""
         return spec_from_file_location(EXT_NAME, EXT_FILE) if fullname == EXT_NAME else None
 
 
 def install() -> None:
-    """Append the finder to `sys.meta_path`, once: it stands last, so an installed compiled `mmcv._ext` wins."""
+    """Append the finder to `sys.meta_path` once. It is the last one, so a compiled `mmcv._ext` is preferred."""
     if not any(isinstance(finder, MmcvExtFinder) for finder in sys.meta_path):
         sys.meta_path.append(MmcvExtFinder())

@@ -1,10 +1,10 @@
-"""Loading mmengine checkpoints with `torch.load(weights_only=True)`, the default since torch 2.6.
+"""Load mmengine checkpoints with `torch.load(weights_only=True)`, the default since torch 2.6.
 
 A Runner's checkpoint holds HistoryBuffers (mmengine's message hub), numpy arrays and numpy scalars. The classes of
-numpy and mmengine themselves are not on our list: `numpy.dtype` takes any flags from a file (a float64 that claims to
-hold Python objects crashes the interpreter), `numpy.ndarray` can be rebuilt while a tensor still looks at its memory,
-and HistoryBuffer pickles `builtins.getattr`. Small stand-ins answer to their names instead; they check what they are
-given and can build numbers only. Everything a checkpoint may name and call is in `allow_mm_checkpoints`.
+numpy and mmengine themselves are not safe. `numpy.dtype` takes any flags from a file: a float64 that claims to hold
+Python objects crashes the interpreter. `numpy.ndarray` can be built again while a tensor still uses its memory. And
+HistoryBuffer pickles `builtins.getattr`. Small stand-ins are loaded under these names instead. They check their
+arguments and build numbers only. `allow_mm_checkpoints` lists everything that a checkpoint may name and call.
 """
 import argparse
 import re
@@ -19,11 +19,11 @@ NUMERIC = re.compile(r'[biufc]\d{1,2}')  # numpy's codes of bool, int, unsigned,
 
 
 def allow_mm_checkpoints() -> None:
-    """Let `torch.load(weights_only=True)` read checkpoints of mmengine Runners and of DeiT-family scripts (Namespace).
+    """Let `torch.load(weights_only=True)` read checkpoints of mmengine Runners and of DeiT's scripts (Namespace).
 
     Call it once per process before the first load; more calls change nothing. Numpy arrays outside of HistoryBuffers
-    come back as a subclass of `numpy.ndarray`, which is saved as a plain array again. Loading raises UnpicklingError on
-    numpy data that are not numbers, and, as before, on every name that is not on the list.
+    are loaded as a subclass of `numpy.ndarray`, which is saved as a plain array. Loading then raises UnpicklingError
+    for numpy data that are not numbers and, as before, for every name that is not allowed.
     """
     stand_ins: list[tuple[Any, str]] = [
         (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
@@ -33,11 +33,12 @@ def allow_mm_checkpoints() -> None:
     ]
     for core in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # numpy 1.x, numpy 2.x
         stand_ins += [(_empty_array, f'{core}._reconstruct'), (_scalar, f'{core}.scalar')]
+    # Pairs of (class, name): the unpickler loads our class wherever a file has that name.
     torch.serialization.add_safe_globals([argparse.Namespace, *stand_ins])
 
 
 class _Dtype:
-    """A numeric numpy dtype by its code; of the pickled state only the byte order is used."""
+    """A numeric numpy dtype, from its code and the byte order in its pickled state."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = True) -> None:
         if not isinstance(code, str) or not NUMERIC.fullmatch(code):
@@ -51,7 +52,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array that can be filled from a pickled state exactly once: its memory never changes under a view of it."""
+    """An array that takes a pickled state once, so that its memory never changes while a view uses it."""
 
     def __new__(cls) -> '_Array':
         return super().__new__(cls, (0,), np.bool_)
@@ -68,7 +69,7 @@ class _Array(np.ndarray):
 
 
 def _empty_array(subtype: type, shape: tuple, code: bytes) -> _Array:
-    """What numpy's `_reconstruct` does for a plain array: shape and code are placeholders, the state follows."""
+    """Stand for numpy's `_reconstruct`; shape and code are placeholders, the state follows."""
     return _Array()
 
 
@@ -77,7 +78,7 @@ def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
 
 
 class _History(HistoryBuffer):
-    """Becomes a plain HistoryBuffer of plain arrays; its statistics are this mmengine's own, not the file's."""
+    """A HistoryBuffer whose statistics are those of the installed mmengine, not the file's functions."""
 
     def __setstate__(self, state: dict) -> None:
         self.__class__ = HistoryBuffer
@@ -85,6 +86,6 @@ class _History(HistoryBuffer):
 
 
 def _history_method(owner: type, name: str) -> None:
-    """Stands for getattr, with which mmengine pickles `HistoryBuffer.mean` and the like; `_History` ignores them."""
+    """Stand for getattr, with which mmengine pickles `HistoryBuffer.mean` and others; `_History` ignores the result."""
     if owner is not _History or name not in ('min', 'max', 'current', 'mean'):
         raise UnpicklingError(f'the checkpoint asks for attribute {name!r} of {owner!r}: refused, it is no weight')

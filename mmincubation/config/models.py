@@ -7,7 +7,7 @@ from mmincubation.incubation.phases import read_phases, select_phases, valid_mod
 from mmincubation.incubation.recipe import valid_recipe
 from mmincubation.incubation.start import valid_start
 from mmincubation.registry import dicts_in
-from mmincubation.result import check_experiment
+from mmincubation.result import require_experiment
 from mmincubation.vit import Arch, Division
 
 from .signatures import required, resolve
@@ -32,7 +32,7 @@ def experiment_problems(cfg: Config) -> Iterator[str]:
     """What result.json needs to know of the run."""
     hooks = cfg.get('custom_hooks') or []
     if 'experiment' in cfg or any('ResultHook' in str(hook.get('type')) for hook in hooks):
-        yield from _read('experiment', check_experiment, cfg.get('experiment'))
+        yield from _read('experiment', require_experiment, cfg.get('experiment'))
 
 
 def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:

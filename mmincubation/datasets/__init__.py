@@ -1,1 +1,1 @@
-"""Data sets: classification data in the layouts people have, and the embedded demo data."""
+"""Classification data sets, repeated augmentation, and checks of all samples that a run reads."""

@@ -1,44 +1,46 @@
-"""What can be wrong with an annotation in COCO's format: the rules of training and of tools/check.py."""
+"""Find faults in annotations of COCO's format, by the rules of training and of tools/check.py."""
 import math
 import os
 from collections import Counter
 from collections.abc import Iterator
 
-BOX_BORDER = 1.  # pixels; public COCO's boxes end up to a rounding error outside
+BOX_BORDER = 1.  # pixels; boxes of public COCO reach outside by a rounding error
 BORDER = 2.  # of polygons
 
 
-def twice(entries: list[dict]) -> list[int]:
-    """Ids that occur more than once."""
+def repeated_ids(entries: list[dict]) -> list[int]:
+    """Return the ids that occur more than once."""
     return [key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1]
 
 
 def is_outside(name: str) -> bool:
-    """Whether an image's file name leads out of the data set's folder."""
+    """Return whether an image's file name leads out of the data set's folder."""
     name = os.path.normpath(name)
     return os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir
 
 
-def is_speck(annotation: dict) -> bool:
-    """Thinner than a pixel, or of no area, as two objects of public COCO's training set are: mmdet leaves them out.
+def is_subpixel(annotation: dict) -> bool:
+    """Return whether a box is thinner than a pixel or has no area; mmdet leaves such objects out.
 
-    An empty box around an area is a fault instead.
+    Public COCO has two of them. An empty box whose `area` is not 0 is a fault, and not meant here.
     """
     thin, area = min(annotation['bbox'][2:]), annotation.get('area', 1)
     return area == 0 or thin < 1 and (thin > 0 or area < 1)
 
 
 def is_lost_as_polygons(annotation: dict) -> bool:
-    """Run lengths of a single object: `LoadAnnotations(poly2mask=False)` leaves it out without a word."""
+    """Return whether a single object has run lengths: `LoadAnnotations(poly2mask=False)` drops it silently."""
     return isinstance(annotation.get('segmentation'), dict) and not annotation.get('iscrowd')
 
 
 def annotation_faults(annotation: dict, image: dict | None, categories: set, masks: bool = True) -> Iterator[str]:
-    """In words; `image` is its entry in the JSON, `categories` all ids there, `masks` whether segmentations are used.
+    """Yield the faults of an annotation in words.
 
-    Of a segmentation that is not there nothing is said.
+    `image` is the entry of its image in the JSON, None without one. `categories` are all category ids. `masks` says
+    whether segmentations are used; a missing one is no fault here.
     """
     try:
+        # The rules compare numbers; on other values of the JSON they raise TypeError, which is one more fault.
         yield from _faults(annotation, image, categories, masks)
     except TypeError:
         yield 'entries of a wrong type'
@@ -66,19 +68,19 @@ def _box_faults(annotation: dict, image: dict | None) -> Iterator[str]:
         yield 'boxes that are not four numbers'
         return
     x, y, width, height = box
-    if not math.isfinite(x + y + width + height):
+    if not math.isfinite(x + y + width + height):  # NaN and infinities survive the sum
         yield 'boxes that are not finite'
     elif width < 0 or height < 0:
         yield 'boxes of negative size'
     elif image and (x < -BOX_BORDER or y < -BOX_BORDER or x + width > image['width'] + BOX_BORDER
                     or y + height > image['height'] + BOX_BORDER):
         yield 'boxes that reach outside their image'
-    elif (width == 0 or height == 0) and not is_speck(annotation):
+    elif (width == 0 or height == 0) and not is_subpixel(annotation):
         yield 'empty boxes'
 
 
 def segment_faults(segment, crowd: bool, image: dict | None) -> Iterator[str]:
-    """What is wrong with a segmentation (polygons, or run lengths for crowds and generated masks), in words."""
+    """Yield the faults of a segmentation (polygons, or run lengths for crowds and generated masks) in words."""
     if crowd and not isinstance(segment, dict):
         yield 'crowds (iscrowd=1) whose segmentation is not run-length encoded'
     if isinstance(segment, dict):
@@ -107,9 +109,10 @@ def _run_faults(segment: dict, image: dict | None) -> Iterator[str]:
 
 
 def _run_lengths(text: str) -> list[int]:
-    """What COCO's compressed form says: 5 bits a character, low ones first, as differences to the last but one length.
+    """Decode COCO's compressed run lengths; [-1] if they are damaged.
 
-    pycocotools leaves the rest of a mask as memory happened to be when they end too early.
+    A character has 5 bits, low ones first. A number is the difference to the last but one length. The lengths must be
+    complete: pycocotools does not initialise the rest of a mask.
     """
     lengths, value, shift = [], 0, 0
     for char in text:
@@ -119,7 +122,7 @@ def _run_lengths(text: str) -> list[int]:
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
-            value -= (bits & 16) << shift - 4
+            value -= (bits & 16) << shift - 4  # sign extension: bit 4 of the last character is the sign
             lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
             value = shift = 0
     return lengths if not shift else [-1]

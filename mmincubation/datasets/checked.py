@@ -1,4 +1,4 @@
-"""Samples are looked at as they are read: what cannot be used is an error that names it, or is skipped and counted."""
+"""Check samples while they are read: an unusable one is an error that names it, or is skipped and counted."""
 from __future__ import annotations
 
 import sys
@@ -15,27 +15,26 @@ from mmincubation.errors import ConfigError, DataError
 from mmincubation.registry import DATASETS, dicts_in
 
 from .classification import ClsDataset
-from .files import fault as file_fault
-from .records import LIMIT, add_record, listed, read_records
-from .rules import Instances, SampleRules
+from .files import image_fault
+from .records import LIMIT, add_record, read_records, summary_of
+from .rules import CheckedPipeline, CocoAnnotationRules
 
-DRAWS = 10  # a random crop may find no object; then the same image is drawn anew
+DRAWS = 10  # a random crop may contain no object; then the same image is cropped again
 REMEDY = '; correct it, or leave out what cannot be used: --cfg-options data_errors=skip'
 EVALUATION = '; correct it: what validation and test leave out, they do not measure'
 
 
 @DATASETS.register_module()
 class CheckedDataset(Dataset):
-    """`dataset` (its config), with every sample checked; the tools wrap all data sets of a run in it.
+    """A data set, from its config `dataset`, that checks every sample. The tools wrap all data sets of a run in it.
 
-    `place` is its place in the config, `num_classes` the model's (None: the data set's own). With
-    `data_errors='raise'` a sample that cannot be used is a DataError, annotations already when they are read. With
-    `'skip'` the next good index takes its place: a function of the index alone, so that a resumed run sees the same.
-    The skipped one is recorded in a file below the folder `records`, which a worker can write to at any time, be it
-    persistent or killed. More than `max_data_errors` of them, over all ranks, are a DataError. Never is another sample
-    drawn at random, as mmengine's BaseDataset does.
+    `place` is its place in the config, `num_classes` the model's number of classes (None: the data set's). With
+    `data_errors='raise'` an unusable sample is a DataError; unusable annotations raise it at construction. With 'skip'
+    the next usable index replaces the sample. The replacement depends on the index alone, so that a resumed run has the
+    same; mmengine's BaseDataset draws a random one. A skipped sample is recorded in a file in the folder `records`, so
+    that the record outlives the worker. More than `max_data_errors` skipped samples, over all ranks, are a DataError.
 
-    All other attributes are the wrapped data set's.
+    All other attributes are those of the wrapped data set.
     """
 
     def __init__(self, dataset: dict, place: str = 'dataset', num_classes: int | None = None,
@@ -43,49 +42,49 @@ class CheckedDataset(Dataset):
         self.place, self.skips, self.limit = place, data_errors == 'skip', max_data_errors
         self.remedy = EVALUATION if place.startswith(('val', 'test')) else REMEDY
         self.folder, self.rank, self.recorded, self.num_classes = records, get_rank(), {}, num_classes
-        self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _is_mm(dataset) else dataset)
+        self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _builds_base_dataset(dataset) else dataset)
         if isinstance(self.dataset, BaseDataset):
             steps = [node for _, node in dicts_in(dataset.get('pipeline'), 'pipeline')]
             masks = any(step.get('with_mask') for step in steps)
             self._read_annotations(self.dataset, masks, any(step.get('poly2mask') is False for step in steps))
             self.pipeline = self.dataset.pipeline
-        self._compare(self.dataset, num_classes)
+        self._require_classes(self.dataset, num_classes)
 
     @property
     def pipeline(self):
-        """The wrapped data set's; another that takes its place, as mmdet's PipelineSwitchHook does, is checked too."""
+        """The wrapped data set's pipeline. One that is set later, as by mmdet's PipelineSwitchHook, is checked too."""
         return self.dataset.pipeline
 
     @pipeline.setter
     def pipeline(self, pipeline) -> None:
         if isinstance(self.dataset, BaseDataset):
-            pipeline = SampleRules(self.dataset, self.num_classes, pipeline.transforms)
+            pipeline = CheckedPipeline(self.dataset, self.num_classes, pipeline.transforms)
         self.dataset.pipeline = pipeline
 
     def _read_annotations(self, dataset: BaseDataset, masks: bool, polygons: bool) -> None:
-        """`full_init`, with COCO's annotations looked at before mmdet drops what it does not like."""
+        """Run `full_init`, and check COCO's annotations before mmdet drops some."""
         rules = None
         if _reads_coco(type(dataset)):
-            rules = dataset.parse_data_info = Instances(dataset, masks, polygons)
+            rules = dataset.parse_data_info = CocoAnnotationRules(dataset, masks, polygons)
             dataset.filter_data = rules.filter
         try:
             dataset.full_init()
         except ConfigError as error:
             raise DataError(f'{self.place}: {error}') from error
-        except Exception as error:  # JSON of any content
+        except Exception as error:  # JSON of any content raises anything
             if 'need at least one array' in str(error):  # mmengine found none
                 raise DataError(f'{self.place}: there is no sample in it') from error
             name = dataset.ann_file or self.place
-            raise DataError(f'{self.place}: {name} cannot be read: {_said(error)}') from error
+            raise DataError(f'{self.place}: {name} cannot be read: {_one_line(error)}') from error
         finally:
             for name in ('parse_data_info', 'filter_data'):
                 vars(dataset).pop(name, None)
         if rules is not None:
-            rules.log_specks()
-            if rules.found and not self.skips:
+            rules.log_subpixel()
+            if rules.faults and not self.skips:
                 raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
 
-    def _compare(self, dataset, num_classes: int | None) -> None:
+    def _require_classes(self, dataset, num_classes: int | None) -> None:
         classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
         if not len(dataset):
             raise DataError(f'{self.place}: there is no sample in it')
@@ -129,12 +128,12 @@ class CheckedDataset(Dataset):
         raise ConfigError(f'its pipeline returned nothing, {DRAWS} times')
 
     def _refuse(self, index: int, error: Exception) -> None:
-        """Raise a DataError, or record the sample that is skipped.
+        """Record a sample that is skipped.
 
         Raises:
-            DataError: by policy, or because it is one too many.
+            DataError: samples must not be skipped, or too many are.
         """
-        said = f'sample {index}: {self._why(index, error)}'
+        said = f'sample {index}: {self._describe(index, error)}'
         if not self.skips:
             raise DataError(f'{self.place}, {said}{self.remedy}') from error
         if index in self.recorded:
@@ -147,22 +146,22 @@ class CheckedDataset(Dataset):
             records = read_records(self.folder)
         if len(records) > self.limit:
             raise DataError(f'more than max_data_errors={self.limit} samples of the training data cannot be used: '
-                            f'{listed(records)}')
+                            f'{summary_of(records)}')
 
-    def _why(self, index: int, error: Exception) -> str:
+    def _describe(self, index: int, error: Exception) -> str:
         if isinstance(self.dataset, BaseDataset):
             info = self.dataset.get_data_info(index)
             files = [info[key] for key in ('img_path', 'seg_map_path') if info.get(key)]
             for path in files:
                 if wrong := _local_fault(path):
                     return f'{path}: {wrong}'
-            said = str(error) if isinstance(error, ConfigError) else _said(error)
+            said = str(error) if isinstance(error, ConfigError) else _one_line(error)
             return f'{" and ".join(files)}: {said}'
-        return str(error) if isinstance(error, ConfigError) else _said(error)
+        return str(error) if isinstance(error, ConfigError) else _one_line(error)
 
 
-def _is_mm(settings: dict) -> bool:
-    """Whether it builds a BaseDataset: these alone have pipelines of dicts, and draw another sample at random."""
+def _builds_base_dataset(settings: dict) -> bool:
+    """Return whether a config builds a BaseDataset: only those replace samples at random."""
     with ROOT.switch_scope_and_registry(settings.get('_scope_')) as registry:
         name = settings['type']
         cls = registry.get(name) if isinstance(name, str) else name
@@ -170,19 +169,19 @@ def _is_mm(settings: dict) -> bool:
 
 
 def _reads_coco(cls: type) -> bool:
-    """Whether a class reads its JSON as CocoDataset does, as LVIS' and panoptic ones do not."""
+    """Return whether a class reads its JSON as CocoDataset does; LVIS' and panoptic ones do not."""
     stock = getattr(sys.modules.get('mmdet.datasets.coco'), 'CocoDataset', None)
     methods = ('load_data_list', 'parse_data_info')
     return stock is not None and all(getattr(cls, m, None) is getattr(stock, m) for m in methods)
 
 
 def _local_fault(path: str) -> str | None:
-    """Why a file cannot be read as an image; of files elsewhere (`s3://`) nothing is known."""
-    return None if '://' in path else file_fault(path)
+    """Return why a local file cannot be read as an image; None if it can, or if the file is remote (`s3://`)."""
+    return None if '://' in path else image_fault(path)
 
 
-def _said(error: Exception) -> str:
-    """An error in a line, with the place that raised it: it may be the pipeline's and not the data's."""
+def _one_line(error: Exception) -> str:
+    """Return an error in one line, with the line of code that raised it: the pipeline may be wrong, not the data."""
     frames = traceback.extract_tb(error.__traceback__)
     at = f' ({Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
     text = str(error).strip().splitlines()

@@ -1,4 +1,4 @@
-"""Classification data in the layouts people have: folders of classes, and Arrow folders of Hugging Face."""
+"""Classification data in folders of classes, or in Arrow folders of Hugging Face."""
 import hashlib
 import io
 import json
@@ -22,11 +22,11 @@ INSTALL = 'python -m pip install --no-deps -r requirements.txt'
 
 
 def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
-    """Indices, in order, of `fraction` of the images of each class (rounded, at least one).
+    """Return the increasing indices of a `fraction` of the images of each class (rounded, at least one).
 
-    Which ones is fixed and the same everywhere: the first of a permutation that is drawn per class from the class
-    number alone. So a smaller fraction is a subset of a larger one. How the paper chose its 50 % and 25 % of ImageNet,
-    it does not say.
+    The choice is always the same: the first images of a permutation that is drawn for each class from the class number.
+    So a smaller fraction is a subset of a larger one. The paper does not say how it chose its 50 % and 25 % of
+    ImageNet.
 
     Raises:
         ConfigError: `fraction` is not in (0, 1].
@@ -44,14 +44,13 @@ def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
 
 
 class ClsDataset(Dataset):
-    """Images with one class each; a sample is `inputs` (3, H, W) uint8, `labels`, the class number, and
-    `index`, which `name` takes.
+    """Images with one class each. A sample has `inputs` (3, H, W) uint8, the class number `labels`, and `index`.
 
     `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
-    their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`; one that says `takes_pixels` gets
-    what was read, without the detour. `fraction` is described in `balanced_subset`.
+    their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`. A first transform with
+    `takes_pixels` gets the uint8 tensor that `read` returns. `balanced_subset` describes `fraction`.
 
-    Subclasses give `read(i)`, image i in RGB, (3, H, W) uint8, and `name(i)`, to call it in an error.
+    Subclasses implement `read(index)` and `name(index)`; these take the `index` of a sample.
     """
 
     def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float):
@@ -63,20 +62,20 @@ class ClsDataset(Dataset):
         self.transform = v2.Compose([*steps, v2.PILToTensor()])
 
     def read(self, index: int) -> torch.Tensor:
-        """The image in RGB, (3, H, W) uint8."""
+        """Return the image in RGB, (3, H, W) uint8."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
-        """Where the image is from."""
+        """Return the name of the image in error messages."""
         raise NotImplementedError
 
     @property
     def metainfo(self) -> dict:
-        """Class names, for visualisers and checkpoints."""
+        """The class names, for visualisers and checkpoints."""
         return dict(classes=self.classes)
 
     def fingerprint(self) -> str:
-        """Hex digest of classes and labels, which a missing image or another choice of images changes."""
+        """Return the SHA-256 of classes and labels in hex, which changes with the choice of images."""
         return hashlib.sha256(repr(self.classes).encode() + self.labels[self.kept].astype('<i8').tobytes()).hexdigest()
 
     def __len__(self) -> int:
@@ -94,31 +93,31 @@ class ClsDataset(Dataset):
 
 
 def planes(image: torch.Tensor) -> torch.Tensor:
-    """The same (3, H, W), one whole colour after the other in memory, as a batch of them is: stacking copies blocks."""
+    """Return an equal image (3, H, W) that is contiguous in memory, so that stacking a batch copies large blocks."""
     pixels = image.permute(1, 2, 0)
     if image.is_contiguous() or not pixels.is_contiguous():
         return image.contiguous()
     pixels = pixels.numpy()
     found = np.empty(image.shape, pixels.dtype)
-    cv2.split(pixels, list(found))  # into its three parts; torch and NumPy would copy value by value
+    cv2.split(pixels, list(found))  # torch and NumPy would copy value by value
     return torch.from_numpy(found)
 
 
 def read_rgb(file) -> torch.Tensor:
-    """A path or binary file to an RGB image (3, H, W) uint8, colours last in memory.
+    """Read an RGB image (3, H, W) uint8, with colours last in memory, from a path or a binary file.
 
-    Orientation tags are ignored, as torchvision's ImageFolder does. Of 16 bits the upper 8 are kept, as OpenCV does;
-    Pillow would make white of all values above 255. JPEG is decoded by torchvision, which gives Pillow's pixels, but
-    without its four bytes a pixel; what that refuses, Pillow reads or says why it cannot.
+    Orientation tags are ignored, as in torchvision's ImageFolder. Of 16 bits the upper 8 are kept, as in OpenCV; Pillow
+    would clip values to 255. torchvision decodes JPEG to the same pixels as Pillow, with three bytes a pixel instead of
+    four. Pillow reads everything else, and JPEG that torchvision refuses.
 
     Raises:
-        OSError: no image, or one of 32 bits, of whose values none is known to be white.
+        OSError: the file is not an image, or has 32 bits a pixel, whose value for white is unknown.
     """
-    with Image.open(file) as image:  # the header alone
+    with Image.open(file) as image:  # reads only the header
         if image.format == 'JPEG' and image.mode in ('L', 'RGB'):
             try:
                 return _decode_jpeg(image)
-            except RuntimeError:
+            except RuntimeError:  # Pillow reads some that torchvision refuses, or says what is wrong
                 pass
         if image.mode.startswith('I;16'):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -134,7 +133,7 @@ def _decode_jpeg(image: Image.Image) -> torch.Tensor:
 
 @DATASETS.register_module()
 class ImageFolder(ClsDataset):
-    """Images in one folder per class under `root`, as ImageNet is usually unpacked; see `ClsDataset`.
+    """Images under `root` in one folder per class, as ImageNet is usually unpacked; see `ClsDataset`.
 
     Classes are numbered in the order of their folders' names.
 
@@ -147,16 +146,16 @@ class ImageFolder(ClsDataset):
             found = datasets.ImageFolder(root)
         except FileNotFoundError as error:
             raise ConfigError(f'{root} holds no images in folders of classes: {error}') from error
-        # Bytes in one array: a list of a million names would be copied into every worker, bit by bit, as it is read.
+        # Bytes in one array: workers would gradually copy a list, as reading a string changes its reference count.
         self.files = np.array([os.fsencode(path) for path, _ in found.samples])
         super().__init__(np.array(found.targets), tuple(found.classes), pipeline, fraction)
 
     def read(self, index: int) -> torch.Tensor:
-        """The image in RGB, (3, H, W) uint8."""
+        """Return the image in RGB, (3, H, W) uint8."""
         return read_rgb(self.name(index))
 
     def name(self, index: int) -> str:
-        """Its path."""
+        """Return the path of the image."""
         return os.fsdecode(self.files[index])
 
 
@@ -164,33 +163,37 @@ class ImageFolder(ClsDataset):
 class HFImages(ClsDataset):
     """A split that Hugging Face `datasets` wrote to the folder `root` with `save_to_disk`; see `ClsDataset`.
 
-    `image` and `label` name its columns. Arrow files are mapped into memory: any sample can be read at once, and
-    workers share the pages. Nothing is downloaded.
+    `image` and `label` are the names of its columns. Arrow files are mapped into memory, so any sample can be read
+    directly and workers share the memory. Nothing is downloaded.
 
     Raises:
-        ConfigError: the package is missing, or `root` is no such folder or has no such columns.
+        ConfigError: the package is missing, or `root` is not such a folder, or lacks a column.
     """
 
     def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1., image: str = 'image',
                  label: str = 'label'):
         self.root, self.column = root, image
         rows = _open_split(root)
-        _check_columns(root, rows, image, label)
+        _require_columns(root, rows, image, label)
         classes = tuple(rows.features[label].names)
         labels = rows.with_format('numpy', columns=[label])[:][label]
         self.rows = rows.with_format('arrow', columns=[image])
         super().__init__(labels, classes, pipeline, fraction)
 
     def read(self, index: int) -> torch.Tensor:
-        """The image in RGB, (3, H, W) uint8."""
+        """Return the image in RGB, (3, H, W) uint8.
+
+        Raises:
+            ConfigError: the row has the name of a file instead of the image.
+        """
         content = self.rows[index][self.column][0].as_py()
-        if content['bytes'] is None:  # save_to_disk stores them all; a name could be that of any file here
+        if content['bytes'] is None:  # save_to_disk stores all images; a name could be that of any file
             raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '
                               'write the split again with save_to_disk')
         return read_rgb(io.BytesIO(content['bytes']))
 
     def name(self, index: int) -> str:
-        """Its row."""
+        """Return the folder and the row of the image."""
         return f'{self.root}, row {index}'
 
 
@@ -200,7 +203,7 @@ def _open_split(root: str):
         from datasets import load_from_disk
     except ImportError as error:
         raise ConfigError(f'HFImages needs the package datasets ({error}): `{INSTALL}`') from error
-    _check_parts(root)
+    _require_own_files(root)
     try:
         rows = load_from_disk(root)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -211,8 +214,8 @@ def _open_split(root: str):
     return rows
 
 
-def _check_parts(root: str) -> None:
-    """Raise ConfigError if the split's state names files that are not in its own folder."""
+def _require_own_files(root: str) -> None:
+    """Refuse a split whose state names files outside of its folder."""
     try:
         names = [part['filename'] for part in json.loads(Path(root, 'state.json').read_bytes())['_data_files']]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -222,7 +225,7 @@ def _check_parts(root: str) -> None:
                           'split again with save_to_disk')
 
 
-def _check_columns(root: str, rows, image: str, label: str) -> None:
+def _require_columns(root: str, rows, image: str, label: str) -> None:
     from datasets import ClassLabel
     from datasets import Image as ImageColumn
     for column, kind in ((image, ImageColumn), (label, ClassLabel)):

@@ -1,4 +1,4 @@
-"""timm's training augmentation with a faster crop: the same draws and boxes, resized by torch's kernel for bytes."""
+"""timm's training augmentation with a faster crop: the same draws and boxes, resized by torch's uint8 kernel."""
 import random
 
 import torch
@@ -9,22 +9,21 @@ from torch.nn.functional import interpolate
 
 from mmincubation.registry import TRANSFORMS
 
-KERNELS = ('bilinear', 'bicubic')  # torch's for bytes with antialiasing; Pillow has more
+KERNELS = ('bilinear', 'bicubic')  # torch's for uint8 with antialiasing; Pillow has more
 
 
 class ResizedCrop(TimmCrop):
-    """timm's random crop, of a picture (3, H, W) uint8; gives a PIL image for what timm does next.
+    """timm's random resized crop of an image (3, H, W) uint8, to a PIL image for timm's next transform.
 
-    Boxes and draws are timm's own. Values differ from Pillow's by rounding alone (docs/measurements/datapath.md has the
-    bound): the filter is the same and antialiases, torch's weights are 16 bits wide and its kernel uses the CPU's
-    vectors.
+    Boxes and draws are timm's. Values differ from Pillow's only by rounding (docs/measurements/datapath.md has the
+    bound): the antialiasing filter is the same, but torch's weights have 16 bits.
     """
     takes_pixels = True
 
     def __call__(self, pixels: torch.Tensor) -> Image.Image:
         top, left, height, width = self.get_params(pixels, self.scale, self.ratio)
         kernel = random.choice(self.interpolation) if isinstance(self.interpolation, tuple) else self.interpolation
-        # Colours last, in one piece: so the result is too, and Pillow takes it without another copy.
+        # Contiguous with colours last, so that the result is too, and Pillow takes it without another copy.
         crop = pixels.permute(1, 2, 0)[top:top + height, left:left + width].contiguous()
         if crop.shape[:2] != self.size:
             crop = interpolate(crop.permute(2, 0, 1)[None], self.size, mode=kernel.value, antialias=True)
@@ -34,9 +33,9 @@ class ResizedCrop(TimmCrop):
 
 @TRANSFORMS.register_module()
 def create_transform(**settings):
-    """timm's `create_transform` with all its arguments; its random resized crop is `ResizedCrop`.
+    """Return timm's `create_transform(**settings)` with `ResizedCrop` as its random resized crop.
 
-    Everything else, evaluation too, is left as timm makes it.
+    All other transforms, and those of evaluation, are timm's.
     """
     transform = timm_data.create_transform(**settings)
     transform.transforms = [_faster(step) for step in transform.transforms]
@@ -48,7 +47,7 @@ create_transform.makes = lambda: timm_data.create_transform  # whose keys a conf
 
 
 def _faster(step):
-    """A `ResizedCrop` for timm's, if torch has its kernels."""
+    """Return a `ResizedCrop` for timm's crop if torch has its kernels, else the step itself."""
     if type(step) is not TimmCrop:
         return step
     kernels = step.interpolation if isinstance(step.interpolation, tuple) else (step.interpolation, )

@@ -1,12 +1,12 @@
-"""Whether an image can be read, and if not, why, in two words."""
+"""Read an image, or say in two words why it cannot be read."""
 import os
 from pathlib import Path
 
 from PIL import Image
 
 
-def decode(path: str | Path) -> str | Image.Image:
-    """The decoded image, or in words why it cannot be read."""
+def decode_image(path: str | Path) -> str | Image.Image:
+    """Return the decoded image, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):
             return 'empty file'
@@ -19,14 +19,14 @@ def decode(path: str | Path) -> str | Image.Image:
         return 'truncated image' if 'truncated' in str(error) else 'unreadable image'
 
 
-def fault(path: str | Path) -> str | None:
-    """In words why an image cannot be decoded; None if it can."""
-    found = decode(path)
+def image_fault(path: str | Path) -> str | None:
+    """Return in words why an image cannot be decoded; None if it can."""
+    found = decode_image(path)
     return found if isinstance(found, str) else None
 
 
-def header(path: str | Path) -> str | tuple[int, int]:
-    """(width, height) from an image's header, or in words why it cannot be read."""
+def image_size(path: str | Path) -> str | tuple[int, int]:
+    """Return (width, height) from an image's header, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):
             return 'empty file'

@@ -1,4 +1,4 @@
-"""What a sample must be for mmdet's and mmseg's models, looked at while it is read and before it is transformed."""
+"""Rules that a sample must satisfy for the models of mmdet and mmseg, checked before it is transformed."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,49 +14,49 @@ from .annotations import (
     annotation_faults,
     is_lost_as_polygons,
     is_outside,
-    is_speck,
-    twice,
+    is_subpixel,
+    repeated_ids,
 )
 
 SHOWN = 3
 IGNORED = 255
 
 
-class Instances:
-    """In the place of CocoDataset's `parse_data_info`: looks at an image's annotations before mmdet drops some.
+class CocoAnnotationRules:
+    """Replace CocoDataset's `parse_data_info`: check an image's annotations before mmdet drops some.
 
-    What is wrong with them goes into the image's info as `fault`, and then none of them is kept. mmdet leaves out
-    `ignore`d annotations, other classes than `metainfo` names and specks (see `is_speck`); so does this.
+    A fault is stored as `fault` in the info of the image, which then has no annotations. As mmdet does, this leaves
+    out annotations with `ignore`, of classes that `metainfo` does not name, and smaller than a pixel (`is_subpixel`).
 
     Raises:
-        ConfigError: at the first image, if the whole file is not consistent in what no single sample is to blame for.
+        ConfigError: the file has a fault that no single sample has; raised at the first image.
     """
 
     def __init__(self, dataset: BaseDataset, masks: bool, polygons: bool):
         self.dataset, self.masks, self.polygons = dataset, masks, polygons
         self.parse, self.filter_data = dataset.parse_data_info, dataset.filter_data
-        self.found: list[str] = []
-        self.specks: list[int] = []
-        self.twice: set[int] | None = None
+        self.faults: list[str] = []
+        self.subpixel: list[int] = []
+        self.repeated: set[int] | None = None
 
     def __call__(self, raw: dict) -> dict:
         image, annotations = raw['raw_img_info'], raw['raw_ann_info']
-        if self.twice is None:
-            self.twice = self._look_at_file(self.dataset.coco)
+        if self.repeated is None:
+            self.repeated = self._repeated_image_ids(self.dataset.coco)
         fault = f'image id {image["id"]} occurs twice, or one of its annotations\' ids' \
-            if image['id'] in self.twice else self._fault(image, annotations)
+            if image['id'] in self.repeated else self._fault(image, annotations)
         if fault is None:
             return self.parse(raw)
-        self.found.append(f'image {image["id"]} ({image["file_name"]}): {fault}')
+        self.faults.append(f'image {image["id"]} ({image["file_name"]}): {fault}')
         return dict(self.parse(dict(raw, raw_ann_info=[])), fault=fault)
 
     def filter(self) -> list[dict]:
-        """In the place of `filter_data`, which would drop an image in silence if it likes none of its annotations."""
-        kept = {id(info) for info in self.filter_data()}
+        """Replace `filter_data`, which silently drops images without annotations: images with a fault are kept."""
+        kept = {id(info) for info in self.filter_data()}  # by identity: infos are dicts and have no hash
         return [info for info in self.dataset.data_list if id(info) in kept or 'fault' in info]
 
     def _fault(self, image: dict, annotations: list[dict]) -> str | None:
-        """The first fault in words that name the annotation."""
+        """Return the first fault in words that name the annotation; None without one."""
         if is_outside(image['file_name']):
             return 'its file_name leads out of the data set\'s folder'
         categories = self.dataset.coco.cats.keys()
@@ -64,8 +64,8 @@ class Instances:
             if annotation.get('ignore'):
                 continue
             wrong = next(annotation_faults(annotation, image, categories, self.masks), None)
-            if wrong is None and is_speck(annotation):
-                self.specks.append(annotation['id'])
+            if wrong is None and is_subpixel(annotation):
+                self.subpixel.append(annotation['id'])
             elif wrong is None and self.masks and 'segmentation' not in annotation:
                 wrong = 'no segmentation'
             elif wrong is None and self.polygons and is_lost_as_polygons(annotation):
@@ -76,31 +76,31 @@ class Instances:
                 return f'annotation {annotation["id"]}: {wrong}'
         return None
 
-    def _look_at_file(self, coco) -> set[int]:
-        """Ids of images that occur twice, or have an annotation whose id does."""
+    def _repeated_image_ids(self, coco) -> set[int]:
+        """Return the ids of images that occur twice, or have an annotation whose id does."""
         content, name = coco.dataset, self.dataset.ann_file
         known = {category['name'] for category in content['categories']}
         if lost := [c for c in self.dataset.metainfo['classes'] if c not in known]:
             raise ConfigError(f'{name} has no category {", ".join(lost[:SHOWN])}: set metainfo.classes to its names')
-        if double := twice(content['categories']):
+        if double := repeated_ids(content['categories']):
             raise ConfigError(f'{name}: category ids that occur twice: {_first(double)}; give each its own')
         annotations = content.get('annotations', [])
         if orphans := [a['id'] for a in annotations if a['image_id'] not in coco.imgs]:
             raise ConfigError(f'{name}: {len(orphans)} annotations of an image that is not in it: {_first(orphans)}')
-        double = {*twice(annotations)}
+        double = {*repeated_ids(annotations)}
         if double:
-            self.dataset.ANN_ID_UNIQUE = False  # mmdet asserts it, without saying which
-        return {a['image_id'] for a in annotations if a['id'] in double}.union(twice(content['images']))
+            self.dataset.ANN_ID_UNIQUE = False  # else mmdet asserts it, without naming the ids
+        return {a['image_id'] for a in annotations if a['id'] in double}.union(repeated_ids(content['images']))
 
-    def log_specks(self) -> None:
-        """Say what mmdet leaves out."""
-        if self.specks:
-            print_log(f'{self.dataset.ann_file}: {len(self.specks)} annotations without a pixel are left out: '
-                      f'{_first(self.specks)}', 'current')
+    def log_subpixel(self) -> None:
+        """Log the annotations smaller than a pixel, which mmdet leaves out."""
+        if self.subpixel:
+            print_log(f'{self.dataset.ann_file}: {len(self.subpixel)} annotations without a pixel are left out: '
+                      f'{_first(self.subpixel)}', 'current')
 
     def summary(self) -> str:
-        """All faults in one line."""
-        return f'{self.dataset.ann_file}: {len(self.found)} images cannot be used: {_first(self.found, "; ")}'
+        """Return all faults in one line."""
+        return f'{self.dataset.ann_file}: {len(self.faults)} images cannot be used: {_first(self.faults, "; ")}'
 
 
 def _first(items, separator: str = ', ') -> str:
@@ -108,24 +108,24 @@ def _first(items, separator: str = ', ') -> str:
     return separator.join(map(str, items[:SHOWN])) + (f'{separator}...' if len(items) > SHOWN else '')
 
 
-class SampleRules:
-    """A pipeline of `transforms`, which looks at image, boxes and label map where they are read.
+class CheckedPipeline:
+    """A pipeline of `transforms` that checks image, boxes and label map as soon as they are read.
 
     Raises:
-        ConfigError: what is wrong, without the file's name.
+        ConfigError: a rule is broken; the message does not name the file.
     """
 
     def __init__(self, dataset: BaseDataset, num_classes: int | None, transforms: list[Callable]):
         self.transforms = transforms
         self.classes = num_classes or len(dataset.metainfo.get('classes') or ()) or None
-        self.checks: dict[str, Callable[[dict], None]] = dict(img=check_image, gt_bboxes=self._check_boxes)
+        self.checks: dict[str, Callable[[dict], None]] = dict(img=require_image, gt_bboxes=self._require_boxes)
         if hasattr(dataset, 'reduce_zero_label'):  # mmseg's; maps that come with objects have classes of their own
-            self.checks['gt_seg_map'] = self._check_labels
+            self.checks['gt_seg_map'] = self._require_labels
 
     def __call__(self, sample: dict) -> dict | None:
         if fault := sample.pop('fault', None):
             raise ConfigError(fault)
-        left = dict(self.checks)
+        left = dict(self.checks)  # each is done once, when its key first appears
         for transform in self.transforms:
             sample = transform(sample)
             if sample is None:
@@ -134,7 +134,7 @@ class SampleRules:
                 left.pop(key)(sample)
         return sample
 
-    def _check_boxes(self, sample: dict) -> None:
+    def _require_boxes(self, sample: dict) -> None:
         boxes, labels = sample['gt_bboxes'], np.asarray(sample.get('gt_bboxes_labels', ()))
         boxes = np.asarray(getattr(boxes, 'tensor', boxes))
         if len(boxes) and boxes.shape[1] == 4:
@@ -146,39 +146,51 @@ class SampleRules:
         if self.classes and len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise ConfigError(f'labels of boxes that are no class (0..{self.classes - 1})')
 
-    def _check_labels(self, sample: dict) -> None:
+    def _require_labels(self, sample: dict) -> None:
         labels, shape = sample['gt_seg_map'], tuple(sample['ori_shape'][:2])
         if 1 in shape and labels.size == shape[0] * shape[1]:  # mmseg squeezes a side of one pixel away
             labels = sample['gt_seg_map'] = labels.reshape(shape)
         if labels.shape != shape:
             raise ConfigError(f'labels of shape {labels.shape}, its image has {shape}')
-        check_depth(sample.get('seg_map_path') or '')
-        check_label_values(labels, self.classes)
+        require_byte_labels(sample.get('seg_map_path') or '')
+        require_label_values(labels, self.classes)
 
 
-def check_image(sample: dict) -> None:
-    """Three channels, finite, and the size that the annotations are for, where they say it."""
+def require_image(sample: dict) -> None:
+    """Refuse an image without three channels, with values that are not finite, or of another size than annotated.
+
+    Raises:
+        ConfigError: the image is refused.
+    """
     image = sample['img']
     if image.ndim != 3 or image.shape[2] != 3:
         raise ConfigError(f'an image of shape {image.shape}, not (height, width, 3)')
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
         raise ConfigError('pixels that are not finite')
-    said, seen = (sample.get('height'), sample.get('width')), image.shape[:2]
-    if None not in said and said != seen:
-        raise ConfigError(f'{seen[1]} x {seen[0]} pixels (turned by its orientation tag, if it has one), the '
-                          f'annotations are for {said[1]} x {said[0]}')
+    annotated, size = (sample.get('height'), sample.get('width')), image.shape[:2]
+    if None not in annotated and annotated != size:
+        raise ConfigError(f'{size[1]} x {size[0]} pixels (turned by its orientation tag, if it has one), the '
+                          f'annotations are for {annotated[1]} x {annotated[0]}')
 
 
-def check_depth(path: str) -> None:
-    """A label picture of more than a byte a pixel has been cut to bytes as it was read: 256 + 1 is now class 1."""
+def require_byte_labels(path: str) -> None:
+    """Refuse a label map (PNG) of 16 bits: reading it keeps the lower byte, so 257 becomes class 1.
+
+    Raises:
+        ConfigError: the file has 16 bits a channel.
+    """
     if '://' not in path and path.endswith('.png'):
         with open(path, 'rb') as file:
-            if file.read(25)[24] == 16:
+            if file.read(25)[24] == 16:  # the bit depth in a PNG's header
                 raise ConfigError('a label picture of 16 bits; write one byte a pixel, the class number')
 
 
-def check_label_values(labels: np.ndarray, classes: int | None) -> None:
-    """All are classes or 255."""
+def require_label_values(labels: np.ndarray, classes: int | None) -> None:
+    """Refuse label values that are neither a class nor 255.
+
+    Raises:
+        ConfigError: there are such values.
+    """
     if classes and ((labels < 0) | (labels >= classes) & (labels != IGNORED)).any():
         wrong = sorted({*np.unique(labels).tolist()} - {*range(classes), IGNORED})
         raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {_first(wrong)}')

@@ -1,4 +1,4 @@
-"""Repeated augmentation: every image several times in a row of ranks, each time augmented anew."""
+"""Repeated augmentation: every image is sampled several times, on different ranks, with different augmentations."""
 from collections.abc import Sized
 
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -9,11 +9,11 @@ from mmincubation.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class RepeatAugSampler(TimmSampler):
-    """DeiT's sampler, which is timm's, in a Runner.
+    """timm's form of DeiT's sampler, in a Runner.
 
-    Each image of a shuffled order stands `num_repeats` times in a row; ranks take turns, so that its repeats go to
-    different ranks, and stop after `floor(len // 256 * 256 / ranks)` samples: an epoch has the usual number of
-    samples and a third of the images. The order is drawn from `seed` + epoch.
+    Each image of a shuffled order is repeated `num_repeats` times. Ranks take samples in turn, so the repeats go to
+    different ranks. A rank stops after `floor(len // 256 * 256 / ranks)` samples: an epoch has the usual number of
+    samples, and with 3 repeats a third of the images. The order is drawn from `seed` + epoch.
     """
 
     def __init__(self, dataset: Sized, num_repeats: int = 3, seed: int | None = None):
@@ -23,5 +23,5 @@ class RepeatAugSampler(TimmSampler):
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's order."""
+        """Draw the order of this epoch."""
         super().set_epoch(self.seed + epoch)

@@ -1,4 +1,4 @@
-"""The ViT in detectors and segmentors: backbone and feature pyramid; a fast COCO metric."""
+"""The ViT in detectors and segmentors: backbone, feature pyramid, and a fast COCO metric."""
 from .backbone import ViTBackbone
 from .coco_metric import fast_coco_metric
 from .pyramid import SimpleFeaturePyramid

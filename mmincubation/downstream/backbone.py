@@ -1,4 +1,4 @@
-"""The plain ViT as a backbone of mmdet and mmseg models: feature maps instead of logits."""
+"""The plain ViT as a backbone of mmdet and mmseg models, with feature maps instead of logits."""
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
@@ -7,7 +7,7 @@ from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 
 from mmincubation.checkpoints import load_fitted
-from mmincubation.models.init_cfg import check_init_cfg
+from mmincubation.models.init_cfg import valid_init_cfg
 from mmincubation.registry import MODELS
 from mmincubation.vit.spec import Arch, layer_of
 from mmincubation.vit.transformer import build_block, drop_path_ramp, resize_pos_embed, run_block, set_drop_path
@@ -16,12 +16,13 @@ from .precision import bfloat16
 from .windows import WindowBlock
 
 
-def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
-    """Increasing block numbers that end at the last block; any other choice leaves parameters unused, which DDP
-    refuses.
+def valid_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    """Return `out_indices` as a tuple, if it is increasing and ends at the last block.
+
+    Else the blocks after the last index would have no gradients, which DDP refuses.
 
     Raises:
-        ValueError: they are not.
+        ValueError: it is not.
     """
     taps = tuple(out_indices)
     if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
@@ -30,8 +31,8 @@ def check_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
     return taps
 
 
-def check_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, cls_token: bool) -> list[int]:
-    """The window of each block, 0 where its attention is global.
+def block_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, cls_token: bool) -> list[int]:
+    """Return the window of each block, 0 if its attention is global.
 
     Raises:
         ValueError: an unknown block, a negative window, or windows together with a class token.
@@ -48,38 +49,37 @@ def check_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, 
 
 @MODELS.register_module()
 class ViTBackbone(BaseModule):
-    """A plain ViT without norm and head: images (B, 3, H, W) to a tuple of maps (B, C, ceil(H / p), ceil(W / p)).
+    """A plain ViT without norm and head, from images (B, 3, H, W) to maps (B, C, ceil(H / p), ceil(W / p)).
 
-    One float32 map per entry of `out_indices` (block numbers; the last must be the last block). Images whose sides are
-    no multiple of the patch size p are padded with zeros at the right and the bottom. The position embedding, learned
+    It returns one float32 map for each block number in `out_indices`, of which the last must be the last block. Images
+    are padded with zeros at the right and the bottom to multiples of the patch size p. The position embedding, learned
     on the grid of `arch.img_size`, is resized to each input. Parameter names are timm's.
 
-    `window_size` is the side of the attention windows in patches (0: all attention is global), `global_blocks` are the
-    blocks without windows, as in ViTDet (arXiv:2203.16527). `cls_token` keeps the class token in the sequence, which
-    needs global attention; otherwise there is none, nor a row for it in `pos_embed`. `tap_norm` gives each map a fresh
-    LayerNorm. `drop_path_rate` is the last block's stochastic depth; it rises linearly from 0 at the first.
+    `window_size` is the side of the attention windows in patches; 0 makes all attention global. `global_blocks` have no
+    windows, as in ViTDet (arXiv:2203.16527). `cls_token` keeps the class token, and its row in `pos_embed`; it needs
+    global attention. `tap_norm` gives each map a new LayerNorm. `drop_path_rate` is the stochastic depth of the last
+    block; the rate rises linearly from 0 at the first.
 
-    `bf16` computes under bfloat16 autocast; weights, residual stream and maps stay float32 (mmdet gives the boxes it
-    pools the precision of the map). `with_cp` keeps only each block's input for the backward pass, which runs the block
-    again, with the same random draws, so for the same gradients.
+    `bf16` computes under bfloat16 autocast; weights, residual stream and maps stay float32, because mmdet converts the
+    boxes it pools to the precision of the map. `with_cp` saves memory by computing blocks twice, see `run_block`.
 
     `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, in any format of
-    docs/guides/weights.md: every tensor must match, only the classifier's norm and head and an unused class token are
-    dropped; position embedding and patch kernel are resized. What arrived is logged and kept in `load_report`. Without
-    `init_cfg` the weights are timm's random ones.
+    docs/guides/weights.md. Every tensor must match, except the classifier's norm and head and an unused class token,
+    which are dropped. Position embedding and patch kernel are resized. The report is logged and stored in
+    `load_report`. Without `init_cfg` the weights are drawn from timm's distributions.
 
     Raises:
-        ValueError: arguments that do not fit together; the message says which.
-        CheckpointError: from `init_weights`, the file cannot be read or does not match.
+        ValueError: arguments contradict each other; the message says which.
+        CheckpointError: `init_weights` cannot read the file, or it does not match.
     """
 
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
                  global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
                  drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
-        super().__init__(check_init_cfg(init_cfg, 'ViTBackbone'))
+        super().__init__(valid_init_cfg(init_cfg, 'ViTBackbone'))
         self.arch = arch = Arch.parse(arch)
-        self.out_indices = check_taps(out_indices, arch.depth)
-        self.windows = check_windows(window_size, global_blocks, arch, cls_token)
+        self.out_indices = valid_taps(out_indices, arch.depth)
+        self.windows = block_windows(window_size, global_blocks, arch, cls_token)
         self.prefix, self.bf16, self.with_cp = int(cls_token), bf16, with_cp
         self.load_report: dict | None = None
         self._build(tap_norm, drop_path_rate)
@@ -89,7 +89,7 @@ class ViTBackbone(BaseModule):
         arch = self.arch
         self.patch_embed = PatchEmbed(
             arch.img_size, arch.patch_size, 3, arch.embed_dim, flatten=False, strict_img_size=False,
-            dynamic_img_pad=True)
+            dynamic_img_pad=True)  # any image size; timm pads at the right and the bottom
         if self.prefix:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, self.prefix + arch.grid**2, arch.embed_dim))
@@ -99,21 +99,21 @@ class ViTBackbone(BaseModule):
         set_drop_path(self.blocks, drop_path_ramp(drop_path_rate, arch.depth))
 
     def _draw(self) -> None:
-        """Random weights, as timm draws them."""
+        """Draw all weights from timm's distributions."""
         nn.init.trunc_normal_(self.pos_embed, std=.02)
         if self.prefix:
             nn.init.normal_(self.cls_token, std=1e-6)
-        for part in (self.patch_embed, self.blocks, self.tap_norms):  # not self: timm would call our init_weights
-            for module in part.modules():
+        for child in (self.patch_embed, self.blocks, self.tap_norms):  # not self: timm would call our init_weights
+            for module in child.modules():
                 init_weights_vit_timm(module)
 
     @property
     def num_layers(self) -> int:
-        """Blocks; `layer_of` counts to one more."""
+        """The number of blocks; the highest number of `layer_of` is one more."""
         return self.arch.depth
 
     def layer_of(self, name: str) -> int:
-        """The layer of one of this model's parameters: 0 the stem, i + 1 block i, then the norms of all taps."""
+        """Return the layer of one of this model's parameters: 0 is the stem, i + 1 block i, then all tap norms."""
         return layer_of(name, self.arch.depth, rest=('tap_norms', ))
 
     def init_weights(self) -> None:
@@ -126,13 +126,14 @@ class ViTBackbone(BaseModule):
         self.is_init = True
 
     def _load(self, path: str) -> dict:
-        """Load the file on every rank and report what arrived."""
+        """Load the file, on every rank, and return the report."""
+        # Drop what a backbone does not have: the classifier's norm and head, and an unused class token.
         drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
         return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
                            fields=('num_heads', 'norm_eps'))
 
     def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Images (B, 3, H, W) to tokens (B, prefix + rows * columns, C) and their grid (rows, columns)."""
+        """Return the tokens (B, prefix + rows * columns, C) of images (B, 3, H, W), and their grid (rows, columns)."""
         maps = self.patch_embed(images)
         grid = tuple(maps.shape[-2:])
         tokens = maps.flatten(2).transpose(1, 2)
@@ -141,9 +142,9 @@ class ViTBackbone(BaseModule):
         return tokens + resize_pos_embed(self.pos_embed, grid, self.prefix), grid
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to one float32 map (B, C, rows, columns) per tap.
+        """Map images (B, 3, H, W) to one float32 map (B, C, rows, columns) for each of `out_indices`.
 
-        Under any autocast the residual stream stays float32: adding the position embedding promotes it.
+        Under any autocast the residual stream stays float32, because the position embedding that is added is float32.
         """
         with bfloat16(self.bf16, images):
             tokens, grid = self.stem(images)

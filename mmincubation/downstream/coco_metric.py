@@ -1,4 +1,4 @@
-"""COCO's metric with a fast evaluator in the place of pycocotools'."""
+"""mmdet's COCO metric with a faster evaluator than pycocotools."""
 import warnings
 from functools import cache
 from types import FunctionType
@@ -7,10 +7,10 @@ from mmincubation.registry import METRICS
 
 
 class FastEval:
-    """`pycocotools.cocoeval.COCOeval` computed by hotcoco: the same bits in a fraction of the time.
+    """`pycocotools.cocoeval.COCOeval` computed by hotcoco: faster, with bitwise equal results.
 
-    `truth` and `results` are pycocotools' COCO objects; they stay as they are. `params`, `stats` and `eval` are
-    hotcoco's, named and shaped as pycocotools'.
+    `truth` and `results` are COCO objects of pycocotools, which do not change. `params`, `stats` and `eval` have
+    pycocotools' names and shapes.
     """
 
     def __init__(self, truth, results, iou_type: str):
@@ -21,25 +21,25 @@ class FastEval:
         return getattr(self._eval, name)
 
     def summarize(self) -> None:
-        """Print the 12 numbers, without hotcoco's warnings about the settings that mmdet always makes."""
+        """Print the 12 numbers, without hotcoco's warnings about settings that mmdet always uses."""
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'hotcoco: ')
             self._eval.summarize()
 
 
 def _with_names(function: FunctionType, **names) -> FunctionType:
-    """A copy of the function that finds other objects under these global names; the original stays as it is."""
+    """Return a copy of the function that sees other objects under these global names."""
     return FunctionType(function.__code__, function.__globals__ | names, function.__name__, function.__defaults__,
                         function.__closure__)
 
 
 @cache
 def _metric_class() -> type:
-    """The class, made on its first use: mmdet is imported by those alone who name it in a config."""
+    """Create the class on its first use, so that mmdet is imported only if a config names it."""
     from mmdet.evaluation import CocoMetric
 
     class FastCocoMetric(CocoMetric):
-        """mmdet's CocoMetric, evaluated by `FastEval`: same options, keys and values."""
+        """mmdet's CocoMetric evaluated by `FastEval`, with the same options, keys and values."""
         compute_metrics = _with_names(CocoMetric.compute_metrics, COCOeval=FastEval, COCOevalMP=FastEval)
 
     return FastCocoMetric
@@ -47,9 +47,9 @@ def _metric_class() -> type:
 
 @METRICS.register_module(name='FastCocoMetric')
 def fast_coco_metric(**options):
-    """mmdet's CocoMetric with all its options, evaluated by hotcoco: equal to the last bit, several times faster.
+    """Return mmdet's CocoMetric with these options, evaluated by hotcoco: faster, with bitwise equal results.
 
-    `use_mp_eval` changes nothing: the evaluator uses all cores anyway.
+    `use_mp_eval` has no effect, because hotcoco always uses all cores.
     """
     return _metric_class()(**options)
 

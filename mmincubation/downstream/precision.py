@@ -1,4 +1,4 @@
-"""Parts of a model in bfloat16, whatever the rest computes in."""
+"""bfloat16 for some layers of a model, at any precision of the others."""
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -6,5 +6,5 @@ from torch import Tensor
 
 
 def bfloat16(on: bool, inputs: Tensor) -> AbstractContextManager:
-    """bfloat16 autocast on the device of `inputs`; off, the caller's own precision (its autocast too) goes on."""
+    """Return bfloat16 autocast on the device of `inputs` if `on`, else a context that keeps the caller's precision."""
     return torch.autocast(inputs.device.type, torch.bfloat16) if on else nullcontext()

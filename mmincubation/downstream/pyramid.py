@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet: all scales from one map."""
+"""The simple feature pyramid of ViTDet, which makes all scales from one map."""
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
@@ -10,7 +10,7 @@ from .precision import bfloat16
 
 
 def _rescale(channels: int, scale: float) -> tuple[list[nn.Module], int]:
-    """Layers that resize a map by `scale`, and the channels they leave."""
+    """Return layers that resize a map by `scale`, and the number of channels of their output."""
     half, quarter = channels // 2, channels // 4
     if scale == 4:
         return [nn.ConvTranspose2d(channels, half, 2, 2), LayerNorm2d(half), nn.GELU(),
@@ -34,15 +34,14 @@ def _level(in_channels: int, out_channels: int, scale: float) -> nn.Sequential:
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Levels of several scales from the backbone's last map (ViTDet, arXiv:2203.16527; the operations of detectron2).
+    """Maps of several scales from the backbone's last map, by the operations of detectron2.
 
-    `scales` are relative to that map, finest first. Levels beyond them, up to `num_outs`, take every second row and
-    column of the level before. Forward takes a tuple of maps, uses the last one (B, in_channels, h, w) and returns
-    `num_outs` maps (B, out_channels, ...), finest first. `bf16` computes under bfloat16 autocast; the maps are float32
-    then too, and under any autocast around it: mmdet gives the boxes it pools the precision of the map.
+    `scales` are relative to that map, finest first. Further levels, up to `num_outs`, take every second row and column
+    of the level before. `bf16` computes under bfloat16 autocast. The maps are always float32, because mmdet converts
+    the boxes it pools to the precision of the map. Source: ViTDet, arXiv:2203.16527.
 
     Raises:
-        ValueError: an unknown or unordered scale, or fewer outputs than scales.
+        ValueError: a scale is unknown or out of order, or `num_outs` is less than the number of scales.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 256, scales: tuple[float, ...] = (4, 2, 1, 0.5),
@@ -56,7 +55,7 @@ class SimpleFeaturePyramid(BaseModule):
         self.levels = nn.ModuleList(_level(in_channels, out_channels, scale) for scale in scales)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Maps of the backbone to the levels of the pyramid."""
+        """Map the last of `inputs` (B, in_channels, h, w) to `num_outs` maps (B, out_channels, ...), finest first."""
         with bfloat16(self.bf16, inputs[-1]):
             outputs = [level(inputs[-1]).float() for level in self.levels]
         while len(outputs) < self.num_outs:

@@ -1,4 +1,4 @@
-"""Window attention of ViTDet in a plain block."""
+"""ViTDet's window attention in a plain block."""
 import torch.nn.functional as F
 from timm.layers import Attention
 from torch import Tensor
@@ -8,16 +8,16 @@ from mmincubation.vit.transformer import Block
 
 
 def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """Attention among the tokens (B, rows * columns, C) of each `size` x `size` window of the grid.
+    """Attend within each `size` x `size` window of a grid of tokens (B, rows * columns, C); return the same shape.
 
-    Windows start top left; the grid is padded with zero tokens at the right and the bottom to whole windows. The
-    padding takes part in the attention and is cut off afterwards, as in ViTDet. `attention` is one of `build_block`:
-    without norms, gate or dropout.
+    Windows start at the top left. The grid is padded with zero tokens at the right and the bottom to full windows. The
+    padding takes part in the attention and is cut off afterwards, as in ViTDet. `attention` must be one of
+    `build_block`, without norms, gate or dropout.
     """
     padded = tuple(side + -side % size for side in grid)
-    if padded == grid:
+    if padded == grid:  # no padding: timm's own attention does
         return _join(attention(_split(tokens, grid, size)), grid, size)
-    # The two linear layers see real tokens alone: of zeros they would make their bias, and what is cut off needs none.
+    # Both linear layers skip the padding: qkv of a zero token is the bias, and the projection of padding is cut off.
     qkv, bias = attention.qkv(tokens).unflatten(1, grid), attention.qkv.bias
     border = qkv.new_zeros(qkv.shape[-1]) if bias is None else bias.to(qkv.dtype)
     windows = _attend(_split(_Pad.apply(qkv, border, padded).flatten(1, 2), padded, size), attention.num_heads)
@@ -27,54 +27,54 @@ def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int
 
 
 def _split(tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """(B, rows * columns, C) to windows (B * windows, size * size, C), row by row."""
+    """Divide tokens (B, rows * columns, C) into windows (B * windows, size * size, C), row by row."""
     rows, columns = (side // size for side in grid)
     return tokens.unflatten(1, (rows, size, columns, size)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
 
 
 def _join(windows: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """The inverse of `_split`."""
+    """Undo `_split`."""
     rows, columns = (side // size for side in grid)
     return windows.unflatten(0, (-1, rows, columns)).unflatten(3, (size, size)).transpose(2, 3).flatten(1, 4)
 
 
 class _Pad(Function):
-    """Maps (B, rows, columns, C) on a larger grid (rows, columns), with `border` (C,) at the right and the bottom.
+    """Pad maps (B, rows, columns, C) to a larger grid, with `border` (C,) at the right and the bottom.
 
-    Torch's own gradient of such an assignment copies the whole map.
+    Torch's own gradient of such an assignment would copy the full map.
     """
 
     @staticmethod
     def forward(ctx, maps: Tensor, border: Tensor, padded: tuple[int, int]) -> Tensor:
         ctx.inside = rows, columns = maps.shape[1:3]
-        whole = maps.new_empty(len(maps), *padded, maps.shape[-1])
-        whole[:, :rows, :columns] = maps
-        whole[:, :rows, columns:] = border
-        whole[:, rows:] = border
-        return whole
+        larger = maps.new_empty(len(maps), *padded, maps.shape[-1])
+        larger[:, :rows, :columns] = maps
+        larger[:, :rows, columns:] = border
+        larger[:, rows:] = border
+        return larger
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         rows, columns = ctx.inside
         border = gradient[:, :rows, columns:].sum((0, 1, 2)) + gradient[:, rows:].sum((0, 1, 2))
-        return gradient[:, :rows, :columns], border, None
+        return gradient[:, :rows, :columns], border, None  # a view: the padding's share went to `border`
 
 
 def _attend(qkv: Tensor, heads: int) -> Tensor:
-    """(windows, tokens, 3C) to (windows, tokens, C)."""
+    """Attend, from qkv (windows, tokens, 3C) to (windows, tokens, C)."""
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class WindowBlock(Block):
-    """A block over tokens (B, rows * columns, C), its attention within windows (`window=0`: global).
+    """A block over tokens (B, rows * columns, C) with attention within windows, or global attention.
 
-    Stochastic depth drops the residual branch of a whole image, never of single windows; so it comes after the windows
-    are joined. Global attention also takes prefix tokens.
+    Stochastic depth drops the residual branch of a full image, not of single windows, so it follows the joining of
+    windows. Global attention also takes prefix tokens.
     """
 
     def forward(self, tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
-        """`grid` is (rows, columns), `window` the side in tokens."""
+        """Run the block; `grid` is (rows, columns), `window` the side in tokens or 0 for global attention."""
         if not window:
             return super().forward(tokens)
         attended = attend_in_windows(self.attn, self.norm1(tokens), grid, window)

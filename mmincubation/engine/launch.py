@@ -18,7 +18,7 @@ from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
-from mmincubation.datasets.records import forget_records
+from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
 from mmincubation.recovery.checkpoint_guard import CheckpointGuard
@@ -28,7 +28,7 @@ from mmincubation.recovery.fingerprint import FingerprintHook, require_same_run
 from mmincubation.recovery.lock import lock
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import PreemptionHook, Request, listening
-from mmincubation.resumable import exact_loop
+from mmincubation.resumable import make_resumable
 from mmincubation.vit.sharding import unwrap
 
 from .options import apply_options
@@ -76,7 +76,7 @@ def train(args: Namespace, request: Request) -> int:
     if cfg.get('load_from') and not cfg.resume:
         _need_checkpoint(cfg.load_from)
     # A run that is killed and resumed must be the run that was not.
-    exact_loop(cfg.train_cfg)
+    make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
     # Rank 0 holds the work dir for all: without it, the launcher ends the others.
@@ -84,7 +84,7 @@ def train(args: Namespace, request: Request) -> int:
         # A resumed run must be set up as its checkpoint's was; a new one counts its bad samples anew.
         require_same_run(cfg, ranks, args.allow_changed)
         if rank == 0 and not cfg.resume:
-            forget_records(cfg.work_dir)
+            remove_records(cfg.work_dir)
         runner = ToolRunner.from_cfg(cfg)
         wrap_datasets(runner, 'train', 'val')
         for line in warnings:  # not before: the logger is the runner's

@@ -21,7 +21,7 @@ from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
 from mmincubation.recovery.preemption import SIGNALS
-from mmincubation.vit.sharding import FullyShard, gathered, shard_options, sharded_parts, unwrap
+from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sharded_groups, unwrap
 
 from .compiling import compile_model
 from .sharding import take_shards
@@ -84,7 +84,7 @@ class ToolRunner(Runner):
     @property
     def sharded(self) -> bool:
         """Whether the model, or a submodule of it, is sharded over the ranks now."""
-        return any(True for _ in sharded_parts(self.model))
+        return any(True for _ in sharded_groups(self.model))
 
     def load_checkpoint(self, filename: str, map_location='cpu', *args, **kwargs) -> dict:
         """Load a checkpoint as mmengine does; each rank takes its shards of a sharded model.
@@ -131,11 +131,12 @@ class ToolRunner(Runner):
         path = Path(out_dir, filename)
         if file_client_args or backend_args:
             raise CheckpointError(f'{path}: checkpoints are written to a mounted file system only')
-        checkpoint = dict(meta=self._meta(meta or {}, by_epoch), state_dict=gathered(unwrap(self.model).state_dict()),
+        checkpoint = dict(meta=self._meta(meta or {}, by_epoch),
+                          state_dict=gather_full(unwrap(self.model).state_dict()),
                           message_hub=self.message_hub.state_dict())
         # `gathered` needs all ranks, so it stands before the branch of rank 0.
         if save_optimizer:
-            checkpoint['optimizer'] = gathered(self.optim_wrapper.state_dict())
+            checkpoint['optimizer'] = gather_full(self.optim_wrapper.state_dict())
         schedulers = self.param_schedulers if save_param_scheduler else None
         if isinstance(schedulers, dict):
             checkpoint['param_schedulers'] = {name: [s.state_dict() for s in own] for name, own in schedulers.items()}

@@ -2,7 +2,7 @@
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 
-from mmincubation.vit.sharding import make_parts, make_whole, take_optimizer_parts
+from mmincubation.vit.sharding import reshard, shard_optimizer_state, unshard
 
 
 class ShardingHook(Hook):
@@ -14,15 +14,15 @@ class ShardingHook(Hook):
 
     def before_val_epoch(self, runner) -> None:
         """Gather the full parameters on each rank."""
-        make_whole(runner.model)
+        unshard(runner.model)
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Shard the parameters again."""
-        make_parts(runner.model)
+        reshard(runner.model)
 
 
 def take_shards(state: dict, wrapper: OptimWrapper | OptimWrapperDict) -> dict:
     """Return a checkpoint's `optimizer` with this rank's shards, as the run's optimisers load it."""
     if isinstance(wrapper, OptimWrapperDict):
-        return {name: take_optimizer_parts(part, wrapper[name].optimizer) for name, part in state.items()}
-    return take_optimizer_parts(state, wrapper.optimizer)
+        return {name: shard_optimizer_state(part, wrapper[name].optimizer) for name, part in state.items()}
+    return shard_optimizer_state(state, wrapper.optimizer)

@@ -8,18 +8,18 @@ from mmengine.dist import get_world_size
 
 from mmincubation.registry import HOOKS
 from mmincubation.resumable.loops import EpochLoop, IterLoop
-from mmincubation.resumable.protocol import BaseHook, ask
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import unwrap
 
 
 def phase_name(runner) -> str:
     """Return the name of the phase that the train loop is in; 'train' for a loop without phases or between phases."""
-    return ask(runner).phase_name or 'train'
+    return loop_protocol(runner).phase_name or 'train'
 
 
 def waited(runner) -> float | None:
     """Return the seconds that this rank has waited for training batches; None if the loader does not count them."""
-    loop = ask(runner)
+    loop = loop_protocol(runner)
     return loop.dataloader.waited if isinstance(loop, EpochLoop | IterLoop) else None
 
 
@@ -74,7 +74,7 @@ class CostMeter(BaseHook):
         world = get_world_size()
         images = len(data_batch['inputs']) * world
         # An incubation's phases run different numbers of blocks, which the loop knows.
-        blocks = ask(runner).block_forwards or getattr(unwrap(runner.model), 'block_forwards', None)
+        blocks = loop_protocol(runner).block_forwards or getattr(unwrap(runner.model), 'block_forwards', None)
         count = self.phases.setdefault(phase_name(runner), self._nothing())
         counted = blocks is not None and count['block_forwards'] is not None
         count['block_forwards'] = count['block_forwards'] + int(images * blocks) if counted else None

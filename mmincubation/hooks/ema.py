@@ -6,7 +6,7 @@ from mmengine.hooks import EMAHook as StockEMAHook
 
 from mmincubation.incubation.phases import FINETUNE
 from mmincubation.registry import HOOKS
-from mmincubation.resumable.protocol import ask
+from mmincubation.resumable.protocol import loop_protocol
 
 
 @HOOKS.register_module()
@@ -20,7 +20,7 @@ class EMAHook(StockEMAHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Update the average in fine-tuning and in runs without phases."""
-        if ask(runner).phase_name in (None, FINETUNE):
+        if loop_protocol(runner).phase_name in (None, FINETUNE):
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 from mmengine.runner import LogProcessor
 
 from mmincubation.registry import LOG_PROCESSORS
-from mmincubation.resumable.protocol import ask
+from mmincubation.resumable.protocol import loop_protocol
 
 
 @LOG_PROCESSORS.register_module()
@@ -23,7 +23,7 @@ class PhaseLogProcessor(LogProcessor):
 
     @staticmethod
     def _prefix(runner, seconds_an_iter: float | None = None) -> str:
-        loop = ask(runner)
+        loop = loop_protocol(runner)
         phase = loop.phase_name
         if phase is None:
             return ''

@@ -13,8 +13,17 @@ from mmengine.runner import IterBasedTrainLoop
 from mmincubation import provenance
 from mmincubation.incubation.phases import ASSEMBLED, phase_names
 from mmincubation.registry import HOOKS
-from mmincubation.result import SCHEMA, Phase, Result, ResultError, check_experiment, locked, read_result, write_result
-from mmincubation.resumable.protocol import BaseHook, ask
+from mmincubation.result import (
+    SCHEMA,
+    Phase,
+    Result,
+    ResultError,
+    locked,
+    read_result,
+    require_experiment,
+    write_result,
+)
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import unwrap
 
 from .cost import CostMeter, phase_name
@@ -37,7 +46,7 @@ class ResultHook(BaseHook):
 
     def before_train(self, runner) -> None:
         """Raise an error before the first step if the result could not be written after the last."""
-        check_experiment(runner.cfg.get('experiment'))
+        require_experiment(runner.cfg.get('experiment'))
         cost_meter(runner)
         if runner.iter == 0:
             self.metrics, self.validated_at = {}, -1
@@ -81,7 +90,7 @@ class ResultHook(BaseHook):
             phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
             folders = [runner.work_dir]
             # The other phases ran in folders of their own, with their own records of skipped samples.
-            if ask(runner).only_phase:
+            if loop_protocol(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)
             runner.call_hook('add_to_result', result=result, folders=folders)
@@ -106,7 +115,7 @@ def run_folder(runner) -> Path:
 
     A phase that runs alone works in a folder below it, and shares the weights and the result of the whole run.
     """
-    loop = ask(runner)
+    loop = loop_protocol(runner)
     return loop.weights_dir.parent if loop.only_phase and loop.weights_dir else Path(runner.work_dir)
 
 
@@ -146,7 +155,7 @@ def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
 
     If one phase ran alone, add the phases of earlier runs from the result at `path`.
     """
-    if not ask(runner).only_phase:
+    if not loop_protocol(runner).only_phase:
         return phases
     merged = {phase['name']: phase for phase in [*earlier_phases(runner, path), *phases]}
     meta, *modules, last = phase_names(len(unwrap(runner.model).division))
@@ -158,7 +167,7 @@ def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:
 
     The accuracy of a hybrid or of the meta model is not that of the assembled model, so those phases do not count.
     """
-    if ask(runner).phase_name is not None:
+    if loop_protocol(runner).phase_name is not None:
         phases = [phase for phase in phases if phase['name'] in (ASSEMBLED, phase_names(0)[-1])]
     return phases[-1]['metrics'] if phases else {}
 

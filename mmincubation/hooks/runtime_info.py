@@ -9,7 +9,7 @@ from mmengine.runner import IterBasedTrainLoop
 from torch import Tensor
 
 from mmincubation.resumable.protocol import BaseHook
-from mmincubation.vit.sharding import whole
+from mmincubation.vit.sharding import full_tensor
 
 LONGEST = 1000  # iterations that wait to be read, where log lines are further apart
 
@@ -60,7 +60,7 @@ class RuntimeInfoHook(BaseHook, hooks.RuntimeInfoHook):
         def clipped(*args, **kwargs) -> None:
             norm = clip(*args, **kwargs)
             if norm is not None:
-                self._waiting.append((key, whole(norm.detach())))
+                self._waiting.append((key, full_tensor(norm.detach())))
 
         return clipped
 

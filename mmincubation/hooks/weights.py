@@ -6,8 +6,8 @@ from mmengine.dist import is_main_process
 from mmincubation.checkpoints import write_tensors
 from mmincubation.incubation.phases import ASSEMBLED
 from mmincubation.registry import HOOKS
-from mmincubation.resumable.protocol import BaseHook, ask
-from mmincubation.vit.sharding import gathered, unwrap
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
+from mmincubation.vit.sharding import gather_full, unwrap
 
 from .ema import averaged
 
@@ -27,7 +27,7 @@ class WeightsHook(BaseHook):
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Write `best` if the metric has improved."""
-        phase = ask(runner).phase_name or 'e2e'
+        phase = loop_protocol(runner).phase_name or 'e2e'
         if phase != ASSEMBLED and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
             self.best[phase] = metrics[self.metric]
             self._write(runner, 'best')
@@ -38,7 +38,7 @@ class WeightsHook(BaseHook):
 
     def after_train(self, runner) -> None:
         """Write `last` if the loop has no phases."""
-        if ask(runner).phase_name is None:
+        if loop_protocol(runner).phase_name is None:
             self._write(runner, 'last')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -51,9 +51,9 @@ class WeightsHook(BaseHook):
             self.best = dict(checkpoint.get('weights_hook', {}))
 
     def _write(self, runner, which: str) -> None:
-        folder = ask(runner).weights_dir or Path(runner.work_dir) / 'weights'
+        folder = loop_protocol(runner).weights_dir or Path(runner.work_dir) / 'weights'
         with averaged(runner):
             name, tensors, header = unwrap(runner.model).export()
-            tensors = gathered(tensors)  # collective: every rank must call it
+            tensors = gather_full(tensors)  # collective: every rank must call it
             if is_main_process():
                 write_tensors(Path(folder) / f'{name}_{which}.safetensors', tensors, header)

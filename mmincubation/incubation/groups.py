@@ -1,4 +1,4 @@
-"""Module-parallel incubation: which process trains what, and what they give each other when they are done."""
+"""Module-parallel incubation: the ranks that train each module, and the exchange of modules between them."""
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor, distributed, nn
@@ -9,10 +9,10 @@ from mmincubation.vit.spec import Division
 
 
 class ModuleGroups:
-    """A mesh (module, data) of all ranks: consecutive ranks train the same module.
+    """A mesh (module, data) of all ranks, in which consecutive ranks train the same module.
 
-    A rank of module g does for that module what K ranks do in a run without groups, one after another
-    (`emulated_ranks`). So the batch of a step is the recipe's, and the weights are those of the other modes.
+    Each rank emulates K ranks of a run without groups, one after another (`emulated_ranks`). So the total batch of a
+    step is the recipe's, and the weights become those of the other modes.
     """
 
     def __init__(self, division: Division, device: torch.device):
@@ -25,14 +25,14 @@ class ModuleGroups:
         self.emulated_ranks = list(range(place * modules, (place + 1) * modules))
 
     def first_rank(self, module: int) -> int:
-        """The rank that speaks for a module."""
+        """Return the first rank of a module's group, which sends its weights and logs its losses."""
         return module * self.width
 
     def exchange(self, target: nn.Module) -> None:
-        """Give every rank the modules of all, one tensor at a time."""
+        """Broadcast all modules from the first ranks of their groups to all ranks, one tensor at a time."""
         named = dict(target.named_parameters())
         for module in range(len(self.division)):
-            for parameter in self.division.part(named, module).values():
+            for parameter in self.division.entries_of(named, module).values():
                 self._broadcast(parameter.data, self.first_rank(module))
 
     def _broadcast(self, tensor: Tensor, source: int) -> None:
@@ -42,9 +42,9 @@ class ModuleGroups:
             tensor.copy_(on_device)
 
     def collect(self, own: dict) -> dict:
-        """The entries that the modules' first ranks have under `module_<i>`, all of them on rank 0.
+        """Send the entry `module_<i>` of each group's first rank to rank 0; return all entries there, else none.
 
-        Tensors travel one at a time, and end on the CPU.
+        Tensors are sent one at a time, and received on the CPU.
         """
         collected = {}
         for module in range(len(self.division)):
@@ -58,7 +58,7 @@ class ModuleGroups:
         return collected
 
     def _send(self, state) -> None:
-        # The structure goes first, its tensors without content.
+        # First the structure, with tensors on the meta device, so that the receiver can allocate them.
         distributed.send_object_list([tree_map_only(Tensor, lambda t: t.to('meta'), state)], 0, device=self.device)
         tree_map_only(Tensor, lambda t: distributed.send(t.to(self.device).contiguous(), 0), state)
 
@@ -74,7 +74,7 @@ class ModuleGroups:
         return tree_map_only(Tensor, fill, received[0])
 
 
-def losses_of_all(groups: ModuleGroups, loss: float) -> dict[str, float]:
-    """The number of every module's first rank, by the module's name."""
+def gather_losses(groups: ModuleGroups, loss: float) -> dict[str, float]:
+    """Return the losses of the first ranks of all groups, by the names of their modules."""
     gathered = all_gather_object(loss)
     return {f'module_{i}': gathered[groups.first_rank(i)] for i in range(len(groups.division))}

@@ -10,7 +10,7 @@ from mmincubation.vit.transformer import run_blocks
 
 
 class TargetModule(nn.Module):
-    """Module i of the target as a network of its own, which DistributedDataParallel can wrap.
+    """Module i of the target as a separate network, which DistributedDataParallel can wrap.
 
     It maps tokens (B, N, C) to tokens; the first module takes images, the last returns logits. Its parameters are the
     target's own, and it registers no others.
@@ -18,9 +18,9 @@ class TargetModule(nn.Module):
 
     def __init__(self, target: VisionTransformer, division: Division, i: int):
         super().__init__()
-        self.target = [target]  # in a list, lest the other modules be registered
+        self.target = [target]  # in a list, so that the other modules are not registered
         self.span, self.is_first, self.is_last = division.span(i), i == 0, i == len(division) - 1
-        self.owned = nn.ParameterList(division.part(dict(target.named_parameters()), i).values())
+        self.owned = nn.ParameterList(division.entries_of(dict(target.named_parameters()), i).values())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run the blocks of the module, after the stem if it is the first, before norm and head if it is the last."""
@@ -61,9 +61,9 @@ def run_upstream(meta: VisionTransformer, images: Tensor, i: int) -> Tensor:
 
 
 class SharedUpstream:
-    """`run_upstream` for hybrids that take the same batch one after another: no meta block runs twice.
+    """`run_upstream` for hybrids that train on the same batch one after another: each meta block runs once.
 
-    A hybrid goes on from where the one before it stopped; the last one lets go of the tokens.
+    A hybrid continues from the tokens of the one before it. The last hybrid frees the tokens.
     """
 
     def __init__(self, meta: VisionTransformer):

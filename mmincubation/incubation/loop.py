@@ -14,7 +14,7 @@ from mmincubation.vit.sharding import unwrap
 
 from .model import IncubationModel
 from .modes import MODES
-from .phase_run import PhaseRun, begin, build_optimisers, count_from, distribute, schedules_of
+from .phase_run import PhaseRun, begin_runs, build_optimisers, count_from, distribute, schedules_of
 from .phases import ASSEMBLED, FINETUNE, read_phases, resumed_phase, select_phases, valid_mode
 from .recipe import valid_recipe
 from .start import valid_start
@@ -39,7 +39,7 @@ def training_step(model: IncubationModel, runs: list[PhaseRun], batch: dict) -> 
 
 
 def forget_scores(hooks: list[Hook]) -> bool:
-    """Let early stopping begin anew, as scores of another network are no measure for the next; return False: go on."""
+    """Reset early stopping, because scores of different networks cannot be compared; return False, do not stop."""
     for hook in hooks:
         if isinstance(hook, EarlyStoppingHook):
             hook.wait_count, hook.best_score = 0, float('-inf' if hook.rule == 'greater' else 'inf')
@@ -52,7 +52,7 @@ class IncubationLoop(EpochLoop):
 
     `phases` gives each its length, optimiser, schedule and stochastic depth (`read_phases`), as changes to the run's.
     Counters of the Runner run over all phases, schedules over one; `stop_training` ends one. `recipe`, `start` and
-    `mode` are described in the files of these names. With `phase` one phase runs alone; it reads what earlier ones made
+    `mode` are described in the files of these names. With `phase` one phase runs alone; it reads earlier ones' weights
     from `weights_dir` (default: `<work_dir>/weights`, where the `WeightsHook` writes). Source: arXiv 2212.04129.
     """
 
@@ -60,7 +60,7 @@ class IncubationLoop(EpochLoop):
                  mode: str = 'sequential', phase: str | None = None, val_interval: int = 1,
                  weights_dir: str | None = None):
         super().__init__(runner, dataloader, max_epochs=1, val_interval=val_interval)
-        runner.model = self.model = unwrap(runner.model)  # what trains is distributed, not the whole
+        runner.model = self.model = unwrap(runner.model)  # `distribute` wraps only what trains
         modules = len(self.model.division)
         self.mode = MODES[valid_mode(mode, modules, get_world_size())](self.model)
         self.recipe, self.only_phase = valid_recipe(recipe), phase
@@ -76,7 +76,7 @@ class IncubationLoop(EpochLoop):
         self._schedules = schedules_of(self.phases, default, recipe, len(self.dataloader))
 
     def run(self):
-        """Train all phases that are left."""
+        """Train all remaining phases."""
         self.runner.call_hook('before_train')
         left = self.phases[self.phases.index(self.phase):]
         for self.phase in left:  # meta, module_0 .. module_{K-1}, finetune
@@ -92,7 +92,7 @@ class IncubationLoop(EpochLoop):
         return self.runner.model
 
     def step(self, idx: int, data_batch: dict) -> dict[str, Tensor]:
-        """Train on one batch; a rank that emulates others trains on the share of each of them."""
+        """Train on one batch. A rank that emulates several ranks trains on the share of each."""
         logs = []
         for rank, share in self.mode.shares(data_batch):
             seed_process(self.runner.seed, self.draw_epoch, idx, rank)
@@ -102,7 +102,7 @@ class IncubationLoop(EpochLoop):
     def _begin_phase(self) -> None:
         resumed, self._resumed = self._resumed, False
         if not resumed:  # else `restore` has entered the phase
-            self._weights.prepare(self.phase, (part.module for p in self.phases for part in p.parts or [p]))
+            self._weights.prepare(self.phase, (sub.module for p in self.phases for sub in p.subphases or [p]))
             self._enter()
         length, passes = len(self.dataloader), len(self.mode.emulated_ranks)
         count_from(self.runs, self.phase_epoch * length + self.epoch_iters_done, self.phase.epochs * length, passes)
@@ -121,7 +121,7 @@ class IncubationLoop(EpochLoop):
         mine = mode.begin(phase)
         self.data_group, self.agreement_period = mode.data_group, mode.agreement_period
         self.dataloader.batch_sampler.emulated_ranks = mode.emulated_ranks
-        self.runs = begin(self.model, mine, self.recipe, side_by_side=bool(phase.parts))
+        self.runs = begin_runs(self.model, mine, self.recipe, side_by_side=bool(phase.subphases))
         self._renew_ddp()
         build_optimisers(runner, self.runs, self._optim_cfg, self._schedules, len(mode.emulated_ranks))
         self.phase_name, self.block_forwards = phase.name, mode.block_forwards(phase)
@@ -130,7 +130,7 @@ class IncubationLoop(EpochLoop):
                            f'an image, {sum(run.parameters for run in self.runs):,} parameters')
 
     def _renew_ddp(self) -> None:
-        """Distribute what trains anew: a resumed run has new wrappers, and they decide the order of sums."""
+        """Wrap what trains again: a resumed run has new wrappers, and they decide the order of sums."""
         distribute(self.runs, self.runner.cfg.get('model_wrapper_cfg') or {}, self.data_group)
 
     def _validate(self) -> None:
@@ -139,17 +139,17 @@ class IncubationLoop(EpochLoop):
             self._for_each_network(self.runner.val_loop.run)
 
     def _for_each_network(self, do: Callable[[], object]) -> None:
-        """Show the network of the phase, or each module's as its own phase would, and call `do`."""
+        """Call `do` while the network of the phase predicts, or for each module while its network does."""
         self.mode.exchange()
-        for part in self.phase.parts or [self.phase]:
-            self.phase_name = part.name
-            self.model.show(part.name)
+        for phase in self.phase.subphases or [self.phase]:
+            self.phase_name = phase.name
+            self.model.show(phase.name)
             do()
         self.phase_name = self.phase.name
         self.model.show(self.runs[0].name)
 
     def position(self, meta: dict) -> dict:
-        """Add the phase, and the epoch in it that comes next."""
+        """Return what `restore` needs: also the phase, and its epoch that comes next."""
         return super().position(meta) | dict(
             phase=self.phase.name, phase_epoch=self.phase_epoch + meta['epoch'] - self._epoch)
 
@@ -163,15 +163,15 @@ class IncubationLoop(EpochLoop):
         self.mode.keep_own(checkpoint, self.runs)
 
     def gather(self, checkpoint: dict) -> None:
-        """Bring to rank 0 what it is about to save of the modules that other ranks train."""
+        """Send to rank 0 the modules that other ranks train, before rank 0 saves a checkpoint."""
         self.mode.gather(checkpoint, self.runs)
 
     @property
     def draw_epoch(self) -> int:
-        """The epoch that draws come from: the phase's, so that all modules see the same data in the same order."""
+        """The epoch of the phase, in the keys of all draws, so that all modules get the same data in the same order."""
         return self.phase_epoch
 
     @property
     def phase_iters_left(self) -> int:
-        """Iterations that the current phase still has to go."""
+        """The number of remaining iterations of the current phase."""
         return (self.phase.epochs - self.phase_epoch) * len(self.dataloader) - self.epoch_iters_done

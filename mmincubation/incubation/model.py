@@ -15,24 +15,24 @@ from .phases import FINETUNE, META, module_number
 
 @MODELS.register_module()
 class IncubationModel(BaseClassifier):
-    """Hold the target and the meta model, predict by one network of them, and let some networks train.
+    """The target and the meta model. One of their networks predicts, and one or more train.
 
     Networks have the names of the phases that train them: `meta`, `module_<i>` (the hybrid around target module i) and
-    `finetune` (the target). After construction `finetune` predicts and trains. The target is drawn first, so that it
-    begins as an E2E model of the same seed.
+    `finetune` (the target). After construction `finetune` predicts and trains. The target is drawn first, so that
+    its random weights are those of an E2E model of the same seed.
 
     Args:
         modules: the number K of equal modules, or their depths.
         with_cp: see `vit.transformer.run_block`.
     """
-    trains_in_phases = True  # a wrapper around the whole model must leave it as it is
+    trains_in_phases = True  # `FullyShard` must not wrap the whole model
 
     def __init__(self, arch: str | dict, modules: int | list[int] = 4, data_preprocessor: dict | None = None,
                  with_cp: bool = False):
         super().__init__(data_preprocessor)
         arch = Arch.parse(arch)
         self.division = Division.of(arch.depth, modules)
-        self.target = VisionTransformer(arch, with_cp=with_cp)
+        self.target = VisionTransformer(arch, with_cp=with_cp)  # before the meta model, for the same draws as E2E
         self.meta = VisionTransformer(arch.with_depth(len(self.division)), with_cp=with_cp)
         self.trained = (FINETUNE, )
         self.show(FINETUNE)
@@ -44,29 +44,30 @@ class IncubationModel(BaseClassifier):
         return Hybrid(self.target, self.meta, self.division, module_number(name), upstream)
 
     def show(self, name: str) -> None:
-        """Predict by this network from now on, also if another process trains it; place what runs on the device."""
-        self.shown, self._predictor = name, [self.network(name)]  # in a list: its parameters have their names already
+        """Predict with this network, also if another rank trains it. Move what runs to the device."""
+        self.shown, self._predictor = name, [self.network(name)]  # in a list: its parameters are registered already
         self._place()
 
     def train_only(self, *networks: nn.Module) -> None:
-        """Freeze everything but these."""
+        """Freeze all parameters but those of these networks."""
         self.requires_grad_(False)
         for network in networks:
             network.requires_grad_(True)
 
     def prepare(self, trained: Iterable[str]) -> None:
-        """Drop the gradients of an earlier phase, show the first of the networks that will train, place what runs."""
+        """Drop old gradients, predict with the first network that will train, and move what runs to the device."""
         self.zero_grad(set_to_none=True)
         self.trained = tuple(trained)
         self.show(self.trained[0])
 
     def is_resident(self, name: str) -> bool:
-        """Return whether a parameter belongs to what trains or predicts; all others wait on the CPU."""
+        """Return whether a parameter is needed to train or predict; the others stay on the CPU."""
         vit, _, key = name.partition('.')
         running = {*self.trained, self.shown}
         modules = {module_number(network) for network in running} - {None}
         if vit == 'target':
             return FINETUNE in running or self.division.module_of(key) in modules
+        # A module replaces one meta block: if only that module runs, the block is not needed.
         return META in running or bool(modules - {layer_of(key, len(self.division)) - 1})
 
     def _place(self) -> None:
@@ -78,7 +79,7 @@ class IncubationModel(BaseClassifier):
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor',
                 network: nn.Module | None = None):
-        """As `BaseClassifier.forward`, through `network` or, without one, through what is shown."""
+        """Return what `BaseClassifier.forward` does, by `network`, or without one by the network that is shown."""
         return self.outputs(self.logits(inputs) if network is None else network(inputs), labels, mode)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -88,7 +89,7 @@ class IncubationModel(BaseClassifier):
     def export(self) -> tuple[str, dict, dict]:
         """Return name, tensors (timm's names, global block numbers) and file header of the network that is shown.
 
-        Of a hybrid that is the target module alone.
+        A hybrid exports its target module only.
         """
         header = dict(arch=self.target.arch.to_dict(), division=list(self.division.depths))
         if self.shown == META:
@@ -97,4 +98,4 @@ class IncubationModel(BaseClassifier):
         if module is None:
             return FINETUNE, tensors, dict(header, kind='vit')
         header.update(kind='part', module=module, phase=self.shown, meta_digest=digest(self.meta.state_dict()))
-        return self.shown, self.division.part(tensors, module), header
+        return self.shown, self.division.entries_of(tensors, module), header

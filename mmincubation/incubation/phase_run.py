@@ -1,4 +1,4 @@
-"""What trains in a phase, with its optimiser, its schedules and its stochastic depth."""
+"""The network that a phase trains, with its optimiser, schedules and stochastic depth."""
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
@@ -17,7 +17,7 @@ from mmincubation.vit.transformer import drop_path_ramp, set_drop_path
 from .hybrid import Hybrid, SharedUpstream
 from .model import IncubationModel
 from .phases import FINETUNE, META, Phase
-from .recipe import as_read, module_drop_path, optim_wrapper_cfg, scheduler_cfgs
+from .recipe import module_drop_path, optim_wrapper_cfg, scheduler_cfgs, wrap_schedulers
 
 IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
 
@@ -25,8 +25,8 @@ IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
 class PhaseRun:
     """A network while a phase trains it.
 
-    `network` maps images to logits; `trained` is the part of it that trains, which `distribute` wraps. `wrapper` and
-    `schedulers` are there after `build_optimiser`. `prefix` begins the names of its losses in a log.
+    `network` maps images to logits. `trained` is the network or its module that trains, which `distribute` wraps.
+    `build_optimiser` sets `wrapper` and `schedulers`. `prefix` begins the names of the losses in the log.
     """
 
     def __init__(self, model: IncubationModel, phase: Phase, recipe: str = 'clean',
@@ -44,7 +44,7 @@ class PhaseRun:
 
     @property
     def trained(self) -> nn.Module:
-        """What trains, with its distributed wrapper if it has one."""
+        """The network or module that trains, in its distributed wrapper if it has one."""
         return self.network.module if self.phase.module is not None else self.network
 
     @property
@@ -53,7 +53,7 @@ class PhaseRun:
         return sum(p.numel() for p in self.plain.parameters())
 
     def distribute(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
-        """Train through `wrap(trained)`, such as DistributedDataParallel, in the place of an earlier wrapper."""
+        """Wrap what trains by `wrap`, such as DistributedDataParallel, in place of an earlier wrapper."""
         if self.phase.module is None:
             self.network = wrap(self.plain)
         else:
@@ -61,7 +61,7 @@ class PhaseRun:
 
     @property
     def drop_path(self) -> dict[str, list[float]]:
-        """Stochastic-depth rates of all blocks of `meta`, and of the blocks of `target` that train."""
+        """The stochastic-depth rates of all blocks of `meta`, and of those blocks of `target` that train."""
         rate, module = self.phase.drop_path_rate, self.phase.module
         if module is None:
             name = 'meta' if self.name == META else 'target'
@@ -70,7 +70,7 @@ class PhaseRun:
         return dict(meta=meta, target=target)
 
     def set_drop_path(self) -> None:
-        """Give the blocks this phase's rates; where they have them already, nothing changes."""
+        """Set this phase's stochastic-depth rates; blocks that have them already do not change."""
         blocks = self.model.target.blocks
         if self.phase.module is not None:
             span = self.model.division.span(self.phase.module)
@@ -81,28 +81,28 @@ class PhaseRun:
     def build_optimiser(self, runner, cfg: dict, schedules: list[dict], accumulate: int = 1) -> None:
         """Build optimiser and schedules by the runner, for what this phase trains and nothing else.
 
-        `cfg` is the run's optimiser wrapper, `schedules` are the phase's own; gradients of `accumulate` times as many
-        backward passes are added before a step.
+        `cfg` is the run's optimiser wrapper, `schedules` are the phase's. A step accumulates the gradients of
+        `accumulate` times as many backward passes.
         """
-        self.model.train_only(self.plain)
+        self.model.train_only(self.plain)  # the optimiser takes all parameters that require gradients
         cfg = optim_wrapper_cfg(self.recipe, self.phase.optim_cfg(cfg), self.phase.module)
         if accumulate > 1:
             cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * accumulate
         runner.optim_wrapper = self.wrapper = runner.build_optim_wrapper(cfg)
         runner.scale_lr(self.wrapper, runner.auto_scale_lr)
-        self.schedulers = as_read(self.recipe, runner.build_param_scheduler(deepcopy(schedules)))
+        self.schedulers = wrap_schedulers(self.recipe, runner.build_param_scheduler(deepcopy(schedules)))
 
     def state_dict(self) -> dict:
-        """Return the state of optimiser and schedules, under the names that checkpoints have."""
+        """Return the state of optimiser and schedules, under their keys in checkpoints."""
         return dict(optimizer=self.wrapper.state_dict(),
                     param_schedulers=[deepcopy(scheduler.state_dict()) for scheduler in self.schedulers])
 
 
-def begin(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean', side_by_side: bool = False
+def begin_runs(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean', side_by_side: bool = False
           ) -> list[PhaseRun]:
     """Prepare the model for the phases that this process trains on the same batches; return one PhaseRun for each.
 
-    Everything else is frozen. `side_by_side` says that the losses need the names of their modules.
+    Everything else is frozen. `side_by_side` prefixes the losses with the names of their modules.
 
     Raises:
         ValueError: the hybrids cannot share their upstream meta blocks.
@@ -113,13 +113,15 @@ def begin(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'clean'
     model.prepare(run.name for run in runs)
     model.train_only(*(run.plain for run in runs))
     _key_draws(model, runs[0].phase.module is not None and len(model.division) > 1)
-    for run in reversed(runs):  # the first one's rates stay
+    for run in reversed(runs):  # in reverse, so that the rates of the first one remain
         run.set_drop_path()
     return runs
 
 
 def distribute(runs: list[PhaseRun], wrapper_cfg: dict, group: ProcessGroup | None) -> None:
-    """Let what trains be averaged over the ranks of a group (None: all), by the wrapper that the run's config asks for.
+    """Wrap what trains so that gradients are averaged over the ranks of a group (None: all).
+
+    `wrapper_cfg` is the config's `model_wrapper_cfg`.
 
     `FullyShard` shards fine-tuning in place; module phases and the meta model are copied to every rank.
     """
@@ -152,17 +154,18 @@ def build_optimisers(runner, runs: list[PhaseRun], cfg: dict, schedules: dict[st
 
 
 def count_from(runs: list[PhaseRun], done: int, total: int, passes: int) -> None:
-    """Tell the optimisers how many iterations of the phase are done, each of so many backward `passes`.
+    """Tell the optimisers how many of the phase's `total` iterations are done, each with `passes` backward passes.
 
-    The Runner has counted over all phases.
+    The Runner's own counters run over all phases.
     """
     for run in runs:
         run.wrapper.initialize_count_status(run.model, done * passes, total * passes)
 
 
 def _refuse_unlike_upstreams(runs: list[PhaseRun]) -> None:
-    """An upstream meta block must do the same in whatever hybrid it is: it runs once for all."""
+    """Refuse hybrids that need different stochastic depths in a shared meta block, which runs once for all."""
     for j in range(len(runs[0].model.division)):
+        # Only modules after block j have it upstream; other phases have no upstream at all.
         rates = sorted({run.drop_path['meta'][j] for run in runs if (run.phase.module or 0) > j})
         if len(rates) > 1:
             raise ValueError(f'modules trained jointly share the meta blocks before them, but block {j} has the '
@@ -171,9 +174,9 @@ def _refuse_unlike_upstreams(runs: list[PhaseRun]) -> None:
 
 
 def _key_draws(model: IncubationModel, keyed: bool) -> None:
-    """Let each block of hybrids draw from the step and its own place, so that it draws alike in whichever hybrid.
+    """Let each block of hybrids draw from (step, place of the block), so that all hybrids and modes draw alike.
 
-    A single hybrid is the E2E model, and draws as that does.
+    With K = 1 the hybrid is the E2E model, and draws as that does.
     """
     for place, vit in ((IN_META, model.meta), (IN_TARGET, model.target)):
         for i, block in enumerate(vit.blocks):
@@ -187,9 +190,9 @@ def step_generator(place: int, block: int, device: torch.device) -> torch.Genera
 
 def schedules_of(phases: list[Phase], default: list[dict] | dict, recipe: str, epoch_length: int
                  ) -> dict[str, list[dict]]:
-    """Return the `schedules` of all phases by name; read before the first one trains for days."""
-    return {part.name: schedules(part, default, recipe, epoch_length)
-            for phase in phases for part in phase.parts or [phase]}
+    """Return the `schedules` of all phases by name, so that a wrong one is found before the first phase trains."""
+    return {sub.name: schedules(sub, default, recipe, epoch_length)
+            for phase in phases for sub in phase.subphases or [phase]}
 
 
 def schedules(phase: Phase, default: list[dict] | dict, recipe: str, epoch_length: int) -> list[dict]:

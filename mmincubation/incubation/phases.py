@@ -15,17 +15,17 @@ MODES = ('sequential', 'joint', 'parallel')
 
 @dataclass
 class Phase:
-    """One phase: its `name` (`meta`, `module_<i>`, `finetune`), its length in epochs, and what it trains with.
+    """One phase: `meta`, `module_<i>`, `finetune`, or `modules` for modules that train side by side.
 
-    `optim_wrapper` is merged over the run's own, `param_scheduler` replaces the run's own. `parts` are the phases that
-    the phase `modules` runs side by side.
+    `optim_wrapper` is merged into the run's, `param_scheduler` replaces the run's. `subphases` are the phases
+    `module_<i>` that the phase `modules` runs side by side.
     """
     name: str
     epochs: int
     drop_path_rate: float = 0.
     optim_wrapper: dict = field(default_factory=dict)
     param_scheduler: list | dict | None = None
-    parts: list['Phase'] = field(default_factory=list)
+    subphases: list['Phase'] = field(default_factory=list)
 
     @property
     def module(self) -> int | None:
@@ -33,7 +33,8 @@ class Phase:
         return module_number(self.name)
 
     def optim_cfg(self, base: dict) -> dict:
-        """The run's optimiser wrapper with this phase's changes."""
+        """Return the run's optimiser wrapper `base` with this phase's changes."""
+        # Copies, because the merge may change its arguments.
         return Config._merge_a_into_b(deepcopy(self.optim_wrapper), deepcopy(dict(base)))
 
 
@@ -52,17 +53,17 @@ def block_forwards(division: Division, phase: Phase, mode: str = 'sequential') -
     if phase.name in (META, FINETUNE):
         return len(division) if phase.name == META else division.depth
     last = len(division) - 1
-    modules = [part.module for part in phase.parts or [phase]]
-    if phase.parts and mode == 'joint':  # what is upstream runs once for all
+    modules = [sub.module for sub in phase.subphases or [phase]]
+    if phase.subphases and mode == 'joint':  # the meta blocks upstream run once for all modules
         return last + sum(division.depths[i] + last - i for i in modules)
     return sum(division.depths[i] + last for i in modules)
 
 
 def valid_mode(mode: str, modules: int, ranks: int) -> str:
-    """Return `mode`.
+    """Return `mode` if it is valid.
 
     Raises:
-        ValueError: it is unknown, or `parallel` and the ranks cannot be shared out evenly among the modules.
+        ValueError: it is unknown, or it is `parallel` and the number of ranks is no multiple of K.
     """
     if mode not in MODES:
         raise ValueError(f'train_cfg.mode={mode!r} is unknown; valid: {list(MODES)}')
@@ -73,46 +74,47 @@ def valid_mode(mode: str, modules: int, ranks: int) -> str:
     return mode
 
 
-def side_by_side(phases: list[Phase]) -> list[Phase]:
-    """The same phases with those of the modules merged into one, `modules`.
+def merge_module_phases(phases: list[Phase]) -> list[Phase]:
+    """Return the phases with those of all modules merged into one phase, `modules`.
 
     Raises:
         ValueError: the modules have different numbers of epochs.
     """
-    parts = [phase for phase in phases if phase.module is not None]
-    epochs = {phase.epochs for phase in parts}
+    modules = [phase for phase in phases if phase.module is not None]
+    epochs = {phase.epochs for phase in modules}
     if len(epochs) > 1:
         raise ValueError(f'modules that train side by side need the same number of epochs, not {sorted(epochs)}: give '
                          "phases.module alone, or mode='sequential'")
-    merged = Phase('modules', *epochs, parts=parts)
+    merged = Phase('modules', *epochs, subphases=modules)
     return [phases[0], merged, phases[-1]]
 
 
 def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase]:
-    """The phases of `cfg`: keys `meta`, `module` (all modules), `module_<i>` (changes to one) and `finetune`.
+    """Read the phases from `cfg`: keys `meta`, `module` (all modules), `module_<i>` (changes to one) and `finetune`.
 
     Raises:
         ValueError: a key, or a key within a phase, is unknown (the nearest valid one is named), a phase has no
             `epochs`, or modules cannot run side by side.
     """
     names = phase_names(modules)
-    _check_keys('train_cfg.phases', cfg, [*names, 'module'])
+    _require_known_keys('train_cfg.phases', cfg, [*names, 'module'])
+    # `module_<i>` replaces keys of `module`; their values are not merged.
     merged = {name: dict(cfg.get('module', {}) if name.startswith('module_') else {}, **cfg.get(name, {}))
               for name in names}
-    valid = [f.name for f in fields(Phase) if f.name not in ('name', 'parts')]
+    valid = [f.name for f in fields(Phase) if f.name not in ('name', 'subphases')]
     for name, values in merged.items():
-        _check_keys(f'train_cfg.phases.{name}', values, valid)
+        _require_known_keys(f'train_cfg.phases.{name}', values, valid)
         if 'epochs' not in values:
             raise ValueError(f'train_cfg.phases.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
     phases = [Phase(name, **values) for name, values in merged.items()]
-    return phases if mode == 'sequential' else side_by_side(phases)
+    return phases if mode == 'sequential' else merge_module_phases(phases)
 
 
 def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
-    """The phases that a run goes through: all that have epochs, or the one called `only`.
+    """Return the phases that a run trains: all that have epochs, or the one called `only`.
 
     Raises:
-        ValueError: there is no such phase, or nothing to train in it.
+        ValueError: there is no such phase, or no phase has epochs.
     """
     names = [p.name for p in phases]
     if only is not None and only not in names:
@@ -135,8 +137,8 @@ def resumed_phase(phases: list[Phase], name: str | None) -> Phase:
                           f'{[phase.name for phase in phases]}; give a checkpoint of this run')
 
 
-def _check_keys(place: str, given: dict, valid: list[str]) -> None:
-    for key in given:
+def _require_known_keys(place: str, cfg: dict, valid: list[str]) -> None:
+    for key in cfg:
         if key not in valid:
             near = get_close_matches(key, valid, 1) or valid
             raise ValueError(f'{place}.{key} is unknown; nearest valid: {", ".join(near)}')

@@ -1,4 +1,4 @@
-"""The two readings of the paper's recipe, `clean` and `paper_code`; everything they differ in is in this file.
+"""The two forms of the paper's recipe, `clean` and `paper_code`. All their differences are in this file.
 
 | | clean (what the paper says) | paper_code (what its public code does) |
 |---|---|---|
@@ -16,28 +16,29 @@ RECIPES = ('clean', 'paper_code')
 
 
 def valid_recipe(recipe: str) -> str:
-    """Return `recipe`; ValueError names the valid ones."""
+    """Return `recipe` if it is valid; else raise ValueError."""
     if recipe not in RECIPES:
         raise ValueError(f'unknown recipe {recipe!r}; valid: {list(RECIPES)}')
     return recipe
 
 
 def module_drop_path(recipe: str, division: Division, module: int, rate: float) -> tuple[list[float], list[float]]:
-    """Stochastic-depth rates of the K meta blocks and of the target module's blocks while it incubates."""
+    """Return the stochastic-depth rates of the K meta blocks, and of the blocks of the module that incubates."""
     span = division.span(module)
     if recipe == 'clean':
         ramp = drop_path_ramp(rate, division.depth)
         return [0.] * len(division), [ramp[i] for i in span]
     ramp = drop_path_ramp(rate, len(span) + len(division) - 1)
+    # The hybrid's blocks in order: meta blocks, the module, meta blocks. The replaced meta block does not run.
     meta = ramp[:module] + [0.] + ramp[module + len(span):]
     return meta, ramp[module:module + len(span)]
 
 
 def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:
-    """The optimiser wrapper's config as the recipe reads it; `module` is None outside incubation."""
+    """Return the optimiser wrapper's config with the recipe's changes; `module` is None outside incubation."""
     cfg = deepcopy(cfg)
     if recipe == 'paper_code':
-        if cfg.get('type', 'OptimWrapper') == 'OptimWrapper':
+        if cfg.get('type', 'OptimWrapper') == 'OptimWrapper':  # the one without AMP
             cfg.pop('clip_grad', None)
         if module == 0:
             cfg['paramwise_cfg'] = dict(cfg.get('paramwise_cfg') or {}, no_decay=())
@@ -45,10 +46,10 @@ def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:
 
 
 def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
-    """The schedules as the recipe reads them: stepped per iteration where so configured, or always per epoch.
+    """Return the schedules with the recipe's changes: `paper_code` always steps once per epoch.
 
     Raises:
-        ValueError: `paper_code` with a schedule that counts iterations, which its code does not have.
+        ValueError: `paper_code` with a schedule that counts iterations; the public code has none.
     """
     if recipe == 'clean':
         return deepcopy(cfgs)
@@ -57,10 +58,10 @@ def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
     return [{key: value for key, value in cfg.items() if key != 'convert_to_iter_based'} for cfg in cfgs]
 
 
-class Lagged:
-    """A schedule that trails by one epoch: the public code steps it with the finished epoch's index.
+class LaggedScheduler:
+    """A schedule that is one epoch late: the public code steps it with the index of the finished epoch.
 
-    Behaves as the wrapped mmengine scheduler, except that its first step does nothing.
+    It behaves as the wrapped mmengine scheduler, except that its first step does nothing.
     """
 
     def __init__(self, scheduler):
@@ -75,16 +76,16 @@ class Lagged:
         self.waiting = False
 
     def state_dict(self) -> dict:
-        """The wrapped schedule's state and whether the first step is still to come."""
+        """Return the state of the wrapped schedule, and whether the first step is still to come."""
         return dict(self.scheduler.state_dict(), waiting=self.waiting)
 
     def load_state_dict(self, state: dict) -> None:
-        """Inverse of `state_dict`."""
+        """Load the result of `state_dict`."""
         state = dict(state)
         self.waiting = state.pop('waiting')
         self.scheduler.load_state_dict(state)
 
 
-def as_read(recipe: str, schedulers: list) -> list:
-    """Built schedulers, one epoch late in `paper_code`."""
-    return [Lagged(s) for s in schedulers] if recipe == 'paper_code' else schedulers
+def wrap_schedulers(recipe: str, schedulers: list) -> list:
+    """Return the schedulers, in `paper_code` one epoch late."""
+    return [LaggedScheduler(s) for s in schedulers] if recipe == 'paper_code' else schedulers

@@ -1,4 +1,4 @@
-"""How a target module begins its incubation."""
+"""The weights with which a target module begins its incubation."""
 import torch
 
 from mmincubation.vit.spec import HEAD_KEYS, STEM_KEYS, Division
@@ -8,7 +8,7 @@ STARTS = ('random', 'ends', 'grow')
 
 
 def valid_start(start: str) -> str:
-    """Return `start`; ValueError names the valid ones."""
+    """Return `start` if it is valid; else raise ValueError."""
     if start not in STARTS:
         raise ValueError(f'unknown start {start!r}; valid: {list(STARTS)}')
     return start
@@ -19,10 +19,13 @@ def begin_module(target: VisionTransformer, meta: VisionTransformer, division: D
                  start: str) -> None:
     """Set a target module's weights before its first step.
 
-    `random` (the paper) leaves them as drawn. `ends` (ours) takes the stem of module 0, and the norm and head of
-    module K-1, from the trained meta model. `grow` (ours) also takes block 0 of the module from the meta block in
-    its place and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2): before the first step the
-    hybrid, and the assembled model, then compute the meta model's function.
+    `random` (the paper) does not change them. `ends` (ours) copies the stem of module 0, and the norm and head of
+    module K-1, from the trained meta model. `grow` (ours) also copies the first block of the module from the meta block
+    that it replaces, and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2). So before the first
+    step the hybrid and the assembled model compute the function of the meta model.
+
+    Raises:
+        ValueError: `start` is unknown.
     """
     if valid_start(start) == 'random':
         return

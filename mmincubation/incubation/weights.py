@@ -1,4 +1,4 @@
-"""What the phases of an incubation hand to each other: in one model, or through a folder of weights."""
+"""Pass weights from phase to phase of an incubation: within one model, or through a folder of files."""
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from .start import begin_module
 
 
 class PhaseWeights:
-    """Gives the model, before a phase begins, what earlier phases have made.
+    """Give the model, before each phase, the weights from earlier phases.
 
-    `folder` holds what each phase trained, `names` are those of all phases. `only` is the phase that
-    runs alone, if one does.
+    `folder` has the files of all phases. `names` are the names of all phases. `only` is the phase that runs alone, or
+    None.
     """
 
     def __init__(self, model: IncubationModel, folder: Path, start: str, names: list[str], only: str | None):
@@ -26,45 +26,45 @@ class PhaseWeights:
         self.alone = only is not None
 
     def prepare(self, phase: Phase, trained: Iterable[int]) -> None:
-        """Give the model what the phase begins with; `trained` are the modules that this run itself trains.
+        """Give the model the weights that the phase begins with; `trained` are the modules that this run trains.
 
         Raises:
-            CheckpointError: a phase alone, and what it needs is not there or does not fit.
+            CheckpointError: a phase runs alone, and a file that it needs is missing or does not fit.
         """
-        modules = [part.module for part in phase.parts or [phase] if part.module is not None]
+        modules = [sub.module for sub in phase.subphases or [phase] if sub.module is not None]
         if modules:
             if self.alone:
                 self._load(phase, self.model.meta, self.folder / 'meta_last.safetensors')
-            self._begin(modules)
-        elif phase.name == FINETUNE and self.alone:  # on every rank, so that every rank refuses what does not fit
+            self._begin_modules(modules)
+        elif phase.name == FINETUNE and self.alone:  # on every rank: all raise alike
             self._load(phase, self.model.target, self._assemble(phase))
         elif phase.name == FINETUNE:
-            self._begin(set(range(len(self.model.division))) - set(trained))  # the start alone, a control
-            if is_main_process():  # the modules were trained in this model: it is assembled
+            self._begin_modules(set(range(len(self.model.division))) - set(trained))  # a baseline: no incubation
+            if is_main_process():  # the modules were trained in this model, so it is assembled
                 write_tensors(self.folder / 'assembled.safetensors', self.model.target.state_dict(), dict(
                     kind='vit', arch=self.model.target.arch.to_dict(), division=list(self.model.division.depths)))
 
-    def _begin(self, modules: Iterable[int]) -> None:
+    def _begin_modules(self, modules: Iterable[int]) -> None:
         for module in modules:
             begin_module(self.model.target, self.model.meta, self.model.division, module, self.start)
 
     def _assemble(self, phase: Phase) -> Path:
-        """Join the parts that other runs have made into one file; returns its path."""
-        parts = [self.folder / f'module_{i}_last.safetensors' for i in range(len(self.model.division))]
-        for part in parts:
-            self._need(phase, part)
-        whole = self.folder / 'assembled.safetensors'
-        tensors, header = assemble(parts)
+        """Join the files of the modules, which other runs wrote, into one file; return its path."""
+        files = [self.folder / f'module_{i}_last.safetensors' for i in range(len(self.model.division))]
+        for file in files:
+            self._require_file(phase, file)
+        assembled = self.folder / 'assembled.safetensors'
+        tensors, header = assemble(files)
         if is_main_process():
-            write_tensors(whole, tensors, header)
+            write_tensors(assembled, tensors, header)
         barrier()  # the other ranks read it next
-        return whole
+        return assembled
 
-    def _need(self, phase: Phase, path: Path) -> None:
+    def _require_file(self, phase: Phase, path: Path) -> None:
         if not path.is_file():
             raise CheckpointError(f'phase {phase.name} needs {path}; run the phases before it first '
                                   f'(--phase NAME, one of {self.names})')
 
     def _load(self, phase: Phase, vit: VisionTransformer, path: Path) -> None:
-        self._need(phase, path)
+        self._require_file(phase, path)
         print_log(f'{path}: {load_vit(vit, path)["coverage"]}', 'current')

@@ -1,4 +1,4 @@
-"""Models that a config names: the classifier, its preprocessor and its metric. The ViT itself is in `vit`."""
+"""The classifier, its preprocessor and its metric, which configs name. The ViT itself is in `vit`."""
 from mmincubation.vit import ARCHS, Arch, Division, VisionTransformer
 
 from .accuracy import Accuracy

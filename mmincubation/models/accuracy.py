@@ -1,4 +1,4 @@
-"""The metric of classification."""
+"""The accuracy of a classifier."""
 import torch
 from mmengine.evaluator import BaseMetric
 
@@ -7,10 +7,10 @@ from mmincubation.registry import METRICS
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
-    """Percent of images whose label is among the k highest scores, as `accuracy/top<k>`.
+    """The percentage of images whose label is among the k highest scores, as `accuracy/top<k>`.
 
-    On several ranks every image counts once, whether or not the sampler pads its last round: `BaseMetric` puts the
-    ranks' results into the data set's order and cuts them at its length.
+    On several ranks every image counts once, also if the sampler repeats images to fill its last round: `BaseMetric`
+    sorts the results of all ranks into the data set's order and cuts them at its length.
     """
     default_prefix = 'accuracy'
 
@@ -19,7 +19,7 @@ class Accuracy(BaseMetric):
         self.topk = topk
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Keep, per image, the rank of the true label among the scores; ties and non-finite scores count against it."""
+        """Keep the rank of each image's label among its scores. Equal and non-finite scores rank above the label."""
         scores = torch.stack([sample['scores'] for sample in data_samples])
         labels = torch.stack([sample['label'] for sample in data_samples])
         ranks = (scores >= scores.gather(1, labels[:, None])).sum(1) - 1
@@ -27,6 +27,6 @@ class Accuracy(BaseMetric):
         self.results += torch.where(finite, ranks, scores.shape[1]).tolist()  # one transfer for the batch
 
     def compute_metrics(self, results: list[int]) -> dict:
-        """Ranks of all images to percentages."""
+        """Return the percentages from the ranks of all images."""
         ranks = torch.tensor(results)
         return {f'top{k}': 100 * (ranks < k).double().mean().item() for k in self.topk}

@@ -1,7 +1,7 @@
 """Refuse checkpoints that do not match the model."""
 from mmengine.hooks import Hook
 
-from mmincubation.checkpoints import check_fit
+from mmincubation.checkpoints import require_fit
 from mmincubation.registry import HOOKS
 from mmincubation.vit.sharding import unwrap
 
@@ -21,4 +21,4 @@ class CheckpointGuard(Hook):
         It has the highest priority, so it runs before mmengine or another hook reads the checkpoint.
         """
         checkpoint.get('meta', {}).pop('config', None)
-        check_fit(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), 'the checkpoint to load')
+        require_fit(unwrap(runner.model), checkpoint.get('state_dict', checkpoint), 'the checkpoint to load')

@@ -9,7 +9,7 @@ from mmincubation.atomic import remove_strays
 from mmincubation.checkpoints import read_tensors
 from mmincubation.errors import ConfigError
 from mmincubation.registry import HOOKS
-from mmincubation.resumable.protocol import ask
+from mmincubation.resumable.protocol import loop_protocol
 
 from .checkpoint_files import point_to, remove_checkpoint, stream, write_checkpoint
 
@@ -155,7 +155,7 @@ class CheckpointHook(hooks.CheckpointHook):
 
     @master_only
     def _remove_strays(self, runner) -> None:
-        weights = ask(runner).weights_dir or Path(runner.work_dir, 'weights')
+        weights = loop_protocol(runner).weights_dir or Path(runner.work_dir, 'weights')
         found = [*remove_strays(runner.work_dir), *remove_strays(self.out_dir)]
         for folder in (weights, Path(weights).parent):  # of a phase alone: shared with the other phases' jobs
             found += remove_strays(folder, shared=True)

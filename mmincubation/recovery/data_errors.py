@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.dist import master_only
 
-from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, listed, read_records
+from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, read_records, summary_of
 from mmincubation.resumable.protocol import BaseHook
 
 
@@ -89,5 +89,5 @@ class DataErrorsHook(BaseHook):
         records = read_records(runner.work_dir)
         if len(records) > self.told:
             runner.logger.warning(f'{len(records)} samples of the training data were skipped, for the next good one '
-                                  f'each: {listed(records)}; all are in {Path(runner.work_dir) / RECORDS}')
+                                  f'each: {summary_of(records)}; all are in {Path(runner.work_dir) / RECORDS}')
             self.told = len(records)

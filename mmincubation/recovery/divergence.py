@@ -14,8 +14,8 @@ from torch.nn.utils import get_total_norm
 from mmincubation.errors import DivergenceError
 from mmincubation.hooks.cost import phase_name
 from mmincubation.hooks.runtime_info import read_next, wrappers_of
-from mmincubation.resumable.protocol import BaseHook, ask
-from mmincubation.vit.sharding import own, unwrap
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
+from mmincubation.vit.sharding import local_shard, unwrap
 
 from .checkpoint_files import checkpoints_of
 
@@ -61,7 +61,7 @@ class FiniteGuard(BaseHook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Check the gradients of the current optimiser; each phase has its own optimiser."""
-        self._group = ask(runner).data_group  # other groups' steps are their own
+        self._group = loop_protocol(runner).data_group  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
             self._wrapper, self._losses = runner.optim_wrapper, []
             for wrapper in wrappers_of(self._wrapper):
@@ -134,7 +134,7 @@ class FiniteGuard(BaseHook):
     def _before_step(self, optimizer, args, kwargs) -> None:
         """Set the flag between backward and step; with a fused optimiser there is no host sync."""
         # The largest magnitude is not finite if any gradient is: one number instead of a mask for each tensor.
-        grads = [own(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        grads = [local_shard(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if not grads:
             return
         largest = get_total_norm([grad for grad in grads if grad.numel()], float('inf'))
@@ -213,10 +213,11 @@ def require_finite(runner, state: dict[str, Tensor]) -> None:
 
     Every rank must call it if tensors are sharded.
     """
-    tensors = {name: own(value) for name, value in state.items() if value.is_floating_point() and own(value).numel()}
+    floats = {name: local_shard(value) for name, value in state.items() if value.is_floating_point()}
+    tensors = {name: value for name, value in floats.items() if value.numel()}
     # One norm over all tensors first: to look at each by name is slow, and needed only after a failure.
     flag = (~get_total_norm(tensors.values(), float('inf')).isfinite()).float() if tensors else torch.zeros(())
-    if any(own(value) is not value for value in state.values()):
+    if any(local_shard(value) is not value for value in state.values()):
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
     if flag:
         wrong = [name for name, value in tensors.items() if not value.isfinite().all()] or ['of another rank']

@@ -14,7 +14,7 @@ from torch import distributed
 
 from mmincubation.errors import Preempted
 from mmincubation.hooks.runtime_info import wrappers_of
-from mmincubation.resumable.protocol import ask
+from mmincubation.resumable.protocol import loop_protocol
 
 from .checkpoint_files import checkpoints_of
 from .checkpoint_hook import CheckpointHook
@@ -121,12 +121,12 @@ class PreemptionHook(Hook):
 
         At the end of an epoch, or while gradients are accumulated, the run stops a little later.
         """
-        if (runner.iter + 1) % ask(runner).agreement_period == 0:
+        if (runner.iter + 1) % loop_protocol(runner).agreement_period == 0:
             self.stopping |= self.agreement.tick(self.request.at is not None)
         # The last iteration of an epoch is left to `after_train_epoch`, whose checkpoint is a regular one.
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop)
         if self.stopping and at_rest(runner) and not (by_epoch and batch_idx + 1 == len(runner.train_dataloader)):
-            if not by_epoch or ask(runner).resumes_within_epoch:
+            if not by_epoch or loop_protocol(runner).resumes_within_epoch:
                 save_now(runner, True)
             self._stop(runner, f'after iteration {runner.iter + 1}')
 

@@ -1,4 +1,4 @@
-"""What makes a run that was killed and resumed the same run: where its data go on, and where its draws come from."""
-from .loops import EpochLoop, IterLoop, exact_loop
+"""Loops and loaders with which a killed and resumed run gives the same results as an uninterrupted one."""
+from .loops import EpochLoop, IterLoop, make_resumable
 
-__all__ = ['EpochLoop', 'IterLoop', 'exact_loop']
+__all__ = ['EpochLoop', 'IterLoop', 'make_resumable']

@@ -1,4 +1,4 @@
-"""A dataloader that can start at any batch, and whose samples draw the same in any worker."""
+"""A dataloader that can start at any batch. Its random draws do not depend on the worker."""
 from collections.abc import Iterator
 from copy import copy
 from itertools import chain, count
@@ -11,22 +11,23 @@ from .timed_loader import TimedLoader
 
 
 class SeededDataset(Dataset):
-    """Any data set, asked for (index, *draw): what it draws then are the draws of (seed, *draw).
+    """A data set indexed by (index, *draw), whose random draws for that sample depend on (seed, *draw) alone.
 
-    In whichever worker, persistent or not, and whatever that has loaded before. All else is asked of `dataset`.
+    They depend neither on the worker nor on what it has loaded before. A plain index draws as in `dataset`. All other
+    attributes are those of `dataset`.
     """
 
     def __init__(self, dataset: Dataset, seed: int):
         self.dataset, self.seed = dataset, seed
 
     def __getattr__(self, name: str):
-        if name.startswith('__') or name == 'dataset':  # a copy in a worker asks before it has any
+        if name.startswith('__') or name == 'dataset':  # a copy in a worker has no `dataset` while it is unpickled
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
     @property
     def pipeline(self):
-        """The wrapped data set's, also to be replaced there, as mmdet's PipelineSwitchHook does."""
+        """The wrapped data set's pipeline; mmdet's PipelineSwitchHook sets it."""
         return self.dataset.pipeline
 
     @pipeline.setter
@@ -45,12 +46,12 @@ class SeededDataset(Dataset):
 
 
 class PositionedBatches(Sampler):
-    """The batches of `batches` from a position on; each index as (index, epoch, place), for a `SeededDataset`.
+    """Batches of (index, epoch, place) for a `SeededDataset`, which can start at any batch of an epoch.
 
-    The place counts the samples of an epoch over all ranks, so that an image which is sampled twice is augmented
-    twice. What lies before the position is sampled, as its order is needed, and never loaded. `endless` batches go on
-    with the next epoch, for loops that count iterations. A batch holds those of all `emulated_ranks`, one after
-    another: this process's own rank, unless something else is set.
+    `place` counts the samples of an epoch over all ranks, so an image that is sampled twice gets two augmentations.
+    Batches before the position are sampled, because samplers draw in order, but not loaded. `endless` batches continue
+    with the next epoch, for loops that count iterations. `emulated_ranks` are the ranks whose batches are concatenated
+    to one; by default only this process's rank.
     """
 
     def __init__(self, batches: BatchSampler, endless: bool = False):
@@ -59,15 +60,15 @@ class PositionedBatches(Sampler):
 
     @property
     def sampler(self) -> Sampler:
-        """What gives the indices."""
+        """The sampler of the indices."""
         return self.batches.sampler
 
     def seek(self, epoch: int, begin: int = 0) -> None:
-        """Start the next iteration at batch `begin` of an epoch; endless batches count on from there."""
+        """Start the next iteration over the batches at batch `begin` of an epoch."""
         self.epoch, self.begin = epoch, begin
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, wherever the position is."""
+        """Return the number of batches of a whole epoch, at any position."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[tuple]]:
@@ -86,7 +87,7 @@ class PositionedBatches(Sampler):
     def _of_rank(self, rank: int, epoch: int) -> Iterator[list[tuple]]:
         own, ranks = get_dist_info()
         place, batches = rank, self.batches
-        if self.emulated_ranks != [own]:
+        if self.emulated_ranks != [own]:  # copies, because each emulated rank needs a sampler with its number
             batches = copy(batches)
             batches.sampler = copy(self.sampler)
             batches.sampler.rank = rank
@@ -94,14 +95,14 @@ class PositionedBatches(Sampler):
             batches.sampler.set_epoch(epoch)
         for batch in batches:
             yield [(index, epoch, place + i * ranks) for i, index in enumerate(batch)]
-            place += len(batch) * ranks
+            place += len(batch) * ranks  # ranks take samples in turn, so a rank's places are `ranks` apart
 
 
-def positioned(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
-    """The same loader with a `SeededDataset` and `PositionedBatches`; nothing is loaded yet.
+def resumable_loader(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
+    """Return a loader with the settings of `loader`, a `SeededDataset` and `PositionedBatches`; load nothing yet.
 
     Raises:
-        ValueError: `loader` has no batches that could be counted.
+        ValueError: `loader` has no batch sampler with a sampler.
     """
     if not hasattr(loader.batch_sampler, 'sampler'):
         raise ValueError('train_dataloader has no batch sampler with a sampler: such data cannot be resumed exactly')

@@ -1,4 +1,4 @@
-"""Random draws as functions of a key, such as (seed, epoch, place): no generator's state has to be stored."""
+"""Random draws from a key such as (seed, epoch, place), so that checkpoints need no state of a generator."""
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ def _seeds(key: tuple[int, ...]) -> list[int]:
 
 
 def seed_process(*key: int) -> None:
-    """Let Python, NumPy and torch (CPU and GPU) draw from `key` from now on."""
+    """Seed the generators of Python, NumPy and torch (CPU and GPU) with `key`."""
     seeds = _seeds(key)
     random.seed(seeds[0])
     np.random.seed(seeds[1])
@@ -21,7 +21,7 @@ def seed_process(*key: int) -> None:
 
 
 def generator_of(device: torch.device, *key: int) -> torch.Generator:
-    """Return a new generator of torch, on a device, that draws from `key`."""
+    """Return a new torch generator on a device, seeded with `key`."""
     return torch.Generator(device).manual_seed(_seeds(key)[2])
 
 
@@ -34,11 +34,11 @@ def _seed_loading(*key: int) -> None:
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Draw from `key` inside, on Python's, NumPy's and torch's CPU generators, and as if nothing had happened after.
+    """Seed the CPU generators of Python, NumPy and torch with `key` inside, and restore their states afterwards.
 
-    So it does not matter which worker or rank loads a sample, nor what it has loaded before; and with `num_workers=0`
-    the model's own draws do not move. GPU generators are left alone: loading uses none. In a worker nothing else draws,
-    so nothing is put back there: it would cost half of the time.
+    So a sample does not depend on the worker or rank that loads it, nor on what was loaded before; and with
+    `num_workers=0` loading does not change the model's draws. GPU generators do not change, because loading uses none.
+    In a worker nothing else draws: there the states are not restored, which would take half of the time.
     """
     if get_worker_info() is not None:
         _seed_loading(*key)

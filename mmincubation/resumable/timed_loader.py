@@ -1,4 +1,4 @@
-"""A dataloader that knows how long it was waited for."""
+"""A dataloader that measures how long the process waits for it."""
 from collections.abc import Iterator
 from time import perf_counter
 
@@ -6,9 +6,9 @@ from torch.utils.data import DataLoader
 
 
 class TimedLoader(DataLoader):
-    """torch's DataLoader; `waited` are the seconds that this process has spent in it, not doing anything else.
+    """torch's DataLoader; `waited` counts the seconds that this process has spent in it.
 
-    With workers that is the wait for a batch and for the start of the workers, without them the loading itself.
+    With workers these are the waits for batches and for the start of the workers, without them the loading itself.
     """
     waited = 0.
 

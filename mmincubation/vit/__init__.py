@@ -1,4 +1,4 @@
-"""The plain Vision Transformer, its division into modules, and its sharding over ranks."""
+"""The plain Vision Transformer, its division into modules, and its sharding over the ranks."""
 from .sharding import FullyShard
 from .spec import ARCHS, Arch, Division
 from .transformer import VisionTransformer

@@ -1,4 +1,4 @@
-"""What a ViT is made of, and which part of it belongs to which module."""
+"""Define the shape of a ViT, and its division into modules."""
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
@@ -10,11 +10,11 @@ RENAMED = {'dim': 'embed_dim', 'heads': 'num_heads'}  # fields of earlier versio
 
 @dataclass(frozen=True)
 class Arch:
-    """The shape of a plain ViT.
+    """The shape of a plain ViT; names as in timm.
 
-    `init_values` is LayerScale's start (None: no LayerScale); `norm_eps` the epsilon of every LayerNorm; `global_pool`
-    (timm's name, with its `fc_norm=False`) what the head reads: the class `token`, as the paper, or the `avg` of the
-    patches, which leaves more of the class in the patches for dense tasks.
+    `init_values` is LayerScale's first value (None: no LayerScale). `norm_eps` is the epsilon of every LayerNorm.
+    `global_pool` says what the head reads: 'token', the class token, as in the paper; or 'avg', the mean of the patch
+    tokens (timm's with `fc_norm=False`), which then know more of the class: dense tasks gain from it.
     """
     embed_dim: int
     depth: int
@@ -40,20 +40,20 @@ class Arch:
 
     @property
     def grid(self) -> int:
-        """Patches along one side of the training image."""
+        """The number of patches along one side of the training image."""
         return self.img_size // self.patch_size
 
     def with_depth(self, depth: int) -> 'Arch':
-        """The same width and stem with another number of blocks: how the meta model follows from the target."""
+        """Return this shape with another number of blocks, such as the meta model's."""
         return replace(self, depth=depth)
 
     def to_dict(self) -> dict:
-        """Plain values, for file headers."""
+        """Return the fields as a dict of plain values, for file headers."""
         return asdict(self)
 
     @classmethod
     def parse(cls, arch: 'str | dict | Arch') -> 'Arch':
-        """An `Arch`, a name of `ARCHS`, or a dict of fields with an optional `name` that they change.
+        """Read an `Arch`, a name of `ARCHS`, or a dict of fields; with a key `name` the fields change that one.
 
         Raises:
             ValueError: the name or a field is unknown; the message lists the valid ones.
@@ -61,6 +61,7 @@ class Arch:
         if isinstance(arch, Arch):
             return arch
         changes = {'name': arch} if isinstance(arch, str) else dict(arch)
+        # Configs of earlier versions get a clear message instead of an unknown field.
         if old := [f'{key} is called {RENAMED[key]}' for key in RENAMED if key in changes]:
             raise ValueError(f'arch: {" and ".join(old)}, as in timm; rename the key')
         name = changes.pop('name', None)
@@ -84,9 +85,10 @@ ARCHS = {
 
 
 def layer_of(key: str, depth: int, rest: tuple[str, ...] = HEAD_KEYS) -> int:
-    """The layer of a parameter, named as in timm (`blocks.7.attn.qkv.weight`), counted as BEiT does for its rates.
+    """Return the number of the layer that owns a parameter, named as in timm (`blocks.7.attn.qkv.weight`).
 
-    0 is the stem, i + 1 block i, `depth + 1` what follows the blocks: names that begin with an entry of `rest`.
+    The stem is 0, block i is i + 1, and all that follows the blocks is `depth + 1`: names that begin with an entry of
+    `rest`. BEiT (arXiv:2106.08254) counts layers so for its layer-wise learning rates.
 
     Raises:
         KeyError: a ViT of `depth` blocks has no such parameter.
@@ -104,20 +106,21 @@ def layer_of(key: str, depth: int, rest: tuple[str, ...] = HEAD_KEYS) -> int:
 
 @dataclass(frozen=True)
 class Division:
-    """D consecutive blocks cut into K modules; the first also owns the stem, the last the norm and the head.
+    """The division of D consecutive blocks into K modules.
 
-    `depths` are the numbers of blocks of the modules, in order.
+    `depths` are the numbers of blocks of the modules, in order. The first module also owns the stem; the last one also
+    owns the norm and the head.
     """
     depths: tuple[int, ...]
 
     def __post_init__(self):
-        object.__setattr__(self, 'depths', tuple(self.depths))
+        object.__setattr__(self, 'depths', tuple(self.depths))  # the class is frozen, and headers have lists
         if not self.depths or min(self.depths) < 1:
             raise ValueError(f'every module needs at least one block, got depths {self.depths}')
 
     @classmethod
     def of(cls, depth: int, modules: 'int | list[int]') -> 'Division':
-        """Cut `depth` blocks into a number of modules of equal depth, or into modules of the given depths.
+        """Divide `depth` blocks into that many modules of equal depth, or into modules of the listed depths.
 
         Raises:
             ValueError: the modules do not add up to `depth`.
@@ -136,29 +139,30 @@ class Division:
 
     @property
     def depth(self) -> int:
-        """Blocks of the whole model."""
+        """The number of blocks of the whole model."""
         return sum(self.depths)
 
     def span(self, module: int) -> range:
-        """Global block numbers of a module."""
-        self._check(module)
+        """Return the global numbers of a module's blocks."""
+        self._require_module(module)
         start = sum(self.depths[:module])
         return range(start, start + self.depths[module])
 
     def module_of(self, key: str) -> int:
-        """The module that owns a parameter, named as in timm (`blocks.7.attn.qkv.weight`).
+        """Return the module that owns a parameter, named as in timm (`blocks.7.attn.qkv.weight`).
 
         Raises:
             KeyError: no ViT has such a parameter, or its block is beyond the model's depth.
         """
-        block = min(max(layer_of(key, self.depth) - 1, 0), self.depth - 1)  # the stem goes with the first, the head
-        return next(i for i in range(len(self)) if block in self.span(i))  # with the last
+        # Layer 0, the stem, goes with the first block; norm and head go with the last.
+        block = min(max(layer_of(key, self.depth) - 1, 0), self.depth - 1)
+        return next(i for i in range(len(self)) if block in self.span(i))
 
-    def part(self, tensors: dict, module: int) -> dict:
-        """The entries of a whole model's state dict that a module owns, under their own (global) names."""
-        self._check(module)
+    def entries_of(self, tensors: dict, module: int) -> dict:
+        """Return the entries of a whole model's state dict that a module owns, under their global names."""
+        self._require_module(module)
         return {key: value for key, value in tensors.items() if self.module_of(key) == module}
 
-    def _check(self, module: int) -> None:
+    def _require_module(self, module: int) -> None:
         if not 0 <= module < len(self):
             raise ValueError(f'module {module} does not exist; the division has modules 0..{len(self) - 1}')

@@ -85,7 +85,7 @@ def test_the_public_step_trains_its_module_alone_and_keeps_the_rest(cfg):
     first = model.meta.head.weight.grad.clone()
     step()
     changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
-    assert changed == {f'target.{name}' for name in model.division.part(dict(model.target.named_parameters()), 1)}
+    assert changed == {f'target.{name}' for name in model.division.entries_of(dict(model.target.named_parameters()), 1)}
     assert not model.meta.head.weight.grad.equal(first)  # gradients downstream add up, unused
     assert model.meta.blocks[0].mlp.fc1.weight.grad is None and model.target.blocks[1].mlp.fc1.weight.grad is None
 
@@ -96,7 +96,7 @@ def test_our_step_is_train_step_of_the_phase(cfg):
     before = deepcopy(model.state_dict())
     assert set(step()) == {'loss'}
     changed = {name for name, value in model.state_dict().items() if not value.equal(before[name])}
-    assert changed == {f'target.{name}' for name in model.division.part(dict(model.target.named_parameters()), 1)}
+    assert changed == {f'target.{name}' for name in model.division.entries_of(dict(model.target.named_parameters()), 1)}
 
 
 def test_a_table_of_a_small_incubation(toy, capsys):

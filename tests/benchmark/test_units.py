@@ -44,7 +44,7 @@ def test_parameters_are_the_models(name):
     arch, division = ARCHS[name], Division.of(ARCHS[name].depth, 4)
     size = sum(p.numel() for p in vit.parameters())
     assert units.parameters(arch, arch.depth) == size == units.trained_parameters(arch, division, 'finetune')
-    own = [sum(p.numel() for p in division.part(dict(vit.named_parameters()), i).values()) for i in range(4)]
+    own = [sum(p.numel() for p in division.entries_of(dict(vit.named_parameters()), i).values()) for i in range(4)]
     assert own == [units.trained_parameters(arch, division, f'module_{i}') for i in range(4)] and sum(own) == size
     assert units.trained_parameters(arch, division, 'meta') == units.parameters(arch, 4)
 

@@ -189,7 +189,7 @@ def local_stages(state, depths):
         start = division.span(module).start
         stages.append({
             re.sub(r'^blocks\.(\d+)', lambda m, start=start: f'blocks.{int(m[1]) - start}', key): value
-            for key, value in division.part(state, module).items()})
+            for key, value in division.entries_of(state, module).items()})
     return stages
 
 

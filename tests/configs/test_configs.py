@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmincubation.pipeline import STEPS
 
 from mmincubation.config.load import load_config
 from mmincubation.config.problems import problems
+from mmincubation.demo.run import STEPS
 from mmincubation.models import Arch, Division
 from tests.helpers.paths import ROOT
 

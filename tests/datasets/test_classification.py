@@ -14,7 +14,7 @@ from timm.data.distributed_sampler import RepeatAugSampler as TimmSampler
 from mmincubation.datasets.classification import HFImages, ImageFolder, balanced_subset
 from mmincubation.datasets.samplers import RepeatAugSampler
 from mmincubation.errors import ConfigError
-from mmincubation.resumable.batches import SeededDataset, positioned
+from mmincubation.resumable.batches import SeededDataset, resumable_loader
 
 CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
 DEIT = [dict(type='timm.data.create_transform', input_size=8, is_training=True, interpolation='bicubic',
@@ -107,7 +107,7 @@ def loader(images, pipeline, sampler='DefaultSampler', **settings):
     stock = Runner.build_dataloader(dict(
         dataset=dict(type='mmincubation.ImageFolder', root=str(images), pipeline=pipeline), batch_size=6,
         sampler=dict(type=sampler), collate_fn=dict(type='default_collate'), drop_last=True, **settings), seed=3)
-    return positioned(stock, seed=3)
+    return resumable_loader(stock, seed=3)
 
 
 def epochs(data, count: int = 2) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from mmincubation.errors import DivergenceError
 from mmincubation.hooks.runtime_info import on_host
 from mmincubation.recovery import divergence as finite
 from mmincubation.recovery.divergence import FiniteGuard
-from mmincubation.resumable import exact_loop
+from mmincubation.resumable import make_resumable
 from tests.helpers.paths import ROOT
 from tests.helpers.resumed import logged
 from tests.helpers.shrink import shrink
@@ -104,7 +104,7 @@ def test_heads_of_mmdet_and_mmseg_wait_by_themselves(name, count, tmp_path, cost
     cfg.train_dataloader.dataset.indices = 4
     cfg.train_cfg.pop('val_interval')
     cfg.train_cfg.update(dict(max_epochs=1) if 'max_epochs' in cfg.train_cfg else dict(max_iters=2))
-    exact_loop(cfg.train_cfg)
+    make_resumable(cfg.train_cfg)
     runner = guarded(cfg)
     found = waits_of(runner).places[0]
     assert sum(found.values()) == count and not [place for place in found if 'mmincubation' in place], found

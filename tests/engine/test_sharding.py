@@ -13,7 +13,7 @@ from mmincubation.config.problems import refuse
 from mmincubation.config.sharding import sharding_problems
 from mmincubation.engine import launch
 from mmincubation.errors import ConfigError
-from mmincubation.vit.sharding import own, shard
+from mmincubation.vit.sharding import local_shard, shard
 from tests.helpers.forked import trained
 from tests.helpers.resumed import assert_same_run
 from tests.helpers.toy import arguments, e2e_config, incubation_config, write_images
@@ -29,7 +29,7 @@ class HeldBytes(Hook):
         optimizer = runner.optim_wrapper.optimizer
         state = [value for entry in optimizer.state.values() for value in entry.values() if value.ndim]
         held = dict(parameters=runner.model.parameters(), state=state)
-        sizes = {name: sum(own(tensor).untyped_storage().nbytes() for tensor in tensors)
+        sizes = {name: sum(local_shard(tensor).untyped_storage().nbytes() for tensor in tensors)
                  for name, tensors in held.items()}
         Path(runner.work_dir, f'held_{get_rank()}.json').write_text(json.dumps(sizes))
 

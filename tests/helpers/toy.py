@@ -7,7 +7,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mmincubation.incubation import IncubationModel
-from mmincubation.incubation.phase_run import PhaseRun, begin
+from mmincubation.incubation.phase_run import PhaseRun, begin_runs
 from mmincubation.incubation.phases import Phase
 from tests.helpers.paths import ROOT
 
@@ -82,4 +82,4 @@ def arguments(config, *options: str, **given) -> Namespace:
 def begin_phase(model: IncubationModel, name: str, drop_path_rate: float = 0., recipe: str = 'clean') -> list[PhaseRun]:
     """Let a model train one phase, or in `modules` all modules side by side."""
     names = [f'module_{i}' for i in range(len(model.division))] if name == 'modules' else [name]
-    return begin(model, [Phase(n, 1, drop_path_rate) for n in names], recipe, name == 'modules')
+    return begin_runs(model, [Phase(n, 1, drop_path_rate) for n in names], recipe, name == 'modules')

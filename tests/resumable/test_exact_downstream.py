@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmincubation.resumable.batches import positioned
+from mmincubation.resumable.batches import resumable_loader
 from tests.helpers.forked import trained
 from tests.helpers.paths import ROOT
 from tests.helpers.resumed import assert_same_run, killed_and_resumed
@@ -84,7 +84,7 @@ def test_resuming_at_the_last_iteration_decodes_no_skipped_sample_and_takes_unde
     """The last of UperNet's 160,000 iterations of 16 images; what it reads, tells a sampler that was never moved."""
     data = Counting()
     sampler, same = InfiniteSampler(data, seed=7), InfiniteSampler(data, seed=7)
-    loader = positioned(DataLoader(data, batch_sampler=BatchSampler(sampler, 16, False)), 7, endless=True)
+    loader = resumable_loader(DataLoader(data, batch_sampler=BatchSampler(sampler, 16, False)), 7, endless=True)
     loader.batch_sampler.seek(0, 159_999)
     begun = time.monotonic()
     batch = next(iter(loader))
