@@ -38,12 +38,11 @@ def training_step(model: IncubationModel, runs: list[PhaseRun], batch: dict) -> 
     return logs
 
 
-def forget_scores(hooks: list[Hook]) -> bool:
-    """Reset early stopping, because scores of different networks cannot be compared; return False, do not stop."""
+def forget_scores(hooks: list[Hook]) -> None:
+    """Reset early stopping, because scores of different networks cannot be compared."""
     for hook in hooks:
         if isinstance(hook, EarlyStoppingHook):
             hook.wait_count, hook.best_score = 0, float('-inf' if hook.rule == 'greater' else 'inf')
-    return False
 
 
 @LOOPS.register_module()
@@ -113,7 +112,8 @@ class IncubationLoop(EpochLoop):
             self.runner.val_loop.run()
             self.phase_name = self.phase.name
         if not resumed:
-            self.stop_training = forget_scores(self.runner.hooks)
+            forget_scores(self.runner.hooks)
+            self.stop_training = False  # the validation of the assembled model may have asked to stop
 
     def _enter(self) -> None:
         """Let the current phase's networks train: freeze, distribute, build optimisers and schedules."""
