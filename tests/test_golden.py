@@ -35,7 +35,8 @@ class Record(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         for name, value in outputs.items():
             phase = runner.train_loop.phase_name
-            self.losses.setdefault(f'{phase} {name}' if '.' in name else phase, []).append(float(torch.as_tensor(value).detach()))
+            key = f'{phase} {name}' if '.' in name else phase
+            self.losses.setdefault(key, []).append(torch.as_tensor(value).detach().item())
 
 
 def incubation(folder: Path, name: str, changes: dict) -> dict[str, list[float]]:

@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_out(out: Path, parts: list[str]) -> None:
+def require_out(out: Path, parts: list[str]) -> None:
     """Raises ValueError if `out` is no safetensors file or one of the parts."""
     if out.suffix != '.safetensors':
         raise ValueError(f'--out {out}: the name must end in .safetensors')
@@ -42,7 +42,7 @@ def main() -> int:
     """Exit code 0, or 2 after one line on stderr."""
     args = parse_args()
     try:
-        check_out(Path(args.out), args.parts)
+        require_out(Path(args.out), args.parts)
         join(args.parts, Path(args.out))
     except (ValueError, OSError) as error:
         print(f'assemble.py: error: {error}', file=sys.stderr)

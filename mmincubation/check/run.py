@@ -48,11 +48,11 @@ def check(cfg, name: str, args: Namespace) -> Report:
     report = Report()
     cfg.launcher = 'pytorch' if args.gpus > 1 else 'none'
     work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
-    _section(report, 'Config', lambda: _check_settings(cfg, name, args.gpus, report))
+    _section(report, 'Config', lambda: _report_problems(cfg, name, args.gpus, report))
     images = _section(report, 'Data', lambda: report_data(cfg, report, Sampling(args.full))) or {}
     _section(report, 'Weights', lambda: report_weights(cfg, report))
     _section(report, 'Recipe', lambda: report_recipe(cfg, images.get('train'), args.gpus, report))
-    peaks = _section(report, 'Memory', lambda: _check_memory(cfg, args.gpus, report)) or []
+    peaks = _section(report, 'Memory', lambda: _report_memory(cfg, args.gpus, report)) or []
     _section(report, 'Time', lambda: report_time(cfg, images.get('train'), args.gpus, args.img_per_s, report))
     _section(report, 'Disk', lambda: report_disk(cfg, work_dir, peaks, report))
     return report
@@ -70,7 +70,7 @@ def _section(report: Report, title: str, run: Callable):
                        'correct what the section Config reports; without a report there, this is a bug of check.py')
 
 
-def _check_settings(cfg, name: str, gpus: int, report: Report) -> None:
+def _report_problems(cfg, name: str, gpus: int, report: Report) -> None:
     """Report what training refuses, and what testing alone does where the config has a test."""
     gpu = gpus > 1 or torch.cuda.is_available()
     lines = problems(cfg, 'train', gpus, gpu)
@@ -89,13 +89,13 @@ def _without_place(line: str) -> str:
     return rest if colon else place
 
 
-def _check_memory(cfg, gpus: int, report: Report) -> list[Peak]:
+def _report_memory(cfg, gpus: int, report: Report) -> list[Peak]:
     size = input_size(cfg.model, cfg.train_dataloader)
     peaks = estimate(cfg, gpus)
     boxes = f', {BOXES} objects each' if cfg.get('default_scope') == 'mmdet' else ''
     report.say(f'a training step of {cfg.train_dataloader["batch_size"]} images of {size[0]} x {size[1]}{boxes}:')
     for p in peaks:
-        what = 'whole for a while' if p.sharded else 'DDP buckets'
+        what = 'full for a while' if p.sharded else 'DDP buckets'
         buckets = f' + {what} {gib(p.buckets)} (computed)' * bool(p.buckets)
         report.say(f'{p.phase}: parameters {gib(p.parameters)} + optimiser {gib(p.optimizer)} + gradients '
                    f'{gib(p.gradients)} + kept for backward {gib(p.kept)}{buckets}; peak {gib(p.peak)}')

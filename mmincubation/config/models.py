@@ -5,6 +5,7 @@ from mmengine.config import Config
 
 from mmincubation.incubation.phases import read_phases, select_phases, valid_mode
 from mmincubation.incubation.recipe import valid_recipe
+from mmincubation.incubation.schedules import require_like_upstreams, schedules_of
 from mmincubation.incubation.start import valid_start
 from mmincubation.registry import dicts_in
 from mmincubation.result import require_experiment
@@ -40,17 +41,21 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     if not is_incubation(cfg):
         return
     loop, model = cfg.train_cfg, cfg.model
-    yield from _read('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
+    recipe = yield from _read('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
     yield from _read('train_cfg.start', valid_start, loop.get('start', 'random'))
     try:
-        modules = len(Division.of(Arch.parse(model.arch).depth, model.get('modules', 4)))
+        division = Division.of(Arch.parse(model.arch).depth, model.get('modules', 4))
     except (ValueError, TypeError, AttributeError):  # `model_problems` says so
         return
+    modules = len(division)
     mode = yield from _read('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
     if mode is not None:
         phases = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
-        if phases is not None:
-            yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase'))
+        phases = phases and (yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase')))
+        if phases and recipe:
+            yield from _read('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
+            for phase in phases if mode == 'joint' else []:
+                yield from _read('train_cfg.recipe', require_like_upstreams, recipe, division, phase.subphases)
 
 
 def is_incubation(cfg: Config) -> bool:

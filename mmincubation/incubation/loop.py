@@ -14,9 +14,10 @@ from mmincubation.vit.sharding import unwrap
 
 from .model import IncubationModel
 from .modes import MODES
-from .phase_run import PhaseRun, begin_runs, build_optimisers, count_from, distribute, schedules_of
+from .phase_run import PhaseRun, begin_runs, build_optimisers, count_from, distribute
 from .phases import ASSEMBLED, FINETUNE, read_phases, resumed_phase, select_phases, valid_mode
 from .recipe import valid_recipe
+from .schedules import schedules_of
 from .start import valid_start
 from .weights import PhaseWeights
 

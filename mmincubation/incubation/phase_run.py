@@ -17,7 +17,8 @@ from mmincubation.vit.transformer import drop_path_ramp, set_drop_path
 from .hybrid import Hybrid, SharedUpstream
 from .model import IncubationModel
 from .phases import FINETUNE, META, Phase
-from .recipe import module_drop_path, optim_wrapper_cfg, scheduler_cfgs, wrap_schedulers
+from .recipe import module_drop_path, optim_wrapper_cfg, wrap_schedulers
+from .schedules import require_like_upstreams
 
 IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
 
@@ -105,11 +106,11 @@ def begin_runs(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'c
     Everything else is frozen. `side_by_side` prefixes the losses with the names of their modules.
 
     Raises:
-        ValueError: the hybrids cannot share their upstream meta blocks.
+        ConfigError: the hybrids cannot share their upstream meta blocks.
     """
+    require_like_upstreams(recipe, model.division, phases)
     upstream = SharedUpstream(model.meta) if len(phases) > 1 else None
     runs = [PhaseRun(model, phase, recipe, upstream, f'{phase.name}.' * side_by_side) for phase in phases]
-    _refuse_unlike_upstreams(runs)
     model.prepare(run.name for run in runs)
     model.train_only(*(run.plain for run in runs))
     _key_draws(model, runs[0].phase.module is not None and len(model.division) > 1)
@@ -162,17 +163,6 @@ def count_from(runs: list[PhaseRun], done: int, total: int, passes: int) -> None
         run.wrapper.initialize_count_status(run.model, done * passes, total * passes)
 
 
-def _refuse_unlike_upstreams(runs: list[PhaseRun]) -> None:
-    """Refuse hybrids that need different stochastic depths in a shared meta block, which runs once for all."""
-    for j in range(len(runs[0].model.division)):
-        # Only modules after block j have it upstream; other phases have no upstream at all.
-        rates = sorted({run.drop_path['meta'][j] for run in runs if (run.phase.module or 0) > j})
-        if len(rates) > 1:
-            raise ValueError(f'modules trained jointly share the meta blocks before them, but block {j} has the '
-                             f'stochastic depths {rates}: give all modules one depth and one drop_path_rate, or '
-                             "take recipe='clean' or mode='sequential'")
-
-
 def _key_draws(model: IncubationModel, keyed: bool) -> None:
     """Let each block of hybrids draw from (step, place of the block), so that all hybrids and modes draw alike.
 
@@ -186,28 +176,3 @@ def _key_draws(model: IncubationModel, keyed: bool) -> None:
 def step_generator(place: int, block: int, device: torch.device) -> torch.Generator:
     """Return the generator of a block in the step that the process was seeded for (`draws.seed_process`)."""
     return generator_of(device, torch.initial_seed(), place, block)
-
-
-def schedules_of(phases: list[Phase], default: list[dict] | dict, recipe: str, epoch_length: int
-                 ) -> dict[str, list[dict]]:
-    """Return the `schedules` of all phases by name, so that a wrong one is found before the first phase trains."""
-    return {sub.name: schedules(sub, default, recipe, epoch_length)
-            for phase in phases for sub in phase.subphases or [phase]}
-
-
-def schedules(phase: Phase, default: list[dict] | dict, recipe: str, epoch_length: int) -> list[dict]:
-    """Return the configs of a phase's schedulers, each with its `end`; `epoch_length` is in iterations.
-
-    Raises:
-        ValueError: one of them would end before it begins.
-    """
-    cfgs = default if phase.param_scheduler is None else phase.param_scheduler
-    cfgs = scheduler_cfgs(recipe, cfgs if isinstance(cfgs, list) else [cfgs])
-    for cfg in cfgs:
-        epochs = cfg.get('by_epoch', True)
-        cfg.setdefault('end', phase.epochs if epochs else phase.epochs * epoch_length)
-        if cfg['end'] <= (start := cfg.get('begin', 0)):
-            raise ValueError(f'phase {phase.name}: the {cfg["type"]} that begins at {start} would end at '
-                             f'{cfg["end"]} {"epochs" if epochs else "iterations"}; give the phase its own '
-                             'param_scheduler, or more epochs')
-    return cfgs

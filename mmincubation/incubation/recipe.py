@@ -9,6 +9,7 @@
 """
 from copy import deepcopy
 
+from mmincubation.errors import ConfigError
 from mmincubation.vit.spec import Division
 from mmincubation.vit.transformer import drop_path_ramp
 
@@ -49,12 +50,12 @@ def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
     """Return the schedules with the recipe's changes: `paper_code` always steps once per epoch.
 
     Raises:
-        ValueError: `paper_code` with a schedule that counts iterations; the public code has none.
+        ConfigError: `paper_code` with a schedule that counts iterations; the public code has none.
     """
     if recipe == 'clean':
         return deepcopy(cfgs)
     if counting := [cfg['type'] for cfg in cfgs if not cfg.get('by_epoch', True)]:
-        raise ValueError(f"recipe='paper_code' moves the learning rate by epochs; give {counting} by_epoch=True")
+        raise ConfigError(f"recipe='paper_code' moves the learning rate by epochs; give {counting} by_epoch=True")
     return [{key: value for key, value in cfg.items() if key != 'convert_to_iter_based'} for cfg in cfgs]
 
 

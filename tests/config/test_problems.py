@@ -61,6 +61,12 @@ INCUBATION = [
     ({'train_cfg.mode': 'parallel'}, 'the same number of processes, this run has 1'),
     ({'train_cfg.start': 'ramdom'}, "unknown start 'ramdom'"),
     ({'train_cfg.recipe': 'papercode'}, "unknown recipe 'papercode'"),
+    ({'train_cfg.recipe': 'paper_code', 'param_scheduler': [dict(type='CosineAnnealingLR', by_epoch=False)]},
+     "recipe='paper_code' moves the learning rate by epochs"),
+    ({'train_cfg.phases.finetune.param_scheduler': [dict(type='CosineAnnealingLR', begin=6)]},
+     'phase finetune: the CosineAnnealingLR that begins at 6 would end at 1 epochs'),
+    ({'train_cfg.mode': 'joint', 'train_cfg.recipe': 'paper_code', 'model.arch.depth': 6, 'model.modules': [2, 1, 2, 1],
+      'train_cfg.phases.module.drop_path_rate': 0.3}, 'modules trained jointly share the meta blocks before them'),
     ({'model.modules': 3}, '4 blocks do not divide into 3'),
     ({'model.modules': 'x'}, 'model.modules: unsupported operand'),
     (dict(custom_hooks=[dict(type='EMAHook')]), "mmengine's EMAHook would average over the phases"),
@@ -120,7 +126,7 @@ def reported(cfg, gpus: int = 1) -> list[str]:
 
 @pytest.mark.parametrize('build, mode, changes, named', CASES, ids=[f'{c[1]}-{c[3][:40]}' for c in CASES])
 def test_the_tools_refuse_with_what_the_check_lists(build, mode, changes, named, images, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('mmincubation.check.run._check_memory', lambda *args: [])  # takes a training step
+    monkeypatch.setattr('mmincubation.check.run._report_memory', lambda *args: [])  # takes a training step
     path = write(build, images, tmp_path, changes)
     found = problems(load_config(path), mode, ranks=1)
     assert any(named in line for line in found), found
