@@ -48,8 +48,8 @@ def test_phases(images, tmp_path, name, base, module, warmup):
     runner = Runner.from_cfg(shrunk(name, incubation_config(images, tmp_path, modules=4)))
     loop = runner._train_loop = runner.build_train_loop(runner._train_loop)
     lengths = []
-    for position, phase in enumerate(loop.phases):
-        loop._position = position
+    for phase in loop.phases:
+        loop.phase = phase
         loop._enter()
         rates = curve(runner, phase.epochs * EPOCH)
         first = dict(meta=20, finetune=0).get(phase.name, warmup)
@@ -98,6 +98,6 @@ def test_the_papers_code_reads_the_same_configs(images, tmp_path):
         for scheduler in runner.param_schedulers:
             scheduler.step()
     assert rates == pytest.approx([1e-6, *expected(2e-3, 300, 20, 1)[:24]], rel=1e-9)
-    loop._position = 5
+    loop.phase = loop.phases[5]
     loop._enter()
     assert loop.phase.name == 'finetune' and not runner.optim_wrapper.clip_grad_kwargs
