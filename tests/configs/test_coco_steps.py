@@ -13,8 +13,7 @@ from mmengine.runner import Runner
 from mmincubation.checkpoints import read_vit
 from mmincubation.config.load import load_config
 from mmincubation.config.problems import problems
-from mmincubation.engine import launch
-from mmincubation.engine import test_options as options
+from mmincubation.engine import launch, options
 from mmincubation.errors import ConfigError
 from tests.configs.test_coco import ROOT
 from tests.helpers.shrink import shrink
