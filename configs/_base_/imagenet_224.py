@@ -49,8 +49,8 @@ test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
 
-# lr = 5e-4 * 2048 / 512: from 1e-6 up over 20 epochs, then down to 1e-5, moved every iteration. E2E and the phases
-# share it; incub.py or the leaf has the epochs.
+# lr = 5e-4 * 2048 / 512: from 1e-6 up over 20 epochs, then down to 1e-5, moved every iteration. E2E, the meta
+# model and the modules share it; fine-tuning has its own in incub.py. incub.py or the leaf has the epochs.
 auto_scale_lr = dict(base_batch_size=2048)
 optim_wrapper = dict(
     type='mmincubation.AutocastOptimWrapper',  # bfloat16

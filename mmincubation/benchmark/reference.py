@@ -66,9 +66,9 @@ def network(model: nn.Module) -> tuple[PublicViT, list[tuple[str, nn.Parameter]]
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not isinstance(model, IncubationModel):
         return PublicViT(model.vit, list(model.vit.blocks), model.vit), trained
-    i, target, meta = module_number(model.shown), model.target, model.meta
+    i, target, meta = module_number(model.predicting), model.target, model.meta
     if i is None:
-        vit = meta if model.shown == META else target
+        vit = meta if model.predicting == META else target
         return PublicViT(vit, list(vit.blocks), vit), trained
     own = [target.blocks[j] for j in model.division.span(i)]
     last = i == len(model.division) - 1

@@ -71,10 +71,10 @@ class Phases:
             if is_distributed():
                 run.distribute(partial(DistributedDataParallel, **DDP))
             # The optimiser takes the parameters with gradients: only those of this run at this moment.
-            model.train_only(run.plain)
+            model.train_only(run.unwrapped)
             cfg = optim_wrapper_cfg(recipe, run.phase.optim_cfg(self.cfg.optim_wrapper), run.phase.module)
             run.wrapper = make_wrapper(cfg, model)
-        model.train_only(*(run.plain for run in runs))
+        model.train_only(*(run.unwrapped for run in runs))
         return runs
 
     def reference(self, model: nn.Module, name: str, batch: dict) -> Callable[[], object]:

@@ -104,7 +104,7 @@ def _trained(model: nn.Module, cfg: Config, phase: Phase | None) -> list[_Traine
     if phase is None:
         return [_Trained(model, optim, {})]
     recipe = cfg.train_cfg.get('recipe', 'clean')
-    return [_Trained(run.plain, optim_wrapper_cfg(recipe, run.phase.optim_cfg(optim), run.phase.module),
+    return [_Trained(run.unwrapped, optim_wrapper_cfg(recipe, run.phase.optim_cfg(optim), run.phase.module),
                      dict(network=run.network)) for run in begin_runs(model, phase.subphases or [phase], recipe)]
 
 

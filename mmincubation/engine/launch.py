@@ -37,8 +37,11 @@ from .runner import ToolRunner
 from .sharding import ShardingHook
 
 
-def one_line_errors(tool):
-    """Turn the errors of a wrong command into one line on stderr and exit code 2, and a Stop into its own."""
+def as_command(tool):
+    """Run a tool as a command: take signals, hand them to it as a `Request`, and end the loaders' workers.
+
+    Errors of a wrong command become one line on stderr and exit code 2, a Stop its own line and exit code.
+    """
 
     @wraps(tool)
     def guarded(args: Namespace) -> int:
@@ -66,20 +69,20 @@ def _refused(error: UnpicklingError) -> str:
     return match[1] if match else str(error).splitlines()[0]
 
 
-@one_line_errors
+@as_command
 def train(args: Namespace, request: Request) -> int:
-    """Run tools/train.py's command; returns the exit code."""
+    """Run the command of tools/train.py; return the exit code."""
     rank, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'train', ranks)
-    # What torchrun or Slurm has started anew by itself goes on where there is something to go on with.
+    # torchrun or Slurm may have restarted this command: then resume, if a checkpoint exists.
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
         _need_checkpoint(cfg.load_from)
-    # A run that is killed and resumed must be the run that was not.
+    # A resumed run must give the same result as an uninterrupted run.
     make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
     warnings += batch_warnings(cfg, ranks)
-    # Rank 0 holds the work dir for all: without it, the launcher ends the others.
+    # Rank 0 locks the work dir for all ranks. If it fails, the launcher stops the others.
     with lock(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         # A resumed run must be set up as its checkpoint's was; a new one counts its bad samples anew.
         require_same_run(cfg, ranks, args.allow_changed)
@@ -98,9 +101,9 @@ def train(args: Namespace, request: Request) -> int:
     return 0
 
 
-@one_line_errors
+@as_command
 def test(args: Namespace, request: Request) -> int:
-    """Run tools/test.py's command; returns the exit code."""
+    """Run the command of tools/test.py; return the exit code."""
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
     _need_checkpoint(args.checkpoint)
@@ -144,10 +147,14 @@ def load_for_test(model: torch.nn.Module, path: str) -> str:
 
 
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
-    """Settle what the run continues, None or PATH being what `--resume` says: `load_from` is then that file, whole.
+    """Decide which checkpoint the run resumes from, and set `cfg.resume` and `cfg.load_from`.
 
-    Returns warnings about newer files that are damaged. Where there is nothing yet, the run starts from scratch; an
-    earlier run is never written over.
+    `given` is the value of `--resume`: None, `auto` or a path. Return warnings about newer files that are damaged.
+    Without a checkpoint the run starts from scratch; it never writes over an earlier run.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+        ConfigError: the work dir holds an earlier run, and nothing says to resume it.
     """
     given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
     cfg.resume, warnings = bool(given), []

@@ -134,7 +134,7 @@ class ToolRunner(Runner):
         checkpoint = dict(meta=self._meta(meta or {}, by_epoch),
                           state_dict=gather_full(unwrap(self.model).state_dict()),
                           message_hub=self.message_hub.state_dict())
-        # `gathered` needs all ranks, so it stands before the branch of rank 0.
+        # `gather_full` needs all ranks, so it stands before the branch of rank 0.
         if save_optimizer:
             checkpoint['optimizer'] = gather_full(self.optim_wrapper.state_dict())
         schedulers = self.param_schedulers if save_param_scheduler else None

@@ -63,7 +63,7 @@ def run_upstream(meta: VisionTransformer, images: Tensor, i: int) -> Tensor:
 class SharedUpstream:
     """`run_upstream` for hybrids that train on the same batch one after another: each meta block runs once.
 
-    A hybrid continues from the tokens of the one before it. The last hybrid frees the tokens.
+    A call continues from the meta tokens of the call before it. The last hybrid frees the tokens.
     """
 
     def __init__(self, meta: VisionTransformer):

@@ -13,7 +13,7 @@ from mmincubation.resumable.loops import EpochLoop
 from mmincubation.vit.sharding import unwrap
 
 from .model import IncubationModel
-from .modes import MODES
+from .modes import STRATEGIES
 from .phase_run import PhaseRun, begin_runs, build_optimisers, count_from, distribute
 from .phases import ASSEMBLED, FINETUNE, read_phases, resumed_phase, select_phases, valid_mode
 from .recipe import valid_recipe
@@ -62,7 +62,7 @@ class IncubationLoop(EpochLoop):
         super().__init__(runner, dataloader, max_epochs=1, val_interval=val_interval)
         runner.model = self.model = unwrap(runner.model)  # `distribute` wraps only what trains
         modules = len(self.model.division)
-        self.mode = MODES[valid_mode(mode, modules, get_world_size())](self.model)
+        self.mode = STRATEGIES[valid_mode(mode, modules, get_world_size())](self.model)
         self.recipe, self.only_phase = valid_recipe(recipe), phase
         self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
         every = read_phases(phases, modules, mode)
@@ -92,7 +92,7 @@ class IncubationLoop(EpochLoop):
         return self.runner.model
 
     def step(self, idx: int, data_batch: dict) -> dict[str, Tensor]:
-        """Train on one batch. A rank that emulates several ranks trains on the share of each."""
+        """Train on one batch; in parallel mode a rank emulates several ranks, and trains on the share of each."""
         logs = []
         for rank, share in self.mode.shares(data_batch):
             seed_process(self.runner.seed, self.draw_epoch, idx, rank)
@@ -140,14 +140,14 @@ class IncubationLoop(EpochLoop):
             self._for_each_network(self.runner.val_loop.run)
 
     def _for_each_network(self, do: Callable[[], object]) -> None:
-        """Call `do` while the network of the phase predicts, or for each module while its network does."""
+        """Call `do` with the phase's network as predictor; in the phase `modules`, once for each hybrid."""
         self.mode.exchange()
         for phase in self.phase.subphases or [self.phase]:
             self.phase_name = phase.name
-            self.model.show(phase.name)
+            self.model.predict_with(phase.name)
             do()
         self.phase_name = self.phase.name
-        self.model.show(self.runs[0].name)
+        self.model.predict_with(self.runs[0].name)
 
     def position(self, meta: dict) -> dict:
         """Return what `restore` needs: also the phase, and its epoch that comes next."""

@@ -35,7 +35,7 @@ class IncubationModel(BaseClassifier):
         self.target = VisionTransformer(arch, with_cp=with_cp)  # before the meta model, for the same draws as E2E
         self.meta = VisionTransformer(arch.with_depth(len(self.division)), with_cp=with_cp)
         self.trained = (FINETUNE, )
-        self.show(FINETUNE)
+        self.predict_with(FINETUNE)
 
     def network(self, name: str, upstream: Callable | None = None) -> nn.Module:
         """Return the network that a phase trains, from images (B, 3, H, W) to logits; `upstream` as in `Hybrid`."""
@@ -43,9 +43,10 @@ class IncubationModel(BaseClassifier):
             return self.meta if name == META else self.target
         return Hybrid(self.target, self.meta, self.division, module_number(name), upstream)
 
-    def show(self, name: str) -> None:
+    def predict_with(self, name: str) -> None:
         """Predict with this network, also if another rank trains it. Move what runs to the device."""
-        self.shown, self._predictor = name, [self.network(name)]  # in a list: its parameters are registered already
+        self.predicting = name
+        self._predictor = [self.network(name)]  # in a list, because its parameters are registered already
         self._place()
 
     def train_only(self, *networks: nn.Module) -> None:
@@ -54,16 +55,16 @@ class IncubationModel(BaseClassifier):
         for network in networks:
             network.requires_grad_(True)
 
-    def prepare(self, trained: Iterable[str]) -> None:
+    def set_trained(self, trained: Iterable[str]) -> None:
         """Drop old gradients, predict with the first network that will train, and move what runs to the device."""
         self.zero_grad(set_to_none=True)
         self.trained = tuple(trained)
-        self.show(self.trained[0])
+        self.predict_with(self.trained[0])
 
     def is_resident(self, name: str) -> bool:
         """Return whether a parameter is needed to train or predict; the others stay on the CPU."""
         vit, _, key = name.partition('.')
-        running = {*self.trained, self.shown}
+        running = {*self.trained, self.predicting}
         modules = {module_number(network) for network in running} - {None}
         if vit == 'target':
             return FINETUNE in running or self.division.module_of(key) in modules
@@ -92,10 +93,10 @@ class IncubationModel(BaseClassifier):
         A hybrid exports its target module only.
         """
         header = dict(arch=self.target.arch.to_dict(), division=list(self.division.depths))
-        if self.shown == META:
+        if self.predicting == META:
             return META, self.meta.state_dict(), dict(header, kind='meta', arch=self.meta.arch.to_dict())
-        tensors, module = self.target.state_dict(), module_number(self.shown)
+        tensors, module = self.target.state_dict(), module_number(self.predicting)
         if module is None:
             return FINETUNE, tensors, dict(header, kind='vit')
-        header.update(kind='part', module=module, phase=self.shown, meta_digest=digest(self.meta.state_dict()))
-        return self.shown, self.division.entries_of(tensors, module), header
+        header.update(kind='part', module=module, phase=self.predicting, meta_digest=digest(self.meta.state_dict()))
+        return self.predicting, self.division.entries_of(tensors, module), header

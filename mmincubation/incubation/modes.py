@@ -19,7 +19,7 @@ class Sequential:
         self.model, self.emulated_ranks = model, [get_rank()]
 
     def begin(self, phase: Phase) -> list[Phase]:
-        """Return the phases that this rank trains from now on, side by side."""
+        """Return the phases that this rank trains from now on: one, or in joint mode all of `modules`."""
         return phase.subphases or [phase]
 
     def block_forwards(self, phase: Phase) -> Fraction | int:
@@ -102,4 +102,4 @@ class Parallel(Sequential):
                 f'{name} {loss:.4f}' for name, loss in losses.items()))
 
 
-MODES = dict(sequential=Sequential, joint=Joint, parallel=Parallel)
+STRATEGIES = dict(sequential=Sequential, joint=Joint, parallel=Parallel)

@@ -26,7 +26,8 @@ IN_META, IN_TARGET = 0, 1  # in the key of a block's draws
 class PhaseRun:
     """A network while a phase trains it.
 
-    `network` maps images to logits. `trained` is the network or its module that trains, which `distribute` wraps.
+    `network` maps images to logits. `trained` is the network or its module that trains, which `distribute` wraps;
+    `unwrapped` is the same without its wrapper.
     `build_optimiser` sets `wrapper` and `schedulers`. `prefix` begins the names of the losses in the log.
     """
 
@@ -34,7 +35,7 @@ class PhaseRun:
                  upstream: SharedUpstream | None = None, prefix: str = ''):
         self.model, self.phase, self.recipe, self.prefix = model, phase, recipe, prefix
         self.network = model.network(phase.name, upstream)
-        self.plain = self.network.module if isinstance(self.network, Hybrid) else self.network
+        self.unwrapped = self.network.module if isinstance(self.network, Hybrid) else self.network
         self.wrapper: OptimWrapper | None = None
         self.schedulers: list = []
 
@@ -51,14 +52,14 @@ class PhaseRun:
     @property
     def parameters(self) -> int:
         """The number of parameters that train."""
-        return sum(p.numel() for p in self.plain.parameters())
+        return sum(p.numel() for p in self.unwrapped.parameters())
 
     def distribute(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """Wrap what trains by `wrap`, such as DistributedDataParallel, in place of an earlier wrapper."""
         if self.phase.module is None:
-            self.network = wrap(self.plain)
+            self.network = wrap(self.unwrapped)
         else:
-            self.network.module = wrap(self.plain)
+            self.network.module = wrap(self.unwrapped)
 
     @property
     def drop_path(self) -> dict[str, list[float]]:
@@ -85,7 +86,7 @@ class PhaseRun:
         `cfg` is the run's optimiser wrapper, `schedules` are the phase's. A step accumulates the gradients of
         `accumulate` times as many backward passes.
         """
-        self.model.train_only(self.plain)  # the optimiser takes all parameters that require gradients
+        self.model.train_only(self.unwrapped)  # the optimiser takes all parameters that require gradients
         cfg = optim_wrapper_cfg(self.recipe, self.phase.optim_cfg(cfg), self.phase.module)
         if accumulate > 1:
             cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * accumulate
@@ -111,8 +112,8 @@ def begin_runs(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'c
     require_like_upstreams(recipe, model.division, phases)
     upstream = SharedUpstream(model.meta) if len(phases) > 1 else None
     runs = [PhaseRun(model, phase, recipe, upstream, f'{phase.name}.' * side_by_side) for phase in phases]
-    model.prepare(run.name for run in runs)
-    model.train_only(*(run.plain for run in runs))
+    model.set_trained(run.name for run in runs)
+    model.train_only(*(run.unwrapped for run in runs))
     _key_draws(model, runs[0].phase.module is not None and len(model.division) > 1)
     for run in reversed(runs):  # in reverse, so that the rates of the first one remain
         run.set_drop_path()
@@ -130,7 +131,7 @@ def distribute(runs: list[PhaseRun], wrapper_cfg: dict, group: ProcessGroup | No
         return
     options = shard_options(wrapper_cfg)
     if options is not None and runs[0].name == FINETUNE:
-        shard(runs[0].plain, **options)
+        shard(runs[0].unwrapped, **options)
     elif group is None or get_world_size(group) > 1:
         ddp = dict(type='MMDistributedDataParallel', broadcast_buffers=False, process_group=group)
         ddp |= wrapper_cfg if options is None else {}
@@ -147,7 +148,8 @@ def build_optimisers(runner, runs: list[PhaseRun], cfg: dict, schedules: dict[st
     runner.param_schedulers = None
     for run in runs:
         run.build_optimiser(runner, cfg, schedules[run.name], accumulate)
-    runs[0].model.train_only(*(run.plain for run in runs))
+    # Each `build_optimiser` has frozen the other modules.
+    runs[0].model.train_only(*(run.unwrapped for run in runs))
     runner.param_schedulers = runs[0].schedulers
     if runs[0].prefix:
         runner.optim_wrapper = OptimWrapperDict(**{run.name: run.wrapper for run in runs})

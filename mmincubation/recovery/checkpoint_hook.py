@@ -18,7 +18,9 @@ KEPT, OUTDATED = 'keep_ckpt_ids', 'outdated_ckpts'  # in the message hub: mmengi
 
 @HOOKS.register_module()
 class CheckpointHook(hooks.CheckpointHook):
-    """Keep checkpoints as mmengine's CheckpointHook does, but write first, then name the file, then delete old ones.
+    """Keep checkpoints as mmengine's CheckpointHook does, in a safer order.
+
+    It writes a checkpoint, then records its name in `last_checkpoint`, then deletes old ones.
 
     So there is a complete checkpoint at every moment, with `max_keep_ckpts=1` too. The files to delete are listed in
     the checkpoint that replaces them: a run killed before it has deleted them does so when it resumes. The hook

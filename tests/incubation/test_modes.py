@@ -210,7 +210,7 @@ def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
     for name, module in model.named_modules():
         module.register_forward_hook(lambda *_, name=name: calls.update([name]))
     for run in runs:
-        run.wrapper = OptimWrapper(torch.optim.SGD(run.plain.parameters(), lr=.1))
+        run.wrapper = OptimWrapper(torch.optim.SGD(run.unwrapped.parameters(), lr=.1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     batch = dict(inputs=torch.zeros(2, 3, 16, 16, dtype=torch.uint8), labels=torch.arange(2))
     logs = training_step(model, runs, batch)
