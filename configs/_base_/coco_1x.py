@@ -17,7 +17,8 @@ train_dataloader = dict(
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),  # docs/measurements/downstream_steps.md
+            # Polygons, not bitmaps: docs/measurements/downstream_steps.md has the difference.
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=False),
             dict(type='Resize', scale=(1333, 800), keep_ratio=True),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs'),

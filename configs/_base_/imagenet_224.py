@@ -1,7 +1,7 @@
-"""Data and schedule: ImageNet-1K at 224 with DeiT's augmentation and optimiser. docs/tasks/imagenet.md explains every value.
+"""Data and schedule: ImageNet-1K at 224 with DeiT's augmentation and optimiser; docs/tasks/imagenet.md has the whys.
 
-timm's `create_transform` gives crop (in training resized by torch, docs/measurements/datapath.md), flip and RandAugment, which
-switches its colour jitter off. Erasing and mixup work on normalised batches, on the GPU, so the model's
+timm's `create_transform` gives crop (in training resized by torch, docs/measurements/datapath.md), flip and
+RandAugment, which switches its colour jitter off. Erasing and mixup work on normalised batches, on the GPU, so the model's
 `data_preprocessor` has them. Repeated augmentation: an epoch is a third of the images, three times each.
 """
 _base_ = './runtime.py'
