@@ -41,13 +41,25 @@ def load_config(path: str | Path, options: dict | None = None) -> 'Config':
 
 
 def parse_options(words: list[str] | None) -> dict:
-    """`--cfg-options` in mmengine's syntax to a dict of dotted keys."""
+    """Read `--cfg-options` in mmengine's syntax; return a dict of dotted keys.
+
+    Raises:
+        ConfigError: an option is not written as key=value, or mmengine cannot read its value.
+    """
     from mmengine.config import DictAction  # not before: see load_config
     parser = ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     if wrong := [word for word in words or [] if '=' not in word]:
         raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
-    return parser.parse_args(['--cfg-options', *words] if words else []).cfg_options
+    options = {}
+    for word in words or []:
+        try:
+            options |= parser.parse_args(['--cfg-options', word]).cfg_options
+        except Exception as error:  # mmengine asserts that brackets match, and recurses without end on nested calls
+            raise ConfigError(f'--cfg-options {word}: the value cannot be read; it takes numbers, text, [lists] and '
+                              '(tuples) of these. Write anything else into a config file with this one as its _base_'
+                              ) from error
+    return options
 
 
 def _need_file(path: Path, what: str) -> None:

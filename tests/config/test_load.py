@@ -7,7 +7,7 @@ import mmdet
 import mmseg
 import pytest
 
-from mmincubation.config.load import load_config
+from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.errors import ConfigError
 from tests.helpers.paths import ROOT
@@ -164,6 +164,18 @@ def test_all_mistakes_at_once(write):
 def test_options_that_cannot_be(write, option, expected):
     found = problems(write(), {option: 1})
     assert len(found) == 1 and found[0].startswith(expected)
+
+
+@pytest.mark.parametrize('word', ["a=[dict(type='ConstantLR',factor=1.0)]", 'a=[1,2', 'a=(1,2))', 'a=[{1: 2},(3,)]]'])
+def test_values_that_mmengine_cannot_read_are_one_line(word):
+    with pytest.raises(ConfigError, match='cannot be read; it takes numbers') as error:
+        parse_options(['b=1', word])
+    assert f'--cfg-options {word}: ' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_options_are_read_one_by_one():
+    assert parse_options(['a=1', 'b=x,y', 'c.d=[1,(2,3)]']) == {'a': 1, 'b': ['x', 'y'], 'c.d': [1, (2, 3)]}
+    assert parse_options(None) == {}
 
 
 def test_dumped_config_is_right_and_its_near_misses_are_not(write):
