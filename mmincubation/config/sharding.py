@@ -2,9 +2,11 @@
 from collections.abc import Iterator
 
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 
 from mmincubation.vit.sharding import shard_options
 
+from .hooks import hook_classes, hooks_of
 from .types import optim_wrappers
 
 
@@ -16,9 +18,10 @@ def sharding_problems(cfg: Config) -> Iterator[str]:
     value = options.get('reshard_after_forward', True)
     if not isinstance(value, bool):
         yield f'model_wrapper_cfg.reshard_after_forward={value!r}: give True or False'
-    for i, hook in enumerate(cfg.get('custom_hooks') or []):
-        if str(hook.get('type')).endswith('EMAHook'):
-            yield f'custom_hooks.{i}: an EMAHook copies the whole model, which FullyShard spreads over the ranks: ' \
+    for place, hook in hooks_of(cfg):
+        classes = hook_classes(hook, cfg.get('default_scope'))
+        if any(issubclass(cls, EMAHook) for cls in classes if isinstance(cls, type)):
+            yield f'{place}: an EMAHook copies the whole model, which FullyShard spreads over the ranks: ' \
                   'leave out one of them'
     for place, wrapper in optim_wrappers(cfg):
         if str(wrapper.get('type')).endswith('AmpOptimWrapper'):

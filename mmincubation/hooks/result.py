@@ -94,7 +94,11 @@ class ResultHook(BaseHook):
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)
             runner.call_hook('add_to_result', result=result, folders=folders)
-            write_result(path, result)
+            # A hook's mistake must not cost the result of a training that is over.
+            if unknown := result.keys() - Result.__annotations__.keys():
+                runner.logger.warning(f'{path} leaves out what it has no key for: {", ".join(sorted(unknown))}; a hook '
+                                      'may set the keys of mmincubation.result.Result, or add numbers to `metrics`')
+            write_result(path, {key: value for key, value in result.items() if key not in unknown})
         runner.logger.info(f'Result written to {path}')
 
 

@@ -47,4 +47,7 @@ class BaseHook(Hook):
         """Act at the end of a phase of an incubation."""
 
     def add_to_result(self, runner, result: dict, folders: list[Path]) -> None:
-        """Add entries to `result.json` before it is written; `folders` are the work dirs that it covers."""
+        """Set keys of `result.Result` before it is written, or add numbers to its `metrics`.
+
+        `folders` are the work dirs that the result covers.
+        """

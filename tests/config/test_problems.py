@@ -4,11 +4,14 @@ from argparse import Namespace
 
 import pytest
 from mmengine.config import Config
+from mmengine.hooks import EarlyStoppingHook
 
 from mmincubation.check.run import check, main
 from mmincubation.config.data_errors import policy_problems
+from mmincubation.config.hooks import hook_problems
 from mmincubation.config.load import load_config
 from mmincubation.config.problems import problems, refuse
+from mmincubation.config.sharding import sharding_problems
 from mmincubation.engine import launch
 from tests.helpers.toy import arguments, e2e_config, incubation_config, write_images
 
@@ -72,6 +75,8 @@ INCUBATION = [
     (dict(custom_hooks=[dict(type='EMAHook')]), "mmengine's EMAHook would average over the phases"),
     ({'train_cfg.mode': 'joint', 'custom_hooks': [EARLY]},
      "custom_hooks.0: one EarlyStoppingHook sees the scores of all modules mixed in mode='joint'"),
+    ({'train_cfg.mode': 'joint', 'custom_hooks': [dict(EARLY, type='tests.config.test_problems.OwnStopping')]},
+     "custom_hooks.0: one EarlyStoppingHook sees the scores of all modules mixed in mode='joint'"),
     ({'train_cfg.mode': 'joint', 'default_hooks.early': EARLY}, 'default_hooks.early: one EarlyStoppingHook'),
 ]
 # Changes to the E2E control that stop a test -> a line that says so.
@@ -84,6 +89,22 @@ TESTED = [
 ]
 CASES = [*((e2e_config, 'train', *case) for case in E2E), *((incubation_config, 'train', *case) for case in INCUBATION),
          *((e2e_config, 'test', *case) for case in TESTED)]
+
+
+class OwnStopping(EarlyStoppingHook):
+    """A user's."""
+
+
+def test_hooks_are_known_by_their_class(images, tmp_path):
+    """Whatever they are called, and given as a class too."""
+    cfg = incubation_config(images, tmp_path)
+    cfg.train_cfg.mode = 'joint'
+    cfg.custom_hooks = [dict(EARLY, type=OwnStopping)]
+    assert any('sees the scores of all modules mixed' in line for line in hook_problems(cfg))
+    cfg.custom_hooks = [dict(type='mmincubation.EMAHook')]
+    assert list(hook_problems(cfg)) == []
+    cfg.model_wrapper_cfg = dict(type='mmincubation.FullyShard')
+    assert any('custom_hooks.0: an EMAHook copies' in line for line in sharding_problems(cfg))
 
 
 @pytest.fixture(scope='module')
