@@ -90,3 +90,8 @@ def test_own_files_from_the_command_to_the_backward_pass(name, expected, configs
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(out.read_text()) == expected
+
+
+def test_files_outside_the_package_stay_small_too():
+    files = [path for folder in ('tests', 'bench', 'tools', 'configs') for path in (ROOT / folder).rglob('*.py')]
+    assert {str(path): n for path in files if (n := len(path.read_text().splitlines())) > 300} == {}
