@@ -1,4 +1,7 @@
 """What many tests share, and the order of the files."""
+import runpy
+import subprocess
+import sys
 from shutil import copytree
 
 import pytest
@@ -32,6 +35,20 @@ def clean(tmp_path_factory):
 def root(clean, tmp_path):
     """A copy of `clean`, to be damaged."""
     return copytree(clean, tmp_path / 'data')
+
+
+@pytest.fixture
+def tool(request, monkeypatch, capsys):
+    """The test file's `TOOL` in this process, where its heavy imports are paid once."""
+    path = request.module.TOOL
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(path, run_name='__main__')
+        return subprocess.CompletedProcess(args, end.value.code, *capsys.readouterr())
+
+    return run
 
 
 FIRST = (

@@ -13,14 +13,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from mmincubation.check.memory import make_wrapper
+from mmincubation.config.models import division_of, is_incubation
 from mmincubation.engine.compiling import compile_blocks
 from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.incubation.loop import training_step
 from mmincubation.incubation.model import IncubationModel
-from mmincubation.incubation.phase_run import PhaseRun, begin_runs
+from mmincubation.incubation.phase_run import PhaseRun, begin_runs, one_by_one
 from mmincubation.incubation.phases import read_phases
-from mmincubation.incubation.recipe import optim_wrapper_cfg
-from mmincubation.vit import Arch, Division
 
 from .flops import synchronize
 from .reference import PublicStep
@@ -46,9 +45,9 @@ class Phases:
     def __init__(self, cfg: Config):
         self.cfg, self.modules, self.phases = cfg, [], {}
         self.names = ['train']
-        if cfg.train_cfg.type.endswith('IncubationLoop'):
-            division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-            self.phases = {phase.name: phase for phase in read_phases(cfg.train_cfg.phases, len(division))}
+        if is_incubation(cfg):
+            modules = len(division_of(cfg.model))
+            self.phases = {phase.name: phase for phase in read_phases(cfg.train_cfg.phases, modules)}
             self.modules = [phase for phase in self.phases.values() if phase.module is not None]
             self.names = [*self.phases][:-1] + ['modules', 'finetune']
 
@@ -67,14 +66,10 @@ class Phases:
         recipe = (self.cfg.get('train_cfg') or {}).get('recipe', 'clean')
         several = name == 'modules'
         runs = begin_runs(model, self.modules if several else [self.phases[name]], recipe, several)
-        for run in runs:
+        for run in one_by_one(runs):
             if is_distributed():
                 run.distribute(partial(DistributedDataParallel, **DDP))
-            # The optimiser takes the parameters with gradients: only those of this run at this moment.
-            model.train_only(run.unwrapped)
-            cfg = optim_wrapper_cfg(recipe, run.phase.optim_cfg(self.cfg.optim_wrapper), run.phase.module)
-            run.wrapper = make_wrapper(cfg, model)
-        model.train_only(*(run.unwrapped for run in runs))
+            run.wrapper = make_wrapper(run.optim_cfg(self.cfg.optim_wrapper), model)
         return runs
 
     def reference(self, model: nn.Module, name: str, batch: dict) -> Callable[[], object]:

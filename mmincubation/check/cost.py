@@ -3,8 +3,8 @@ import os
 import shutil
 from pathlib import Path
 
+from mmincubation.config.models import division_of
 from mmincubation.incubation.phases import block_forwards
-from mmincubation.vit.spec import Arch, Division
 
 from .memory import Peak, training_phases
 from .recipe import lengths
@@ -46,7 +46,7 @@ def _block_forwards(cfg, phase) -> int:
     """Return the blocks that an image passes in a phase, on all ranks; 1 in runs without phases."""
     if training_phases(cfg) == [None]:
         return 1
-    division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
+    division = division_of(cfg.model)
     return division.depth if phase is None else block_forwards(division, phase, cfg.train_cfg.get('mode', 'sequential'))
 
 

@@ -11,10 +11,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 from torch import Tensor, nn
 
+from mmincubation.config.models import division_of, is_incubation
 from mmincubation.incubation.model import IncubationModel
 from mmincubation.incubation.phase_run import begin_runs
 from mmincubation.incubation.phases import Phase, read_phases, select_phases
-from mmincubation.incubation.recipe import optim_wrapper_cfg
 from mmincubation.vit.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
@@ -69,11 +69,9 @@ def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
 def training_phases(cfg: Config) -> list:
     """Return the phases of an incubation, or [None] for any other run."""
     loop = cfg.get('train_cfg') or {}
-    if not str(loop.get('type')).endswith('IncubationLoop'):
+    if not is_incubation(cfg):
         return [None]
-    from mmincubation.vit import Arch, Division
-    division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 4))
-    phases = read_phases(loop.phases, len(division), loop.get('mode', 'sequential'))
+    phases = read_phases(loop.phases, len(division_of(cfg.model)), loop.get('mode', 'sequential'))
     return select_phases(phases, loop.get('phase'))
 
 
@@ -104,8 +102,8 @@ def _trained(model: nn.Module, cfg: Config, phase: Phase | None) -> list[_Traine
     if phase is None:
         return [_Trained(model, optim, {})]
     recipe = cfg.train_cfg.get('recipe', 'clean')
-    return [_Trained(run.unwrapped, optim_wrapper_cfg(recipe, run.phase.optim_cfg(optim), run.phase.module),
-                     dict(network=run.network)) for run in begin_runs(model, phase.subphases or [phase], recipe)]
+    return [_Trained(run.unwrapped, run.optim_cfg(optim), dict(network=run.network))
+            for run in begin_runs(model, phase.subphases or [phase], recipe)]
 
 
 def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, batch: tuple,
@@ -123,8 +121,8 @@ def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, ba
     counter.restart()
     # When gradients accumulate, they stay between two backward passes: measure both kinds of step.
     adds = max(one.optim.get('accumulative_counts', 1) for one in trained) > 1
-    kept = max(_train(model, trained, make_batch(cfg.get('default_scope'), size, count,
-                                               loads_polygons(cfg.train_dataloader)), last, counter)
+    polygons = loads_polygons(cfg.train_dataloader)
+    kept = max(_train(model, trained, make_batch(cfg.get('default_scope'), size, count, polygons), last, counter)
                for last in [False] * adds + [True])
     peak = counter.peak - elsewhere
     if options is not None:

@@ -13,24 +13,22 @@ def hook_problems(cfg: Config) -> Iterator[str]:
     if not is_incubation(cfg):
         return
     mode = cfg.train_cfg.get('mode', 'sequential')
-    for place, hook in hooks_of(cfg):
-        classes = hook_classes(hook, cfg.get('default_scope'))
-        if hooks.EMAHook in classes:  # itself, not a subclass: ours knows phases
+    for _, cls in hooks_of(cfg, hooks.EMAHook):
+        if cls is hooks.EMAHook:  # not a subclass: ours knows phases
             yield "custom_hooks: mmengine's EMAHook would average over the phases of an incubation; write " \
                   "type='mmincubation.EMAHook', which averages fine-tuning"
-        early = any(issubclass(cls, hooks.EarlyStoppingHook) for cls in classes if isinstance(cls, type))
-        if early and mode in ('joint', 'parallel'):
+    for place, _ in hooks_of(cfg, hooks.EarlyStoppingHook):
+        if mode in ('joint', 'parallel'):
             yield f'{place}: one EarlyStoppingHook sees the scores of all modules mixed in mode={mode!r}; use ' \
                   "mode='sequential', or leave the hook out"
 
 
-def hook_classes(hook: dict, scope: str | None) -> list:
-    """Return the classes that a hook's `type` can mean, be it a name or a class."""
-    kind = hook.get('type')
-    return [cls for _, cls in resolve(kind, scope or 'mmengine')] if isinstance(kind, str) else [kind]
-
-
-def hooks_of(cfg: Config) -> Iterator[tuple[str, dict]]:
-    """(place, hook) of the config; a default hook may be None."""
-    yield from ((f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or []))
-    yield from ((f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items() if hook)
+def hooks_of(cfg: Config, kind: type) -> Iterator[tuple[str, type]]:
+    """Yield (place, class) of the config's hooks that are of a kind, whatever they are called, or given as a class."""
+    given = [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or [])]
+    given += [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items() if hook]
+    for place, hook in given:
+        name = hook.get('type')
+        classes = [cls for _, cls in resolve(name, cfg.get('default_scope') or 'mmengine')] if isinstance(
+            name, str) else [name]
+        yield from ((place, cls) for cls in classes if isinstance(cls, type) and issubclass(cls, kind))

@@ -44,7 +44,7 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     recipe = yield from _read('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
     yield from _read('train_cfg.start', valid_start, loop.get('start', 'random'))
     try:
-        division = Division.of(Arch.parse(model.arch).depth, model.get('modules', 4))
+        division = division_of(model)
     except (ValueError, TypeError, AttributeError):  # `model_problems` says so
         return
     modules = len(division)
@@ -62,6 +62,15 @@ def is_incubation(cfg: Config) -> bool:
     """Whether the config trains by an IncubationLoop."""
     loop = cfg.get('train_cfg')
     return isinstance(loop, dict) and str(loop.get('type')).endswith('IncubationLoop')
+
+
+def division_of(model: dict) -> Division:
+    """Return the division of an IncubationModel, from its config.
+
+    Raises:
+        ValueError: the architecture or the modules are wrong.
+    """
+    return Division.of(Arch.parse(model.arch).depth, model.get('modules', 4))
 
 
 def _read(place: str, reader: Callable, *given) -> Generator[str, None, object]:

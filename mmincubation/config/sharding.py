@@ -6,7 +6,7 @@ from mmengine.hooks import EMAHook
 
 from mmincubation.vit.sharding import shard_options
 
-from .hooks import hook_classes, hooks_of
+from .hooks import hooks_of
 from .types import optim_wrappers
 
 
@@ -18,11 +18,9 @@ def sharding_problems(cfg: Config) -> Iterator[str]:
     value = options.get('reshard_after_forward', True)
     if not isinstance(value, bool):
         yield f'model_wrapper_cfg.reshard_after_forward={value!r}: give True or False'
-    for place, hook in hooks_of(cfg):
-        classes = hook_classes(hook, cfg.get('default_scope'))
-        if any(issubclass(cls, EMAHook) for cls in classes if isinstance(cls, type)):
-            yield f'{place}: an EMAHook copies the whole model, which FullyShard spreads over the ranks: ' \
-                  'leave out one of them'
+    for place, _ in hooks_of(cfg, EMAHook):
+        yield f'{place}: an EMAHook copies the whole model, which FullyShard spreads over the ranks: leave out one ' \
+              'of them'
     for place, wrapper in optim_wrappers(cfg):
         if str(wrapper.get('type')).endswith('AmpOptimWrapper'):
             yield f'{place}.type: AmpOptimWrapper scales the loss by what one rank sees, FullyShard spreads the ' \

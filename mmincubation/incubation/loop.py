@@ -30,7 +30,8 @@ def training_step(model: IncubationModel, runs: list[PhaseRun], batch: dict) -> 
     """
     data, logs = model.data_preprocessor(batch, True), {}  # load: to the device, normalise, mix
     for run in runs:  # one; in joint mode one for each module
-        run.set_drop_path()
+        if len(runs) > 1:  # one alone has its rates already
+            run.set_drop_path()
         with run.wrapper.optim_context(run.trained):
             losses = model(**data, mode='loss', network=run.network)  # forward: the hybrid; loss: cross entropy
             loss, values = model.parse_losses(losses)

@@ -1,5 +1,5 @@
 """The network that a phase trains, with its optimiser, schedules and stochastic depth."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 
@@ -27,8 +27,8 @@ class PhaseRun:
     """A network while a phase trains it.
 
     `network` maps images to logits. `trained` is the network or its module that trains, which `distribute` wraps;
-    `unwrapped` is the same without its wrapper.
-    `build_optimiser` sets `wrapper` and `schedulers`. `prefix` begins the names of the losses in the log.
+    `unwrapped` is the same without its wrapper. `build_optimiser` sets `wrapper` and `schedulers`. `prefix` begins the
+    names of the losses in the log.
     """
 
     def __init__(self, model: IncubationModel, phase: Phase, recipe: str = 'clean',
@@ -80,14 +80,17 @@ class PhaseRun:
         for name, rates in self.drop_path.items():
             set_drop_path(self.model.meta.blocks if name == 'meta' else blocks, rates)
 
+    def optim_cfg(self, base: dict) -> dict:
+        """Return the config of this phase's optimiser wrapper; `base` is the run's."""
+        return optim_wrapper_cfg(self.recipe, self.phase.optim_cfg(base), self.phase.module)
+
     def build_optimiser(self, runner, cfg: dict, schedules: list[dict], accumulate: int = 1) -> None:
-        """Build optimiser and schedules by the runner, for what this phase trains and nothing else.
+        """Build optimiser and schedules by the runner, for all parameters that require gradients now.
 
         `cfg` is the run's optimiser wrapper, `schedules` are the phase's. A step accumulates the gradients of
         `accumulate` times as many backward passes.
         """
-        self.model.train_only(self.unwrapped)  # the optimiser takes all parameters that require gradients
-        cfg = optim_wrapper_cfg(self.recipe, self.phase.optim_cfg(cfg), self.phase.module)
+        cfg = self.optim_cfg(cfg)
         if accumulate > 1:
             cfg['accumulative_counts'] = cfg.get('accumulative_counts', 1) * accumulate
         runner.optim_wrapper = self.wrapper = runner.build_optim_wrapper(cfg)
@@ -139,6 +142,14 @@ def distribute(runs: list[PhaseRun], wrapper_cfg: dict, group: ProcessGroup | No
             run.distribute(lambda network: MODEL_WRAPPERS.build(dict(ddp, module=network)))
 
 
+def one_by_one(runs: list[PhaseRun]) -> Iterator[PhaseRun]:
+    """Yield each run while it alone requires gradients, so that its optimiser takes nothing else; at the end all do."""
+    for run in runs:
+        run.model.train_only(run.unwrapped)
+        yield run
+    runs[0].model.train_only(*(run.unwrapped for run in runs))
+
+
 def build_optimisers(runner, runs: list[PhaseRun], cfg: dict, schedules: dict[str, list[dict]],
                      accumulate: int) -> None:
     """Build the optimisers and schedules of all runs, see `PhaseRun.build_optimiser`, and give them to the runner.
@@ -146,10 +157,8 @@ def build_optimisers(runner, runs: list[PhaseRun], cfg: dict, schedules: dict[st
     It has one optimiser, or, where losses have the names of their modules, one for each module by name.
     """
     runner.param_schedulers = None
-    for run in runs:
+    for run in one_by_one(runs):
         run.build_optimiser(runner, cfg, schedules[run.name], accumulate)
-    # Each `build_optimiser` has frozen the other modules.
-    runs[0].model.train_only(*(run.unwrapped for run in runs))
     runner.param_schedulers = runs[0].schedulers
     if runs[0].prefix:
         runner.optim_wrapper = OptimWrapperDict(**{run.name: run.wrapper for run in runs})

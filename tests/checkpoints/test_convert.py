@@ -1,6 +1,5 @@
 """tools/convert.py and what it calls: exact round trips, headers, and errors in one line."""
 import os
-import runpy
 import subprocess
 import sys
 import time
@@ -180,18 +179,6 @@ def test_other_networks_are_refused(tmp_path, state, message):
 
 
 # --- the tool
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """The tool in this process, where its heavy imports are paid once."""
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(TOOL, run_name='__main__')
-        return subprocess.CompletedProcess(args, end.value.code, *capsys.readouterr())
-
-    return run
-
 
 def test_tool_help_is_quick():
     command = [sys.executable, TOOL, '--help']

@@ -1,11 +1,9 @@
 """tools/assemble.py as a user calls it."""
 import os
-import runpy
 import subprocess
 import sys
 import time
 
-import pytest
 import torch
 
 from mmincubation.checkpoints import read_vit, sha256_of
@@ -19,18 +17,6 @@ def run_tool(*args, **env):
     """The tool in a process of its own, away from the repository."""
     return subprocess.run([sys.executable, TOOL, *map(str, args)], capture_output=True, text=True,
                           env={**os.environ, **env}, cwd=ROOT.parent, timeout=120)
-
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """The tool in this process, where its heavy imports are paid once."""
-    def run(*args):
-        monkeypatch.setattr(sys, 'argv', [TOOL, *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(TOOL, run_name='__main__')
-        return subprocess.CompletedProcess(args, end.value.code, *capsys.readouterr())
-
-    return run
 
 
 def check_refused(result, *words):
