@@ -1,4 +1,8 @@
 """The errors that the tools report as one line on stderr and an exit code."""
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 # Exit codes beside 0 (done), 1 (an unforeseen error) and 2 (an unusable command, config, file, sample or disk).
 DIVERGED = 70  # a loss, a gradient or a weight is not finite; the same command would end there again
@@ -40,3 +44,34 @@ class DivergenceError(Stop):
 class ProcessLost(Stop):
     """A worker of a loader, or another rank, died."""
     exit_code = PROCESS_LOST
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error of other code in one line: its type, the first line of its message, and where it was raised."""
+    if isinstance(error.__cause__, ImportError):  # of custom_imports
+        error = error.__cause__
+    text = str(error.args[0] if error.args else error).strip().splitlines()  # str of a KeyError adds quotes
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not {'torch', 'registry'} & set(_parts(f))]
+    at = f' ({"/".join(_parts(frames[-1])[-2:])}.py:{frames[-1].lineno})' if frames else ''
+    return f'{type(error).__name__}: {text[0] if text else ""}{at}'
+
+
+def _parts(frame: traceback.FrameSummary) -> tuple[str, ...]:
+    return Path(frame.filename).with_suffix('').parts
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn an error of the code inside, which a config or a command has caused, into one line that names `place`.
+
+    Errors that are written for users pass unchanged.
+
+    Raises:
+        ConfigError: the code inside raised another exception.
+    """
+    try:
+        yield
+    except (ConfigError, CheckpointError, Stop, MemoryError):
+        raise
+    except Exception as error:  # other people's code raises anything
+        raise ConfigError(f'{place}: {one_line(error)}') from error

@@ -1,9 +1,9 @@
 """Compare batch, learning rate and schedules with the recipe that the config states."""
 from dataclasses import dataclass
 
+from mmincubation.config.rehearsal import training_phases
 from mmincubation.config.scaling import accumulation, images_per_step
 
-from .memory import training_phases
 from .report import Report
 
 BATCH = 'train_dataloader.batch_size'

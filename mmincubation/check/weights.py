@@ -56,7 +56,7 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
 
 def _load_into_model(cfg) -> list[str]:
     """Compare `load_from` with the full model, as CheckpointGuard does in a run."""
-    from .memory import build_on_meta
+    from mmincubation.config.rehearsal import build_on_meta
     path = str(cfg.load_from)
     content, _ = read_tensors(path)
     state = content.get('state_dict', content)

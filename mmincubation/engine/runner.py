@@ -9,14 +9,14 @@ import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import BaseDataPreprocessor
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.errors import ConfigError
+from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
@@ -24,6 +24,7 @@ from mmincubation.recovery.preemption import SIGNALS
 from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sharded_groups, unwrap
 
 from .compiling import compile_model
+from .named_errors import name_batches, name_builders, name_steps
 from .sharding import take_shards
 
 HOOK_REPLACEMENTS = {  # mmengine's hooks by every name that a config may give them -> ours
@@ -32,6 +33,7 @@ HOOK_REPLACEMENTS = {  # mmengine's hooks by every name that a config may give t
     for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
 
 
+@name_builders
 class ToolRunner(Runner):
     """Run mmengine's Runner, but save each checkpoint atomically and with a digest.
 
@@ -59,10 +61,25 @@ class ToolRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build mmengine's loader; its workers begin with `start_worker`."""
-        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        """Build mmengine's loader; its workers begin with `start_worker`, its errors name its place in the config."""
+        place = str(dataloader['dataset'].get('place', 'dataloader')).partition('.')[0]
+        with naming(place):
+            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        name_batches(loader, place)
         return loader
+
+    def build_train_loop(self, loop) -> BaseLoop:
+        """Build mmengine's training loop; its steps name their errors."""
+        return name_steps(super().build_train_loop(loop), 'train')
+
+    def build_val_loop(self, loop) -> BaseLoop:
+        """Build mmengine's validation loop; its steps name their errors."""
+        return name_steps(super().build_val_loop(loop), 'val')
+
+    def build_test_loop(self, loop) -> BaseLoop:
+        """Build mmengine's test loop; its steps name their errors."""
+        return name_steps(super().build_test_loop(loop), 'test')
 
     def register_hook(self, hook, priority=None) -> None:
         """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
