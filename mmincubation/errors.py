@@ -51,7 +51,8 @@ def one_line(error: BaseException) -> str:
     if isinstance(error.__cause__, ImportError):  # of custom_imports
         error = error.__cause__
     text = str(error.args[0] if error.args else error).strip().splitlines()  # str of a KeyError adds quotes
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not {'torch', 'registry'} & set(_parts(f))]
+    frames = [f for f in traceback.extract_tb(error.__traceback__)
+              if not {'torch', 'registry', 'contextlib'} & set(_parts(f)) and not f.name.startswith('__torch_')]
     at = f' ({"/".join(_parts(frames[-1])[-2:])}.py:{frames[-1].lineno})' if frames else ''
     return f'{type(error).__name__}: {text[0] if text else ""}{at}'
 

@@ -58,6 +58,23 @@ def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
     return [_phase_peak(cfg, phase, size, count, gpus) for phase in training_phases(cfg)]
 
 
+def forward_fault(cfg: Config) -> Exception | None:
+    """Return the error of a forward pass without losses; None without one, or if shapes cannot show it."""
+    size = input_size(cfg.model, cfg.train_dataloader)
+    model = build_on_meta(cfg)
+    if size is None or model is None:
+        return None
+    with shapes_only():
+        model.to_empty(device='cpu').train()
+        batch = make_batch(cfg.get('default_scope'), size, 2, loads_polygons(cfg.train_dataloader))
+        try:
+            model(batch['inputs'], batch.get('data_samples'), mode='tensor')
+        except Exception as error:
+            limits = 'not allocated', 'meta tensor', 'FakeTensor', 'data-dependent', 'data dependent', 'numpy'
+            return None if any(words in f'{type(error)} {error}' for words in limits) else error
+    return None
+
+
 def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:
     if phase is not None and phase.subphases and cfg.train_cfg.mode == 'parallel':  # a rank trains one of them
         peaks = [_phase_peak(cfg, part, size, count, gpus) for part in phase.subphases]

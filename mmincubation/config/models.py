@@ -1,5 +1,6 @@
 """Architecture, phases and experiment of a config."""
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -7,6 +8,7 @@ from mmincubation.incubation.phases import read_phases, select_phases, valid_mod
 from mmincubation.incubation.recipe import valid_recipe
 from mmincubation.incubation.schedules import require_like_upstreams, schedules_of
 from mmincubation.incubation.start import valid_start
+from mmincubation.incubation.weights import missing_weights
 from mmincubation.registry import dicts_in
 from mmincubation.result import require_experiment
 from mmincubation.vit import Arch, Division
@@ -52,6 +54,8 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     if mode is not None:
         phases = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
         phases = phases and (yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase')))
+        if phases and loop.get('phase') and loop.get('weights_dir'):  # of a phase alone
+            yield from filter(None, [missing_weights(loop.phase, modules, Path(loop.weights_dir))])
         if phases and recipe:
             yield from _read('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
             for phase in phases if mode == 'joint' else []:

@@ -1,4 +1,5 @@
-"""Build the parts of a run without data and memory, so that what cannot be built is known before anything is written."""
+"""Build the parts of a run without data and memory: what cannot be built is known before anything is written."""
+import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -159,4 +160,7 @@ def _wrapper(optim: dict, model: nn.Module) -> OptimWrapper:
     optim = deepcopy(dict(optim))
     if str(optim.get('type')).endswith('AmpOptimWrapper') and not torch.cuda.is_available():
         optim = {k: v for k, v in optim.items() if k not in ('type', 'dtype', 'loss_scale', 'use_fp16')}
-    return build_optim_wrapper(model, optim)
+    wrapper = build_optim_wrapper(model, optim)
+    if getattr(wrapper, 'clip_grad_kwargs', None):  # its keys are those of torch's function, called at the first step
+        inspect.signature(wrapper.clip_func).bind([], **wrapper.clip_grad_kwargs)
+    return wrapper

@@ -31,6 +31,7 @@ from mmincubation.recovery.preemption import PreemptionHook, Request, listening
 from mmincubation.resumable import make_resumable
 from mmincubation.vit.sharding import unwrap
 
+from .named_errors import naming_steps
 from .options import apply_options
 from .ranks import close_process_group, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
@@ -96,7 +97,8 @@ def train(args: Namespace, request: Request) -> int:
         for hook in (CheckpointGuard(), FingerprintHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
                      PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
             runner.register_hook(hook)
-        runner.train()
+        with naming_steps(runner):
+            runner.train()
     close_process_group()
     return 0
 
@@ -112,7 +114,8 @@ def test(args: Namespace, request: Request) -> int:
     wrap_datasets(runner, 'test')
     runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
-    runner.test()
+    with naming_steps(runner):
+        runner.test()
     close_process_group()
     return 0
 

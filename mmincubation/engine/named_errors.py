@@ -1,10 +1,12 @@
 """Say in one line what cannot be built or fails in a step: the place in the config, or the files of the batch."""
 import logging
-from collections.abc import Callable
-from functools import partial, wraps
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from traceback import walk_tb
 
 import torch
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, Runner, TestLoop, ValLoop
 from torch.utils.data import DataLoader
 
 from mmincubation.errors import CheckpointError, ConfigError, DataError, Stop, naming, one_line
@@ -26,40 +28,49 @@ def name_builders(runner: type) -> type:
     return runner
 
 
-def name_steps(loop: BaseLoop, kind: str) -> BaseLoop:
-    """Let a loop's `run_iter` raise a ConfigError that names the step and its batch; `kind` is `train`, `val` or `test`.
+@contextmanager
+def naming_steps(runner: Runner) -> Iterator[None]:
+    """Turn an error of a step, or of a validation, into one line with the batch; its traceback goes to the log file.
 
-    The traceback goes to the log file.
+    The step is found in the traceback, so nothing is wrapped around it.
+
+    Raises:
+        ConfigError: a step, a validation or a test failed. Errors elsewhere pass unchanged: they are bugs.
     """
-    run_iter = loop.run_iter
-
-    @wraps(run_iter)
-    def named(*args):
-        try:
-            with naming_lost_processes():
-                return run_iter(*args)
-        except (ConfigError, CheckpointError, Stop):
+    try:
+        with naming_lost_processes():
+            yield
+    except (ConfigError, CheckpointError, Stop):
+        raise
+    except Exception as error:  # of the model, or of data that no check foresees
+        if (place := _step_of(error)) is None:
             raise
-        except Exception as error:  # of the model, of data that no check foresees, or a bug
-            _log_traceback(loop.runner.logger, error)
-            raise ConfigError(f'{_step(loop, kind, args)}: {_said(error)}; {_contents(args[-1])}. The traceback is in '
-                              f'the log file in {loop.runner.work_dir}') from error
-
-    loop.run_iter = named
-    return loop
+        _log_traceback(runner.logger, error)
+        raise ConfigError(f'{place}: {_said(error)}; the traceback is in the log in {runner.work_dir}') from error
 
 
-def _step(loop: BaseLoop, kind: str, args: tuple) -> str:
-    if kind != 'train':
-        return f'{dict(val="validation", test="test")[kind]}, batch {args[0] + 1}'
-    phase = getattr(loop, 'phase_name', None)
-    return f'iteration {loop.iter + 1}' + (f' (phase {phase})' if phase else '')
+def _step_of(error: Exception) -> str | None:
+    """Return the innermost step, validation or test in a traceback, in words; None without one."""
+    found = None
+    for frame, _ in walk_tb(error.__traceback__):
+        loop, name = frame.f_locals.get('self'), frame.f_code.co_name
+        if not isinstance(loop, BaseLoop) or name not in ('run', 'run_iter'):
+            continue
+        kind = 'validation' if isinstance(loop, ValLoop) else 'test' if isinstance(loop, TestLoop) else None
+        if name == 'run_iter':
+            batch = f'batch {frame.f_locals["idx"] + 1}' if kind else f'iteration {loop.iter + 1}'
+            phase = getattr(loop, 'phase_name', None)
+            where = f'{kind}, {batch}' if kind else batch + (f' (phase {phase})' if phase else '')
+            found = f'{where}, {_contents(frame.f_locals["data_batch"])}'
+        elif kind:
+            found = kind
+    return found
 
 
 def _said(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return (f'{str(error).splitlines()[0][:200]} Give a smaller batch_size and accumulative_counts, or with_cp=True '
-                'where the model has it; tools/check.py estimates the memory')
+        return (f'{str(error).splitlines()[0][:200]} Give a smaller batch_size and accumulative_counts, or with_cp=True;'
+                ' tools/check.py estimates the memory')
     return one_line(error)
 
 
@@ -74,13 +85,13 @@ def _log_traceback(logger: logging.Logger, error: Exception) -> None:
 def _contents(batch) -> str:
     """Return the names of a batch's images; of a batch without names, the shape of its images and its labels."""
     if not isinstance(batch, dict):
-        return 'its batch names no files'
+        return 'a batch without names of files'
     names = [path for sample in batch.get('data_samples') or [] if (path := getattr(sample, 'img_path', None))]
     if names:
-        return f'its images are {", ".join(names[:SHOWN])}' + ', ...' * (len(names) > SHOWN)
+        return f'with the images {", ".join(names[:SHOWN])}' + ', ...' * (len(names) > SHOWN)
     inputs, labels = batch.get('inputs'), batch.get('labels')
     shape = f'images of shape {tuple(inputs.shape)}' if isinstance(inputs, torch.Tensor) else 'images'
-    return f'its batch has {shape}' + (f' and the labels {labels.tolist()[:16]}' if labels is not None else '')
+    return f'with {shape}' + (f' and the labels {labels.tolist()[:16]}' if labels is not None else '')
 
 
 def name_batches(loader: DataLoader, place: str) -> None:

@@ -9,7 +9,7 @@ import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import BaseDataPreprocessor
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
@@ -21,10 +21,11 @@ from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
 from mmincubation.recovery.preemption import SIGNALS
+from mmincubation.registry import dicts_in
 from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sharded_groups, unwrap
 
 from .compiling import compile_model
-from .named_errors import name_batches, name_builders, name_steps
+from .named_errors import name_batches, name_builders
 from .sharding import take_shards
 
 HOOK_REPLACEMENTS = {  # mmengine's hooks by every name that a config may give them -> ours
@@ -62,24 +63,15 @@ class ToolRunner(Runner):
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
         """Build mmengine's loader; its workers begin with `start_worker`, its errors name its place in the config."""
-        place = str(dataloader['dataset'].get('place', 'dataloader')).partition('.')[0]
+        if isinstance(dataloader, DataLoader):
+            return dataloader
+        places = [node['place'] for _, node in dicts_in(dataloader['dataset'], '') if 'place' in node]
+        place = places[0].partition('.')[0] if places else 'dataloader'
         with naming(place):
             loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         name_batches(loader, place)
         return loader
-
-    def build_train_loop(self, loop) -> BaseLoop:
-        """Build mmengine's training loop; its steps name their errors."""
-        return name_steps(super().build_train_loop(loop), 'train')
-
-    def build_val_loop(self, loop) -> BaseLoop:
-        """Build mmengine's validation loop; its steps name their errors."""
-        return name_steps(super().build_val_loop(loop), 'val')
-
-    def build_test_loop(self, loop) -> BaseLoop:
-        """Build mmengine's test loop; its steps name their errors."""
-        return name_steps(super().build_test_loop(loop), 'test')
 
     def register_hook(self, hook, priority=None) -> None:
         """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""

@@ -226,7 +226,8 @@ def test_missing_classification_data_come_with_what_gets_them(write, reader, roo
 
 
 def test_missing_weights_name_the_config_that_makes_them(write):
-    path = write("model['init_cfg'] = dict(type='Pretrained', checkpoint='work_dirs/run/w.pth')\nload_from = 'gone.pth'")
+    path = write("model['init_cfg'] = dict(type='Pretrained', checkpoint='work_dirs/run/w.pth')\n"
+                 "load_from = 'gone.pth'")
     place = 'model.init_cfg.checkpoint: work_dirs/run/w.pth'
     assert problems(path) == [f'{place} does not exist; make it first: `python tools/train.py configs/run.py`',
                               'load_from: gone.pth does not exist; give the path of an existing file']
@@ -258,7 +259,7 @@ STOCK = [ZOO[package] / name for package, names in {
 
 @pytest.mark.parametrize('path', STOCK, ids=lambda path: path.stem)
 def test_no_false_alarm_on_stock_configs(path):
-    """What keeps one from running here is a package that is not installed, or batch norm between ranks in one process."""
+    """What keeps one from running here is a package that is not installed, or SyncBN in one process."""
     true = 'does not exist; ', 'is not installed', 'Default process group has not been initialized'
     assert [line for line in problems(str(path)) if not any(words in line for words in true)] == []
 
