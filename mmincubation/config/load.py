@@ -4,15 +4,15 @@ import builtins
 import os
 import re
 import traceback
-from argparse import ArgumentParser
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmincubation.errors import ConfigError
 
 from .types import runner_keys
+from .values import read_value
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -32,33 +32,26 @@ def load_config(path: str | Path, options: dict | None = None) -> 'Config':
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise ConfigError(f'{_where(error, files, path)}: {_one_line(error)}') from error
-    _refuse_helpers(cfg, options or {})
-    try:
-        cfg.merge_from_dict(options or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f'--cfg-options: {_one_line(error)}') from error
+    _merge(cfg, options or {})
     return cfg
 
 
 def parse_options(words: list[str] | None) -> dict:
-    """Read `--cfg-options` in mmengine's syntax; return a dict of dotted keys.
+    """Read the words of `--cfg-options`, each `dotted.key=value`; return a dict of dotted keys.
 
     Raises:
-        ConfigError: an option is not written as key=value, or mmengine cannot read its value.
+        ConfigError: a word is not written so, or its value cannot be read.
     """
-    from mmengine.config import DictAction  # not before: see load_config
-    parser = ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    if wrong := [word for word in words or [] if '=' not in word]:
-        raise ConfigError(f'--cfg-options {wrong[0]}: write it as key=value')
     options = {}
     for word in words or []:
+        key, sign, text = word.partition('=')
+        if not sign or not all(part.strip() for part in key.split('.')):
+            raise ConfigError(f"--cfg-options {word}: write it as key=value, all of it in quotes if it has spaces")
         try:
-            options |= parser.parse_args(['--cfg-options', word]).cfg_options
-        except Exception as error:  # mmengine asserts that brackets match, and recurses without end on nested calls
-            raise ConfigError(f'--cfg-options {word}: the value cannot be read; it takes numbers, text, [lists] and '
-                              '(tuples) of these. Write anything else into a config file with this one as its _base_'
-                              ) from error
+            options[key.strip()] = read_value(text)
+        except (ValueError, RecursionError, MemoryError) as error:  # the last two: brackets without end
+            raise ConfigError(f"--cfg-options {word}: the value cannot be read; write it as in Python (numbers, "
+                              "'text', [lists], (tuples), dicts of these) or as plain text") from error
     return options
 
 
@@ -121,6 +114,43 @@ def _one_line(error: Exception) -> str:
 def _without_env(source: str) -> str:
     """mmengine's `{{$VARIABLE:default}}` is no Python."""
     return re.sub(r'''\{\{\s*['"]?\s*\$.*?\}\}''', 'None', source)
+
+
+def _merge(cfg: 'Config', options: dict) -> None:
+    """Change `cfg` as mmengine does; raise ConfigError for an option that would not do what it says."""
+    _refuse_helpers(cfg, options)
+    options = dict(options)
+    for key, value in options.items():
+        old = _reach(cfg, key, value)[0]
+        if isinstance(value, str) and re.search(r',\s', value) and isinstance(old, list | tuple):
+            raise ConfigError(f'--cfg-options {key}={value}: the config has a list there; write it in brackets, [a, b]')
+        if isinstance(value, dict) and not isinstance(old, dict | list):  # None, or a name
+            options[key] = dict(value, _delete_=True)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # of mmengine, for what is no dict
+        reasons = [f'{key}: {reason}' for key, value in options.items() if (reason := _reach(cfg, key, value)[1])]
+        raise ConfigError('--cfg-options ' + (reasons or [f'{", ".join(options)}: {_one_line(error)}'])[0]) from error
+
+
+def _reach(cfg: 'Config', key: str, value: Any) -> tuple[Any, str]:
+    """(what the config has at a dotted key or None, why the value cannot be set there or nothing)."""
+    node, parts = cfg, key.split('.')
+    for i, part in enumerate(parts):
+        place, last = '.'.join(parts[:i]), i + 1 == len(parts)
+        if isinstance(node, list | tuple):
+            item = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+            if isinstance(node, tuple) or not isinstance(item, dict) or last and not isinstance(value, dict):
+                return item, f'{place} has {len(node)} items, and options change dicts of a list alone, by their ' \
+                             f'number from 0 on; give all of {place}'
+            node = item
+        elif isinstance(node, dict) or i == 0:
+            if part not in node:
+                return None, ''
+            node = node[part]
+        else:
+            return None, f'{place} is {node!r}, which has no keys; give all of {place}'
+    return node, ''
 
 
 def _refuse_helpers(cfg: 'Config', options: dict) -> None:
