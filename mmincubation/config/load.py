@@ -28,8 +28,15 @@ def load_config(path: str | Path, options: dict | None = None) -> 'Config':
     _need_file(path, f'config {path}')
     files = _sources(path)
     from mmengine.config import Config  # not before: a wrong path must not wait for torch
+
+    from mmincubation.compat.config_imports import know_standard_library
+
+    from .plain import without_classes
+    know_standard_library()
     try:
-        cfg = Config.fromfile(path)
+        cfg = without_classes(Config.fromfile(path))
+    except ConfigError as error:
+        raise ConfigError(f'{path}: {error}') from error
     except Exception as error:  # a config is a program: anything can go wrong in it
         raise ConfigError(f'{_where(error, files, path)}: {_one_line(error)}') from error
     _merge(cfg, options or {})
@@ -86,28 +93,35 @@ def _sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
         raise ConfigError(f'{path}:{error.lineno}: {error.msg}') from error
     for line, base in _bases(tree):
         file = Path(os.path.normpath(path.parent / base))
-        _need_file(file, f'{path}:{line}: _base_ {file}')
+        _need_file(file, f'{path}:{line}: base {file}')
         files |= _sources(file, (*trail, name))
     return files
 
 
 def _bases(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, relative path) of the `_base_` that are literal files; mmengine finds the others."""
+    """(line, relative path) of the bases that are literal files, in both styles; mmengine finds the others."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
             strings = [n for n in ast.walk(node.value) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
             yield from ((s.lineno, s.value) for s in strings if '::' not in s.value and '{{' not in s.value)
+        elif isinstance(node, ast.With):  # read_base(): a dot is this folder, each further one the folder above
+            imports = [n for n in node.body if isinstance(n, ast.ImportFrom) and n.level and n.module]
+            yield from ((n.lineno, '../' * (n.level - 1) + n.module.replace('.', '/') + '.py') for n in imports)
 
 
 def _where(error: Exception, files: set[str], path: Path) -> str:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if os.path.abspath(f.filename) in files]
     return f'{os.path.relpath(frames[-1].filename)}:{frames[-1].lineno}' if frames else str(path)
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error.__cause__, ImportError):  # of custom_imports
         error = error.__cause__
-    text = str(error.args[0] if error.args else error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    if last.name == '__call__' and Path(last.filename).name == 'lazy.py':  # it raises a RuntimeError without words
+        return 'a config that imports more than the standard library is one of the read_base() style, in which what ' \
+               'is imported can be a type and cannot be called; write the value itself'
+    text = str(error.args[0] if error.args else error).removesuffix(' in None')  # a place that mmengine does not know
     return f'{type(error).__name__}: {text.splitlines()[0] if text else ""}'
 
 
@@ -155,7 +169,8 @@ def _reach(cfg: 'Config', key: str, value: Any) -> tuple[Any, str]:
 
 def _refuse_helpers(cfg: 'Config', options: dict) -> None:
     """Raise ConfigError for an option that sets a helper variable: these have been used before options arrive."""
-    helpers = set().union(*(assigned for _, assigned, _ in names_in(cfg.text))) - runner_keys() if options else set()
+    names = set().union(*(assigned for _, assigned, _ in names_in(cfg.text))) if options else set()
+    helpers = (names or set(cfg)) - runner_keys()  # of files whose names are not traced, all that no tool reads
     for option in options:
         if option.partition('.')[0] in helpers:
             raise ConfigError(f'--cfg-options {option}: {option.partition(".")[0]} is a helper variable of the config, '

@@ -28,7 +28,10 @@ def _root_registries() -> tuple:
 
 def is_scope(name: str) -> bool:
     """Whether `name` is an installed package with registries."""
-    return bool(name) and find_spec(name) is not None and find_spec(f'{name}.registry') is not None
+    try:
+        return bool(name) and find_spec(name) is not None and find_spec(f'{name}.registry') is not None
+    except (ModuleNotFoundError, ValueError):  # a module that is no package, or has no file
+        return False
 
 
 def _registries(scope: str) -> list[tuple[str, dict]]:
@@ -69,6 +72,18 @@ def resolve(name: str, scope: str) -> list[tuple[str, Callable]]:
             return found
     obj = get_object_from_string(name)
     return [('', obj)] if callable(obj) else []
+
+
+def name_of(obj: Callable, scope: str) -> str | None:
+    """The shortest name that means a class or function, and nothing else, under this default scope; None if none does.
+
+    It is the registered name, with its scope where it needs one, or the import path.
+    """
+    package = str(obj.__module__).partition('.')[0]
+    owner = 'mmengine' if package in ('mmcv', 'torch') else package  # it registers their classes
+    names = [name for _, known in _registries(owner) for name in known if known[name] is obj] if is_scope(owner) else []
+    names = [obj.__name__, *names, *(f'{owner}.{name}' for name in names), f'{obj.__module__}.{obj.__qualname__}']
+    return next((name for name in names if {made for _, made in resolve(name, scope)} == {obj}), None)
 
 
 def missing_package(name: str, package: str) -> str:

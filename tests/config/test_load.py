@@ -98,7 +98,7 @@ def test_broken_base_names_file_and_line(write, tmp_path):
     with pytest.raises(ConfigError, match='^configs/run.py: has itself as its _base_$'):
         load_config(path)
     (tmp_path / 'configs/base.py').rename('configs/bases.py')
-    with pytest.raises(ConfigError, match='^configs/run.py:2: _base_ configs/base.py does not exist .*bases.py'):
+    with pytest.raises(ConfigError, match='^configs/run.py:2: base configs/base.py does not exist .*bases.py'):
         load_config(path)
 
 
