@@ -14,7 +14,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--img-per-s', type=float, metavar='X', help='images a second of training on one GPU')
     parser.add_argument('--full', action='store_true', help='look at every image and mask, not at a sample')
     parser.add_argument('--work-dir', help='where the run would write (default: work_dirs/CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', metavar='K=V', help='override settings of the config')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='K=V',
+                        help='override settings of the config')
     return parser.parse_args()
 
 

@@ -17,7 +17,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         help='write the predictions for a test server and evaluate nothing: PREFIX.bbox.json and '
                              'PREFIX.segm.json, or label pictures in PREFIX/ (default: predictions in the work dir)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation as the config defines it')
-    parser.add_argument('--cfg-options', nargs='+', metavar='K=V', help='override settings of the config')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='K=V',
+                        help='override settings of the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args(argv)

@@ -10,13 +10,13 @@ from .data_errors import policy_problems
 from .hooks import hook_problems
 from .keys import data_problems, key_problems, weight_problems
 from .models import experiment_problems, incubation_problems, model_problems
+from .ranges import range_problems
 from .rehearsal import rehearsal_problems
 from .runtime import runtime_problems
 from .scaling import scaling_problems
 from .sections import missing_problems, section_problems
 from .sharding import sharding_problems
 from .types import type_problems
-from .values import value_problems
 
 
 def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> list[str]:
@@ -63,7 +63,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     yield from section_problems(cfg, mode)
     yield from key_problems(cfg)
     yield from type_problems(settings)
-    yield from value_problems(cfg)
+    yield from range_problems(cfg)
     if trains:
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)

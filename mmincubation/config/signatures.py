@@ -9,6 +9,8 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 
+from .packages import missing_package, needed, with_remedy
+
 NUMBERS = {'int', 'float', 'Number', 'numbers', 'Tensor', 'torch', 'None', 'NoneType', 'Optional', 'Union', 'typing'}
 SCOPES = ('mmengine', 'mmincubation', 'mmdet', 'mmseg')
 
@@ -29,7 +31,10 @@ def _root_registries() -> tuple:
 
 def is_scope(name: str) -> bool:
     """Whether `name` is an installed package with registries."""
-    return bool(name) and find_spec(name) is not None and find_spec(f'{name}.registry') is not None
+    try:
+        return bool(name) and find_spec(name) is not None and find_spec(f'{name}.registry') is not None
+    except (ModuleNotFoundError, ValueError):  # a module that is no package, or has no file
+        return False
 
 
 def _registries(scope: str) -> list[tuple[str, dict]]:
@@ -72,24 +77,40 @@ def resolve(name: str, scope: str) -> list[tuple[str, Callable]]:
     return [('', obj)] if callable(obj) else []
 
 
-def missing_package(name: str, package: str) -> str:
-    """That `name` needs a package which is not there, with the nearest scope."""
-    return f'{name!r} needs the package {package!r}, which is not installed{nearest(package, {s: s for s in SCOPES})}'
+def name_of(obj: Callable, scope: str) -> str | None:
+    """The shortest name that means a class or function, and nothing else, under this default scope; None if none does.
+
+    It is the registered name, with its scope where it needs one, or the import path.
+    """
+    package = str(obj.__module__).partition('.')[0]
+    owner = 'mmengine' if package in ('mmcv', 'torch') else package  # it registers their classes
+    names = [name for _, known in _registries(owner) for name in known if known[name] is obj] if is_scope(owner) else []
+    names = [obj.__name__, *names, *(f'{owner}.{name}' for name in names), f'{obj.__module__}.{obj.__qualname__}']
+    return next((name for name in names if {made for _, made in resolve(name, scope)} == {obj}), None)
 
 
 def unknown_type(name: str, scope: str) -> str:
     """Why `resolve` found nothing, with the nearest name."""
     prefix, _, rest = name.partition('.')
-    if rest and find_spec(prefix) is None:
-        return missing_package(name, prefix)
+    if package := prefix if rest and find_spec(prefix) is None else needed(name):
+        return missing_package(name, package)
     if rest and is_scope(prefix):
         valid = {n: f'{prefix}.{n}' for _, names in _registries(prefix) for n in names}
         return f'{name!r} is not registered{nearest(rest, valid)}'
     if rest:
-        return f'{name!r} cannot be imported'
+        return f'{name!r} cannot be imported{_import_error(name)}'
     valid = {n: f'mmincubation.{n}' for _, names in _registries('mmincubation') for n in names}
     valid |= {n: n for s in ('mmengine', scope) for _, names in _registries(s) for n in names}
     return f'{name!r} is not registered under the default scope {scope!r}{nearest(name, valid)}'
+
+
+def _import_error(name: str) -> str:
+    """Why the module of a dotted name is not imported, as the end of a sentence."""
+    try:
+        import_module(name.rpartition('.')[0])
+    except ImportError as error:
+        return f': {with_remedy(str(error))}'
+    return f': {name.rpartition(".")[0]} has no {name.rpartition(".")[2]}'
 
 
 class _Kwargs(ast.NodeVisitor):

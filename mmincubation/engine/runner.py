@@ -9,6 +9,7 @@ import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import BaseDataPreprocessor
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
@@ -28,10 +29,7 @@ from .compiling import compile_model
 from .named_errors import name_batches, name_builders
 from .sharding import take_shards
 
-HOOK_REPLACEMENTS = {  # mmengine's hooks by every name that a config may give them -> ours
-    name: ours
-    for plain, ours in ((hooks.CheckpointHook, CheckpointHook), (hooks.RuntimeInfoHook, RuntimeInfoHook))
-    for name in (plain, plain.__name__, f'mmengine.{plain.__name__}')}
+HOOK_REPLACEMENTS = {hooks.CheckpointHook: CheckpointHook, hooks.RuntimeInfoHook: RuntimeInfoHook}
 
 
 @name_builders
@@ -75,8 +73,10 @@ class ToolRunner(Runner):
 
     def register_hook(self, hook, priority=None) -> None:
         """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
-        if isinstance(hook, dict) and hook.get('type') in HOOK_REPLACEMENTS:
-            hook = dict(hook, type=HOOK_REPLACEMENTS[hook['type']])
+        kind = hook.get('type') if isinstance(hook, dict) else None
+        kind = HOOKS.get(kind) if isinstance(kind, str) else kind  # whatever name a config gives it
+        if kind in HOOK_REPLACEMENTS:
+            hook = dict(hook, type=HOOK_REPLACEMENTS[kind])
         super().register_hook(hook, priority)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

@@ -13,10 +13,11 @@ from .protocol import BaseHook, LoopProtocol
 
 
 def make_resumable(train_cfg: dict) -> None:
-    """Replace one of mmengine's training loops in `train_cfg` by its resumable form, in place."""
+    """Replace one of mmengine's training loops, by whatever name, in `train_cfg` by its resumable form, in place."""
     stock = 'EpochBasedTrainLoop' if train_cfg.get('by_epoch', True) else 'IterBasedTrainLoop'
-    exact = dict(EpochBasedTrainLoop='EpochLoop', IterBasedTrainLoop='IterLoop').get(train_cfg.get('type', stock))
-    if exact:
+    kind = train_cfg.get('type', stock)
+    kind = LOOPS.get(kind) if isinstance(kind, str) else kind
+    if exact := {EpochBasedTrainLoop: 'EpochLoop', IterBasedTrainLoop: 'IterLoop'}.get(kind):
         train_cfg.pop('by_epoch', None)
         train_cfg['type'] = f'mmincubation.{exact}'
 

@@ -197,8 +197,8 @@ def test_unsupported_arguments_name_op_value_and_remedy():
 def test_other_ops_exist_and_raise_their_name_when_called():
     with pytest.raises(NotImplementedError, match=r"'softnms'.*install an mmcv with compiled ops"):
         ops.soft_nms(torch.tensor([[0, 0, 2, 1.]]), torch.ones(1))
-    with pytest.raises(NotImplementedError, match="'deform_conv_forward'"):
-        ops.deform_conv2d(torch.ones(1, 1, 5, 5), torch.zeros(1, 18, 3, 3), torch.ones(1, 1, 3, 3))
+    with pytest.raises(NotImplementedError, match="'carafe_forward'"):
+        ops.carafe(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 4, 4), 1, 1, 2)
     assert mmcv_ext.carafe_forward.__name__ == 'carafe_forward'
     with pytest.raises(AttributeError, match='__wrapped__'):
         _ = mmcv_ext.__wrapped__

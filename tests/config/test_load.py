@@ -7,7 +7,7 @@ import mmdet
 import mmseg
 import pytest
 
-from mmincubation.config.load import load_config, parse_options
+from mmincubation.config.load import load_config
 from mmincubation.config.problems import refuse
 from mmincubation.errors import ConfigError
 from tests.helpers.paths import ROOT
@@ -82,7 +82,7 @@ def test_missing_config_names_the_nearest(write, name):
 @pytest.mark.parametrize('more, message', [
     ('x = (\n', r"^configs/run.py:11: '\(' was never closed$"),
     ('x = undefined\n', r"^configs/run.py:11: NameError: name 'undefined' is not defined$"),
-    ("custom_imports = dict(imports=['no_such'])\n", '^configs/run.py: ImportError: .*no_such'),
+    ("custom_imports = dict(imports=['no_such'])\n", r"^configs/run.py: custom_imports: No module named 'no_such'$"),
 ])
 def test_broken_config_names_file_and_line(write, more, message):
     with pytest.raises(ConfigError, match=message):
@@ -98,7 +98,7 @@ def test_broken_base_names_file_and_line(write, tmp_path):
     with pytest.raises(ConfigError, match='^configs/run.py: has itself as its _base_$'):
         load_config(path)
     (tmp_path / 'configs/base.py').rename('configs/bases.py')
-    with pytest.raises(ConfigError, match='^configs/run.py:2: _base_ configs/base.py does not exist .*bases.py'):
+    with pytest.raises(ConfigError, match='^configs/run.py:2: base configs/base.py does not exist .*bases.py'):
         load_config(path)
 
 
@@ -115,7 +115,7 @@ def test_broken_base_names_file_and_line(write, tmp_path):
     ("model['drop_path'] = 0.1", "model.drop_path: mmincubation.ViTClassifier has no such key "
      "(nearest: 'drop_path_rate')"),
     ("model = dict(type='mmpretran.X')", "model.type: 'mmpretran.X' needs the package 'mmpretran', which is not "
-     'installed'),
+     "installed (nearest: 'mmpretrain')"),
     ("default_scope = 'mmdett'", "default_scope: 'mmdett' needs the package 'mmdett', which is not installed "
      "(nearest: 'mmdet')"),
     ("optim_wrapper['optimizer']['lrr'] = 1.", "optim_wrapper.optimizer.lrr: AdamW has no such key (nearest: 'lr')"),
@@ -159,23 +159,11 @@ def test_all_mistakes_at_once(write):
     ('train_cgf.max_epochs', "train_cgf: nothing reads this top-level key (nearest: 'train_cfg')"),
     ('train_cfg.max_epoch', "train_cfg.max_epoch: EpochBasedTrainLoop has no such key (nearest: 'max_epochs')"),
     ('arch.depth', '--cfg-options arch.depth: arch is a helper variable of the config, changing it has no effect'),
-    ('param_scheduler.7.end', '--cfg-options: KeyError: Index 7 exceeds the length of list'),
+    ('param_scheduler.7.end', '--cfg-options param_scheduler.7.end: param_scheduler has 1 items, and options change'),
 ])
 def test_options_that_cannot_be(write, option, expected):
     found = problems(write(), {option: 1})
     assert len(found) == 1 and found[0].startswith(expected)
-
-
-@pytest.mark.parametrize('word', ["a=[dict(type='ConstantLR',factor=1.0)]", 'a=[1,2', 'a=(1,2))', 'a=[{1: 2},(3,)]]'])
-def test_values_that_mmengine_cannot_read_are_one_line(word):
-    with pytest.raises(ConfigError, match='cannot be read; it takes numbers') as error:
-        parse_options(['b=1', word])
-    assert f'--cfg-options {word}: ' in str(error.value) and '\n' not in str(error.value)
-
-
-def test_options_are_read_one_by_one():
-    assert parse_options(['a=1', 'b=x,y', 'c.d=[1,(2,3)]']) == {'a': 1, 'b': ['x', 'y'], 'c.d': [1, (2, 3)]}
-    assert parse_options(None) == {}
 
 
 def test_dumped_config_is_right_and_its_near_misses_are_not(write):
