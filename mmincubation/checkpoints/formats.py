@@ -9,9 +9,9 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
-from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
+from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm, vit_prefixes
 
-LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or not used by a classifier
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
 EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
 SHOWN = 8
 
@@ -97,8 +97,8 @@ def _candidates(content: dict) -> Iterator[Weights]:
     state, notes = _state_dict(content)
     yield Weights('mmengine', entries_below(state, 'vit.') or entries_below(state, 'target.'), notes=notes)
     for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
-        yield Weights('mmpretrain', to_timm(_with_root(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
-        yield Weights('hf', to_timm(_with_root(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
+        if (name := vit_prefixes(tensors).get('', 'timm')) != 'timm':
+            yield Weights(name, to_timm(tensors, name), notes=notes)
     # DeiT and MAE both save timm's names under `model`; MAE's pre-training has no classifier.
     model = _tensors_in(content.get('model'))
     left = ['model_ema is left out'] if 'model_ema' in content else []
@@ -138,14 +138,6 @@ def _state_dict(content: dict) -> tuple[dict, list[str]]:
 
 def _tensors_in(value) -> dict[str, Tensor]:
     return strip_prefix(named_tensors(value), 'module.')
-
-
-def _with_root(tensors: dict, root: str, first: str) -> dict:
-    """Return the tensors with the prefix `root`, also if a backbone was saved without it; nothing if none fits."""
-    if any(key.startswith(root + first) for key in tensors):
-        return tensors
-    alone = any(key.startswith(first) for key in tensors)
-    return {root + key: value for key, value in tensors.items()} if alone else {}
 
 
 def _first_keys(content: dict) -> str:

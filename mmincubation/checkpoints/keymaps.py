@@ -1,65 +1,150 @@
 """Translate the names of a ViT's tensors between programs, by one table."""
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, cat
 
 from mmincubation.errors import CheckpointError
 
-# timm's name: mmpretrain's (VisionTransformer in an ImageClassifier), transformers' (ViTForImageClassification; None:
-# it has no such tensor). `#` is a block's number; `.weight` and `.bias` follow. q, k and v are thirds of timm's qkv.
-NAMES = {
-    'cls_token': ('backbone.cls_token', 'vit.embeddings.cls_token'),
-    'pos_embed': ('backbone.pos_embed', 'vit.embeddings.position_embeddings'),
-    'patch_embed.proj': ('backbone.patch_embed.projection', 'vit.embeddings.patch_embeddings.projection'),
-    'blocks.#.norm1': ('backbone.layers.#.ln1', 'vit.encoder.layer.#.layernorm_before'),
-    'blocks.#.attn.q': (None, 'vit.encoder.layer.#.attention.attention.query'),
-    'blocks.#.attn.k': (None, 'vit.encoder.layer.#.attention.attention.key'),
-    'blocks.#.attn.v': (None, 'vit.encoder.layer.#.attention.attention.value'),
-    'blocks.#.attn.qkv': ('backbone.layers.#.attn.qkv', None),
-    'blocks.#.attn.proj': ('backbone.layers.#.attn.proj', 'vit.encoder.layer.#.attention.output.dense'),
-    'blocks.#.ls1.gamma': ('backbone.layers.#.attn.gamma1.weight', None),
-    'blocks.#.norm2': ('backbone.layers.#.ln2', 'vit.encoder.layer.#.layernorm_after'),
-    'blocks.#.mlp.fc1': ('backbone.layers.#.ffn.layers.0.0', 'vit.encoder.layer.#.intermediate.dense'),
-    'blocks.#.mlp.fc2': ('backbone.layers.#.ffn.layers.1', 'vit.encoder.layer.#.output.dense'),
-    'blocks.#.ls2.gamma': ('backbone.layers.#.ffn.gamma2.weight', None),
-    'norm': ('backbone.ln1', 'vit.layernorm'),
-    'head': ('head.layers.head', 'classifier'),
+NUMBER = re.compile(r'(?<=[._])(\d+)(?=\.)')  # the number of a block is the first one in a key
+
+
+@dataclass(frozen=True)
+class Format:
+    """The names that a program gives a ViT's tensors.
+
+    `names` maps timm's names to those of the program's backbone, without `.weight` and `.bias`, or whole; `#` is a
+    block's number. A whole model writes one of `bodies` before them, a backbone saved alone does not. `heads` maps
+    timm's names to those of the model. q, k and v are thirds of timm's qkv. `aliases` are read alone.
+    """
+    names: Mapping[str, str]
+    bodies: tuple[str, ...] = ()
+    heads: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def patch(self) -> str:
+        """The name of the patch kernel, which every ViT has."""
+        return self.names['patch_embed.proj'] + '.weight'
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The names of the first block's norms, in which no two formats agree."""
+        return tuple(self.names[f'blocks.#.norm{i}'].replace('#', '0') + '.' for i in (1, 2))
+
+
+TIMM = ('cls_token', 'pos_embed', 'patch_embed.proj', 'blocks.#.norm1', 'blocks.#.attn.qkv', 'blocks.#.attn.proj',
+        'blocks.#.ls1.gamma', 'blocks.#.norm2', 'blocks.#.mlp.fc1', 'blocks.#.mlp.fc2', 'blocks.#.ls2.gamma', 'norm')
+TRANSFORMERS = {
+    'cls_token': 'embeddings.cls_token',
+    'pos_embed': 'embeddings.position_embeddings',
+    'patch_embed.proj': 'embeddings.patch_embeddings.projection',
+    'blocks.#.attn.q': 'encoder.layer.#.attention.attention.query',
+    'blocks.#.attn.k': 'encoder.layer.#.attention.attention.key',
+    'blocks.#.attn.v': 'encoder.layer.#.attention.attention.value',
+    'blocks.#.attn.proj': 'encoder.layer.#.attention.output.dense',
+    'norm': 'layernorm',
 }
-COLUMNS = dict(mmpretrain=0, hf=1)
-ALIASES = {'head.fc': 'head'}  # mmpretrain's LinearClsHead, read only
-NUMBER = re.compile(r'\.(\d+)\.')
+FORMATS = {
+    'timm': Format({name: name for name in TIMM}, heads=dict(head='head', fc_norm='fc_norm')),
+    # VisionTransformer in an ImageClassifier; LinearClsHead is read, VisionTransformerClsHead is written.
+    'mmpretrain': Format({
+        'cls_token': 'cls_token',
+        'pos_embed': 'pos_embed',
+        'patch_embed.proj': 'patch_embed.projection',
+        'blocks.#.norm1': 'layers.#.ln1',
+        'blocks.#.attn.qkv': 'layers.#.attn.qkv',
+        'blocks.#.attn.proj': 'layers.#.attn.proj',
+        'blocks.#.ls1.gamma': 'layers.#.attn.gamma1.weight',
+        'blocks.#.norm2': 'layers.#.ln2',
+        'blocks.#.mlp.fc1': 'layers.#.ffn.layers.0.0',
+        'blocks.#.mlp.fc2': 'layers.#.ffn.layers.1',
+        'blocks.#.ls2.gamma': 'layers.#.ffn.gamma2.weight',
+        'norm': 'ln1',
+        'fc_norm': 'ln2',  # after average pooling
+    }, ('backbone.', ), dict(head='head.layers.head'), {'head.fc': 'head'}),
+    # transformers: ViT, ViT-MAE, ViT-MSN, I-JEPA, DeiT.
+    'hf': Format(TRANSFORMERS | {
+        'blocks.#.norm1': 'encoder.layer.#.layernorm_before',
+        'blocks.#.norm2': 'encoder.layer.#.layernorm_after',
+        'blocks.#.mlp.fc1': 'encoder.layer.#.intermediate.dense',
+        'blocks.#.mlp.fc2': 'encoder.layer.#.output.dense',
+    }, ('vit.', 'ijepa.', 'deit.'), dict(head='classifier')),
+    'hf-dinov2': Format(TRANSFORMERS | {
+        'blocks.#.norm1': 'encoder.layer.#.norm1',
+        'blocks.#.norm2': 'encoder.layer.#.norm2',
+        'blocks.#.mlp.fc1': 'encoder.layer.#.mlp.fc1',
+        'blocks.#.mlp.fc2': 'encoder.layer.#.mlp.fc2',
+        'blocks.#.ls1.gamma': 'encoder.layer.#.layer_scale1.lambda1',
+        'blocks.#.ls2.gamma': 'encoder.layer.#.layer_scale2.lambda1',
+    }, ('dinov2.', 'dinov2_with_registers.'), dict(head='classifier')),
+    'torchvision': Format({
+        'cls_token': 'class_token',
+        'pos_embed': 'encoder.pos_embedding',
+        'patch_embed.proj': 'conv_proj',
+        'blocks.#.norm1': 'encoder.layers.encoder_layer_#.ln_1',
+        'blocks.#.attn.qkv.weight': 'encoder.layers.encoder_layer_#.self_attention.in_proj_weight',
+        'blocks.#.attn.qkv.bias': 'encoder.layers.encoder_layer_#.self_attention.in_proj_bias',
+        'blocks.#.attn.proj': 'encoder.layers.encoder_layer_#.self_attention.out_proj',
+        'blocks.#.norm2': 'encoder.layers.encoder_layer_#.ln_2',
+        'blocks.#.mlp.fc1': 'encoder.layers.encoder_layer_#.mlp.0',
+        'blocks.#.mlp.fc2': 'encoder.layers.encoder_layer_#.mlp.3',
+        'norm': 'encoder.ln',
+    }, heads=dict(head='heads.head'), aliases={
+        'encoder.layers.encoder_layer_#.mlp.linear_1': 'blocks.#.mlp.fc1',
+        'encoder.layers.encoder_layer_#.mlp.linear_2': 'blocks.#.mlp.fc2',
+    }),
+}
 
 
-def to_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
-    """Rename tensors from `program` (a key of `COLUMNS`) to timm's names; unknown names do not change.
+def vit_prefixes(keys: Iterable[str]) -> dict[str, str]:
+    """Return the prefixes under which `keys` hold a ViT (its patch kernel and first block), with the format of each.
+
+    The names below a prefix are those that `to_timm` takes: a whole model's, or those of a backbone saved alone.
+    """
+    keys, found = list(keys), {}
+    for name, form in FORMATS.items():
+        for before in [key.removesuffix(form.patch) for key in keys if f'.{key}'.endswith(f'.{form.patch}')]:
+            if any(key.startswith(tuple(before + norm for norm in form.norms)) for key in keys):
+                body = next((body for body in form.bodies if f'.{before}'.endswith(f'.{body}')), '')
+                found[before.removesuffix(body)] = name
+    return found
+
+
+def to_timm(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Rename tensors from the format `name`, a key of `FORMATS`, to timm's names; unknown names do not change.
 
     Raises:
         CheckpointError: a block has one of query, key and value without the others.
     """
-    column = COLUMNS[program]
-    names = {row[column]: ours for ours, row in NAMES.items() if row[column]} | (ALIASES if column == 0 else {})
+    form = FORMATS[name]
+    body = next((body for body in form.bodies if body + form.patch in tensors), '')
+    names = {body + theirs: ours for ours, theirs in form.names.items()}
+    names |= {theirs: ours for ours, theirs in form.heads.items()} | form.aliases
     return _fuse_qkv({_renamed(key, names): value for key, value in tensors.items()})
 
 
-def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
-    """Rename tensors from timm's names to those of `program`, a key of `COLUMNS`.
+def from_timm(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Rename tensors from timm's names to those of a whole model of the format `name`, a key of `FORMATS`.
 
     Raises:
-        CheckpointError: `program` has no name for a tensor.
+        CheckpointError: the format has no name for a tensor.
     """
-    names = {ours: row[COLUMNS[program]] for ours, row in NAMES.items() if row[COLUMNS[program]]}
+    form = FORMATS[name]
+    names = {ours: ''.join(form.bodies[:1]) + theirs for ours, theirs in form.names.items()} | form.heads
     if 'blocks.#.attn.q' in names:
         tensors = _split_qkv(tensors)
     renamed = {key: _renamed(key, names) for key in tensors}
-    if homeless := [key for key, name in renamed.items() if key == name]:
-        raise CheckpointError(f'{program} has no name for {homeless[0]} ({len(homeless)} such tensors); use timm names')
+    if homeless := [key for key, theirs in renamed.items() if key == theirs]:
+        raise CheckpointError(f'{name} has no name for {homeless[0]} ({len(homeless)} such tensors); use timm names')
     return {renamed[key]: value for key, value in tensors.items()}
 
 
 def _renamed(key: str, names: dict[str, str]) -> str:
     """Rename a key. `names` has whole keys, or keys without their last word, with `#` for the first number."""
     number = NUMBER.search(key)
-    pattern = NUMBER.sub('.#.', key, count=1)
+    pattern = NUMBER.sub('#', key, count=1)
     owner, _, last = pattern.rpartition('.')
     if pattern not in names and owner not in names:
         return key
