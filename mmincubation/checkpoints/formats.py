@@ -9,7 +9,7 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
-from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm, vit_prefixes
+from .keymaps import FORMATS, entries_below, global_names, named_tensors, stage_depth, strip_prefix
 
 LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
 EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
@@ -97,8 +97,11 @@ def _candidates(content: dict) -> Iterator[Weights]:
     state, notes = _state_dict(content)
     yield Weights('mmengine', entries_below(state, 'vit.') or entries_below(state, 'target.'), notes=notes)
     for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
-        if (name := vit_prefixes(tensors).get('', 'timm')) != 'timm':
-            yield Weights(name, to_timm(tensors, name), notes=notes)
+        for known in FORMATS[1:]:
+            alone = {known.root + key: value for key, value in tensors.items()}
+            whole = next((state for state in (tensors, alone) if known.root + known.patch in state), {})
+            if any(key.startswith(known.root + known.block) for key in whole):
+                yield Weights(known.name, known.to_timm(whole), notes=notes)
     # DeiT and MAE both save timm's names under `model`; MAE's pre-training has no classifier.
     model = _tensors_in(content.get('model'))
     left = ['model_ema is left out'] if 'model_ema' in content else []

@@ -1,6 +1,6 @@
 """Translate the names of a ViT's tensors between programs, by one table."""
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, cat
@@ -12,30 +12,47 @@ NUMBER = re.compile(r'(?<=[._])(\d+)(?=\.)')  # the number of a block is the fir
 
 @dataclass(frozen=True)
 class Format:
-    """The names that a program gives a ViT's tensors.
+    """The names that a program gives the tensors of a plain ViT.
 
-    `names` maps timm's names to those of the program's backbone, without `.weight` and `.bias`, or whole; `#` is a
-    block's number. A whole model writes one of `bodies` before them, a backbone saved alone does not. `heads` maps
-    timm's names to those of the model. q, k and v are thirds of timm's qkv. `aliases` are read alone.
+    A ViT is there where the key `patch` and keys that begin with `block` lie below one prefix. `names` maps timm's names
+    to those of the program's backbone, whole or without `.weight` and `.bias`; `#` is a block's number, q, k and v are
+    thirds of timm's qkv. A whole model has `root` before its backbone's names, and `head` beside it. `aliases` map other
+    names of the program, with `root`, to timm's.
     """
+    name: str
+    block: str
     names: Mapping[str, str]
-    bodies: tuple[str, ...] = ()
-    heads: Mapping[str, str] = field(default_factory=dict)
+    root: str = ''
+    head: str = 'head'
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def patch(self) -> str:
-        """The name of the patch kernel, which every ViT has."""
+        """The backbone's name of the patch kernel."""
         return self.names['patch_embed.proj'] + '.weight'
 
     @property
-    def norms(self) -> tuple[str, ...]:
-        """The names of the first block's norms, in which no two formats agree."""
-        return tuple(self.names[f'blocks.#.norm{i}'].replace('#', '0') + '.' for i in (1, 2))
+    def heads(self) -> tuple[str, ...]:
+        """What the keys of the heads begin with that lie beside a backbone."""
+        return tuple({f'{name}.' for name in (self.head, *(a for a, ours in self.aliases.items() if ours == 'head'))})
+
+    def whole_names(self) -> dict[str, str]:
+        """Return the names of a whole model for timm's."""
+        return {ours: self.root + theirs for ours, theirs in self.names.items()} | {'head': self.head}
+
+    def to_timm(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the tensors of a whole model to timm's names; unknown names do not change.
+
+        Raises:
+            CheckpointError: a block has one of query, key and value without the others.
+        """
+        names = {theirs: ours for ours, theirs in self.whole_names().items()} | self.aliases
+        return _fuse_qkv({_renamed(_without_chunk(key), names): value for key, value in tensors.items()})
 
 
 TIMM = ('cls_token', 'pos_embed', 'patch_embed.proj', 'blocks.#.norm1', 'blocks.#.attn.qkv', 'blocks.#.attn.proj',
-        'blocks.#.ls1.gamma', 'blocks.#.norm2', 'blocks.#.mlp.fc1', 'blocks.#.mlp.fc2', 'blocks.#.ls2.gamma', 'norm')
+        'blocks.#.ls1.gamma', 'blocks.#.norm2', 'blocks.#.mlp.fc1', 'blocks.#.mlp.fc2', 'blocks.#.ls2.gamma', 'norm',
+        'fc_norm')
 TRANSFORMERS = {
     'cls_token': 'embeddings.cls_token',
     'pos_embed': 'embeddings.position_embeddings',
@@ -46,10 +63,10 @@ TRANSFORMERS = {
     'blocks.#.attn.proj': 'encoder.layer.#.attention.output.dense',
     'norm': 'layernorm',
 }
-FORMATS = {
-    'timm': Format({name: name for name in TIMM}, heads=dict(head='head', fc_norm='fc_norm')),
-    # VisionTransformer in an ImageClassifier; LinearClsHead is read, VisionTransformerClsHead is written.
-    'mmpretrain': Format({
+FORMATS = (
+    Format('timm', 'blocks.0.', {name: name for name in TIMM}),
+    # VisionTransformer in an ImageClassifier, with VisionTransformerClsHead; LinearClsHead is read.
+    Format('mmpretrain', 'layers.0.', {
         'cls_token': 'cls_token',
         'pos_embed': 'pos_embed',
         'patch_embed.proj': 'patch_embed.projection',
@@ -63,23 +80,23 @@ FORMATS = {
         'blocks.#.ls2.gamma': 'layers.#.ffn.gamma2.weight',
         'norm': 'ln1',
         'fc_norm': 'ln2',  # after average pooling
-    }, ('backbone.', ), dict(head='head.layers.head'), {'head.fc': 'head'}),
-    # transformers: ViT, ViT-MAE, ViT-MSN, I-JEPA, DeiT.
-    'hf': Format(TRANSFORMERS | {
+    }, root='backbone.', head='head.layers.head', aliases={'head.fc': 'head'}),
+    # transformers: ViT, ViT-MAE, ViT-MSN, I-JEPA.
+    Format('hf', 'encoder.layer.0.layernorm_before.', TRANSFORMERS | {
         'blocks.#.norm1': 'encoder.layer.#.layernorm_before',
         'blocks.#.norm2': 'encoder.layer.#.layernorm_after',
         'blocks.#.mlp.fc1': 'encoder.layer.#.intermediate.dense',
         'blocks.#.mlp.fc2': 'encoder.layer.#.output.dense',
-    }, ('vit.', 'ijepa.', 'deit.'), dict(head='classifier')),
-    'hf-dinov2': Format(TRANSFORMERS | {
+    }, root='vit.', head='classifier'),
+    Format('hf-dinov2', 'encoder.layer.0.norm1.', TRANSFORMERS | {
         'blocks.#.norm1': 'encoder.layer.#.norm1',
         'blocks.#.norm2': 'encoder.layer.#.norm2',
         'blocks.#.mlp.fc1': 'encoder.layer.#.mlp.fc1',
         'blocks.#.mlp.fc2': 'encoder.layer.#.mlp.fc2',
         'blocks.#.ls1.gamma': 'encoder.layer.#.layer_scale1.lambda1',
         'blocks.#.ls2.gamma': 'encoder.layer.#.layer_scale2.lambda1',
-    }, ('dinov2.', 'dinov2_with_registers.'), dict(head='classifier')),
-    'torchvision': Format({
+    }, root='dinov2.', head='classifier'),
+    Format('torchvision', 'encoder.layers.encoder_layer_0.', {
         'cls_token': 'class_token',
         'pos_embed': 'encoder.pos_embedding',
         'patch_embed.proj': 'conv_proj',
@@ -91,54 +108,31 @@ FORMATS = {
         'blocks.#.mlp.fc1': 'encoder.layers.encoder_layer_#.mlp.0',
         'blocks.#.mlp.fc2': 'encoder.layers.encoder_layer_#.mlp.3',
         'norm': 'encoder.ln',
-    }, heads=dict(head='heads.head'), aliases={
+    }, head='heads.head', aliases={
         'encoder.layers.encoder_layer_#.mlp.linear_1': 'blocks.#.mlp.fc1',
         'encoder.layers.encoder_layer_#.mlp.linear_2': 'blocks.#.mlp.fc2',
     }),
-}
+)
 
 
-def vit_prefixes(keys: Iterable[str]) -> dict[str, str]:
-    """Return the prefixes under which `keys` hold a ViT (its patch kernel and first block), with the format of each.
-
-    The names below a prefix are those that `to_timm` takes: a whole model's, or those of a backbone saved alone.
-    """
-    keys, found = list(keys), {}
-    for name, form in FORMATS.items():
-        for before in [key.removesuffix(form.patch) for key in keys if f'.{key}'.endswith(f'.{form.patch}')]:
-            if any(key.startswith(tuple(before + norm for norm in form.norms)) for key in keys):
-                body = next((body for body in form.bodies if f'.{before}'.endswith(f'.{body}')), '')
-                found[before.removesuffix(body)] = name
-    return found
-
-
-def to_timm(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Rename tensors from the format `name`, a key of `FORMATS`, to timm's names; unknown names do not change.
+def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
+    """Rename tensors from timm's names to those of a whole model of `program`, the name of a format.
 
     Raises:
-        CheckpointError: a block has one of query, key and value without the others.
+        CheckpointError: the program has no name for a tensor.
     """
-    form = FORMATS[name]
-    body = next((body for body in form.bodies if body + form.patch in tensors), '')
-    names = {body + theirs: ours for ours, theirs in form.names.items()}
-    names |= {theirs: ours for ours, theirs in form.heads.items()} | form.aliases
-    return _fuse_qkv({_renamed(key, names): value for key, value in tensors.items()})
-
-
-def from_timm(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Rename tensors from timm's names to those of a whole model of the format `name`, a key of `FORMATS`.
-
-    Raises:
-        CheckpointError: the format has no name for a tensor.
-    """
-    form = FORMATS[name]
-    names = {ours: ''.join(form.bodies[:1]) + theirs for ours, theirs in form.names.items()} | form.heads
+    names = next(known for known in FORMATS if known.name == program).whole_names()
     if 'blocks.#.attn.q' in names:
         tensors = _split_qkv(tensors)
     renamed = {key: _renamed(key, names) for key in tensors}
-    if homeless := [key for key, theirs in renamed.items() if key == theirs]:
-        raise CheckpointError(f'{name} has no name for {homeless[0]} ({len(homeless)} such tensors); use timm names')
+    if homeless := [key for key, name in renamed.items() if key == name]:
+        raise CheckpointError(f'{program} has no name for {homeless[0]} ({len(homeless)} such tensors); use timm names')
     return {renamed[key]: value for key, value in tensors.items()}
+
+
+def _without_chunk(key: str) -> str:
+    """Rename a block in a chunk (DINOv2's own training, `blocks.0.3.`) to the block alone (`blocks.3.`)."""
+    return re.sub(r'^blocks\.\d+\.(\d+)\.', r'blocks.\1.', key)
 
 
 def _renamed(key: str, names: dict[str, str]) -> str:
