@@ -1,5 +1,8 @@
 """Translate the names of a ViT's tensors between programs, by one table."""
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, cat
 
@@ -39,6 +42,36 @@ def to_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
     column = COLUMNS[program]
     names = {row[column]: ours for ours, row in NAMES.items() if row[column]} | (ALIASES if column == 0 else {})
     return _fuse_qkv({_renamed(key, names): value for key, value in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a program names the tensors of a plain ViT, for `wrappings.find_vit`.
+
+    A ViT is there where the key `patch` and keys that begin with `block` lie below one prefix. `to_timm` gets these
+    keys after `root`, the prefix in the program's own files, and with them the keys that begin with one of `heads` and
+    lie beside the last word of the prefix. It returns timm's names; names that it does not know do not change.
+    """
+    name: str
+    patch: str
+    block: str
+    root: str
+    heads: tuple[str, ...]
+    to_timm: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+
+
+def without_chunks(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename blocks in chunks (DINOv2's own training, `blocks.0.3.`) to blocks alone (`blocks.3.`)."""
+    return {re.sub(r'^blocks\.\d+\.(\d+)\.', r'blocks.\1.', key): value for key, value in tensors.items()}
+
+
+FORMATS = (
+    Format('timm', 'patch_embed.proj.weight', 'blocks.0.', '', (), without_chunks),
+    Format('mmpretrain', 'patch_embed.projection.weight', 'layers.0.', 'backbone.', ('head.', ),
+           partial(to_timm, program='mmpretrain')),
+    Format('hf', 'embeddings.patch_embeddings.projection.weight', 'encoder.layer.0.', 'vit.', ('classifier.', ),
+           partial(to_timm, program='hf')),
+)
 
 
 def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
@@ -101,11 +134,6 @@ def global_names(stage: dict, start: int) -> dict:
 def stage_depth(stage: dict) -> int:
     """Return the number of blocks in a stage with local block numbers."""
     return 1 + max((_block(key) for key in stage), default=-1)
-
-
-def strip_prefix(tensors: dict, prefix: str) -> dict:
-    """Remove `prefix` from the keys that have it, such as `module.` of DistributedDataParallel."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
 def entries_below(tensors: dict, prefix: str) -> dict:
