@@ -41,7 +41,7 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
     """Build a backbone (or classifier) on shapes and let it load the file by its own code."""
     from mmengine.registry import MODELS, init_default_scope
     path = str(node['init_cfg']['checkpoint'])
-    info = inspect_weights(path)
+    info = inspect_weights(path, node['init_cfg'].get('prefix'))
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with torch.device('meta'):
         module = MODELS.build(deepcopy(dict(node)))

@@ -32,8 +32,8 @@ class Converted:
     sha256: str
 
 
-def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None
-            ) -> Converted:
+def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None,
+            prefix: str | None = None) -> Converted:
     """Write the ViT in `src`, in any format of docs/guides/weights.md or an hf:// name, to the new file `dst`.
 
     Args:
@@ -41,12 +41,13 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
             `hf` (transformers).
         modules: the number K of equal modules, for `official` if the file shows no division. None means the paper's 4.
         arch: `Arch` fields that the file does not show (`num_heads`, `norm_eps`), for the new header.
+        prefix: chooses among several ViTs in `src`, see `open_vit`.
 
     Raises:
         CheckpointError: `dst` exists or has a wrong suffix, `src` is not a whole ViT, or `to` has no name for a tensor.
     """
     _require_new_dst(src, Path(dst), to)
-    weights, file = open_vit(src), local_file(src)
+    weights, file = open_vit(src, prefix), local_file(src)
     sha256 = sha256_of(file)  # of the source, for the header
     require_hash_in_name(file, sha256)
     shape, assumed = describe(weights, src, arch or {})

@@ -55,16 +55,17 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
 
 
 def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
-                fields=('num_heads', 'norm_eps', 'global_pool')) -> dict:
+                fields=('num_heads', 'norm_eps', 'global_pool'), prefix: str | None = None) -> dict:
     """Load a ViT's file strictly into `module`, a ViT of `arch` or some of its layers; return the report.
 
     Patch kernel and position embedding are resized first. `drop`, `fresh` and the report are those of `load_strict`;
     `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see `require_known_fields`.
+    `prefix` chooses among several ViTs in the file, see `open_vit`.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.
     """
-    weights = open_vit(source)
+    weights = open_vit(source, prefix)
     require_known_fields(weights, arch, source, fields)
     tensors, patch = fit_patch(weights.tensors, arch.patch_size)
     tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
@@ -72,10 +73,11 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
     return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes])}
 
 
-def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = ()) -> dict:
+def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = (),
+                    prefix: str | None = None) -> dict:
     """Load `checkpoint` into a classifier's ViT, log what was loaded, and return the report of `load_fitted`.
 
-    `fresh` names what keeps its random weights, though the file may have others: `('head', )` for other classes.
+    `prefix` chooses among several ViTs in the file, see `open_vit`. `fresh` names what keeps its random weights, though the file may have others: `('head', )` for other classes.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.
@@ -83,6 +85,7 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
     drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))  # timm's name of the norm after average pooling
     # Pooling belongs to the head: a new head may read another one than the file's.
     fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
-    report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields)
+    report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields,
+                         prefix=prefix)
     print_log(f'{checkpoint}: {report["coverage"]}', logger='current')
     return report

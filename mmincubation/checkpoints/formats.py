@@ -1,6 +1,5 @@
 """Recognise from its keys which program wrote a file, and read the ViT in it under timm's names."""
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
-from .keymaps import FORMATS, entries_below, global_names, named_tensors, stage_depth, strip_prefix
+from .keymaps import entries_below, global_names, named_tensors, stage_depth
+from .wrappings import Found, find_vit, first_keys
 
 LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
 EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
@@ -30,28 +30,30 @@ class Weights:
     notes: list[str] = field(default_factory=list)
 
 
-def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+def read_vit(path: str | Path, prefix: str | None = None) -> tuple[dict[str, Tensor], dict]:
     """Return a whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
-    weights = open_vit(path)
+    weights = open_vit(path, prefix)
     return weights.tensors, weights.header
 
 
-def open_vit(path: str | Path) -> Weights:
+def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
+
+    `prefix` chooses among several ViTs in the file, see `find_vit`.
 
     Raises:
         CheckpointError: the file cannot be read, is in no known format, contains a single module, or has tokens that
-            this ViT does not have.
+            this ViT does not have; or holds several ViTs, or none below `prefix`.
     """
     content, header = read_tensors(path)
     _require_header_types(path, header)
     _refuse_unfinished(path, content, header)
     try:
-        weights = next((found for found in _candidates(content) if _is_vit(found.tensors)), None)
+        weights = _from_stages(content.get('model_stages')) or _searched(content, prefix)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
     if weights is None:
-        raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {_first_keys(content)}')
+        raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {first_keys(content, SHOWN)}')
     if extra := [name for name in EXTRA_TOKENS if name in weights.tensors]:
         raise CheckpointError(f'{path}: has {extra[0]} of shape {tuple(weights.tensors[extra[0]].shape)}, a token that '
                               'this ViT has no place for; take the version of this model without it')
@@ -86,63 +88,44 @@ def _without_left_out(weights: Weights) -> Weights:
     return weights
 
 
-def _is_vit(tensors: dict) -> bool:
-    return 'patch_embed.proj.weight' in tensors and any(key.startswith('blocks.0.') for key in tensors)
+def _searched(content: dict, prefix: str | None) -> Weights | None:
+    """Find the one ViT in `content`; return None if there is none."""
+    found, notes = find_vit(content, prefix)
+    if found is None:
+        return None
+    tensors = found.vit()
+    if modules := sorted({int(key.split('.')[1]) for key in tensors if re.match(r'stages\.\d+\.', key)}):
+        return _from_doubled(tensors, modules)
+    return Weights(_program(found, content, tensors), tensors, notes=notes)
 
 
-def _candidates(content: dict) -> Iterator[Weights]:
-    """Yield what the content may be, the most specific format first."""
-    yield _from_stages(content.get('model_stages'))
-    yield _from_doubled(_tensors_in(content.get('model')))
-    state, notes = _state_dict(content)
-    yield Weights('mmengine', entries_below(state, 'vit.') or entries_below(state, 'target.'), notes=notes)
-    for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
-        for known in FORMATS[1:]:
-            alone = {known.root + key: value for key, value in tensors.items()}
-            whole = next((state for state in (tensors, alone) if known.root + known.patch in state), {})
-            if any(key.startswith(known.root + known.block) for key in whole):
-                yield Weights(known.name, known.to_timm(whole), notes=notes)
-    # DeiT and MAE both save timm's names under `model`; MAE's pre-training has no classifier.
-    model = _tensors_in(content.get('model'))
-    left = ['model_ema is left out'] if 'model_ema' in content else []
-    yield Weights('deit' if 'head.weight' in model else 'mae', model, notes=left)
-    bare = _tensors_in(content) or state
-    # DINOv2 has timm's names too; only its mask token and LayerScale tell it apart.
-    dino = 'mask_token' in bare and 'blocks.0.ls1.gamma' in bare
-    yield Weights('dinov2' if dino else 'timm', bare, notes=notes)
+def _program(found: Found, content: dict, tensors: dict[str, Tensor]) -> str:
+    """Return the program that wrote a file; several have timm's names, which containers and tensors tell apart."""
+    if found.format.name != 'timm':
+        return found.format.name
+    if found.words in (('state_dict', 'vit'), ('state_dict', 'target')):
+        return 'mmengine'
+    if found.words == ('state_dict', 'backbone') and 'meta' in content:  # a detector's or a segmentor's
+        return 'mmengine'
+    if 'mask_token' in tensors and 'blocks.0.ls1.gamma' in tensors:
+        return 'dinov2'
+    if found.words == ('model', ):  # DeiT and MAE; MAE's pre-training has no classifier
+        return 'deit' if 'head.weight' in tensors else 'mae'
+    return 'timm'
 
 
-def _from_stages(stages) -> Weights:
+def _from_stages(stages) -> Weights | None:
     """Read the public code's `model_stages`: one dict per module, with local block numbers."""
     stages = [named_tensors(stage) for stage in stages] if isinstance(stages, list) else []
     division = [stage_depth(stage) for stage in stages]
     tensors = {}
     for module, stage in enumerate(stages):
         tensors.update(global_names(stage, sum(division[:module])))
+    return Weights('official', tensors, division=division) if 'patch_embed.proj.weight' in tensors else None
+
+
+def _from_doubled(model: dict, modules: list[int]) -> Weights:
+    """Read the public code's `model`, which repeats every tensor as `stages.k.*`."""
+    division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in modules]
+    tensors = {key: value for key, value in model.items() if not key.startswith('stages.')}
     return Weights('official', tensors, division=division)
-
-
-def _from_doubled(model: dict) -> Weights:
-    """Read the public code's `model`, which repeats every tensor as `stages.k.*`; without those return no tensors."""
-    modules = {int(key.split('.')[1]) for key in model if re.match(r'stages\.\d+\.', key)}
-    division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in sorted(modules)]
-    tensors = {key: value for key, value in model.items() if not key.startswith('stages.')} if modules else {}
-    return Weights('official', tensors, division=division)
-
-
-def _state_dict(content: dict) -> tuple[dict, list[str]]:
-    """Return the `state_dict` of a training checkpoint, or its averaged weights (EMA), and notes on the choice."""
-    if averaged := _tensors_in(content.get('state_dict_ema')):  # timm's train.py
-        return averaged, ['EMA weights (state_dict_ema); those of the last step are left out']
-    notes = ['EMA weights: mmengine puts them into state_dict when it saves; the plain ones, then in ema_state_dict, '
-             'are left out'] if 'ema_state_dict' in content else []
-    return _tensors_in(content.get('state_dict')), notes
-
-
-def _tensors_in(value) -> dict[str, Tensor]:
-    return strip_prefix(named_tensors(value), 'module.')
-
-
-def _first_keys(content: dict) -> str:
-    nested = next((v for k in ('state_dict', 'model') if isinstance(v := content.get(k), dict)), content)
-    return ', '.join(str(key) for key in list(nested)[:SHOWN])

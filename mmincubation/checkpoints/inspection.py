@@ -32,14 +32,14 @@ class WeightsInfo:
     parameters: int
 
 
-def inspect_weights(path: str | Path) -> WeightsInfo:
-    """Describe a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
+def inspect_weights(path: str | Path, prefix: str | None = None) -> WeightsInfo:
+    """Describe a ViT's file in any format of docs/guides/weights.md; for `path` and `prefix` see `open_vit`.
 
     Raises:
         CheckpointError: as in `open_vit` and in `require_hash_in_name`.
     """
     file = local_file(path)
-    weights = open_vit(path)
+    weights = open_vit(path, prefix)
     sha256 = sha256_of(file)
     require_hash_in_name(file, sha256)
     arch, assumed = describe(weights, path)

@@ -182,11 +182,6 @@ def stage_depth(stage: dict) -> int:
     return 1 + max((_block(key) for key in stage), default=-1)
 
 
-def strip_prefix(tensors: dict, prefix: str) -> dict:
-    """Remove `prefix` from the keys that have it, such as `module.` of DistributedDataParallel."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items()}
-
-
 def entries_below(tensors: dict, prefix: str) -> dict:
     """Return the entries whose keys begin with `prefix`, with keys without it."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

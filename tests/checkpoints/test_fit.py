@@ -151,9 +151,9 @@ def test_what_shapes_do_not_show_is_compared(tmp_path):
 
 @pytest.mark.parametrize('wrong', [
     dict(type='Xavier'), dict(type='Pretrained'), dict(type='Pretrained', checkpoint=''), 'vit.pth',
-    dict(type='Pretrained', checkpoint='f', prefix='backbone.')])
+    dict(type='Pretrained', checkpoint='f', prefx='backbone.')])
 def test_a_wrong_init_cfg_is_named(wrong):
-    with pytest.raises(ValueError, match=r'ViTClassifier: init_cfg=.*checkpoint=PATH, fresh=\.\.\.'):
+    with pytest.raises(ValueError, match=r'ViTClassifier: init_cfg=.*checkpoint=PATH, prefix=\.\.\., fresh=\.\.\.'):
         ViTClassifier(ARCH.to_dict(), init_cfg=wrong)
 
 
