@@ -3,7 +3,7 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmincubation.errors import CheckpointError
 from mmincubation.hashes import git_blob_sha1_of, sha256_of
@@ -72,6 +72,18 @@ def fetch(url: str) -> tuple[Path, str]:
                               f'(HF_HUB_OFFLINE, HF_TOKEN), or run `hf download {file.repo} {file.name} --revision '
                               f'{file.revision}` where there is one and give the path of the file') from error
     return path, _verify_hash(url, file, path)
+
+
+@cache
+def fetch_beside(url: str, name: str) -> Path | None:
+    """Download `name` from the folder and commit of an hf:// name; return None if it is not there or out of reach."""
+    file = HubFile.parse(url)
+    import huggingface_hub
+    try:
+        return Path(huggingface_hub.hf_hub_download(
+            file.repo, str(PurePosixPath(file.name).with_name(name)), revision=file.revision))
+    except Exception:  # errors of the hub, of its HTTP library and of the disk; the weights themselves are there
+        return None
 
 
 def _reason(error: Exception) -> str:
