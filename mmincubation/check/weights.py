@@ -4,8 +4,9 @@ from copy import deepcopy
 
 import torch
 
-from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors, require_fit, sha256_of
-from mmincubation.checkpoints.hub import is_hub, local_file
+from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors, require_fit
+from mmincubation.checkpoints.hub import is_address, local_file
+from mmincubation.checkpoints.shards import weights_sha256
 from mmincubation.registry import dicts_in
 
 from .report import Report
@@ -28,7 +29,7 @@ def report_weights(cfg, report: Report) -> None:
 
 
 def _guard(place: str, path: str, report: Report, load) -> None:
-    if not is_hub(path) and not local_file(path).exists():
+    if not is_address(path) and not local_file(path).exists():
         return report.say(f'{place}: {path} is missing')
     try:
         for line in load():
@@ -61,4 +62,4 @@ def _load_into_model(cfg) -> list[str]:
     content, _ = read_tensors(path)
     state = content.get('state_dict', content)
     require_fit(build_on_meta(cfg), state, path)
-    return [f'{path}: {len(state)} keys, all of the model, sha256 {sha256_of(path)}']
+    return [f'{path}: {len(state)} keys, all of the model, sha256 {weights_sha256(path)}']

@@ -10,11 +10,12 @@ from mmincubation.vit import Division
 
 from .files import write_tensors, write_torch
 from .formats import SHOWN, Weights, open_vit
-from .hub import fetch, is_hub, local_file
+from .hub import fetch, is_address
 from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
 from .load import POOLED_HEAD
 from .shapes import misfits
+from .shards import weight_file, weights_sha256
 
 SUFFIXES = dict(timm=('.safetensors', ), hf=('.safetensors', ), official=('.pth', ),
                 mmpretrain=('.pth', '.safetensors'))  # mmengine, which loads mmpretrain's files, reads .pth alone
@@ -48,9 +49,8 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
         CheckpointError: `dst` exists or has a wrong suffix, `src` is not a whole ViT, or `to` has no name for a tensor.
     """
     _require_new_dst(src, Path(dst), to)
-    weights, file = open_vit(src, prefix), local_file(src)
-    sha256 = sha256_of(file)  # of the source, for the header
-    require_hash_in_name(file, sha256)
+    weights, sha256 = open_vit(src, prefix), weights_sha256(src)
+    require_hash_in_name(weight_file(src), sha256)
     _settle_head(weights, src)
     shape, assumed = describe(weights, src, arch or {})
     _require_whole_vit(weights.tensors, shape, src)
@@ -58,7 +58,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
     header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
-    if is_hub(src):
+    if is_address(src):
         assumed = [*assumed, fetch(src)[1]]
     _write(Path(dst), weights.tensors, header, to)
     parameters = sum(tensor.numel() for tensor in weights.tensors.values())
@@ -69,7 +69,7 @@ def _require_new_dst(src: str, dst: Path, to: str) -> None:
     if dst.suffix not in SUFFIXES[to]:
         raise CheckpointError(f'{dst}: with --to {to} the name must end in {" or ".join(SUFFIXES[to])}')
     if dst.exists():
-        same = not is_hub(src) and Path(src).exists() and dst.samefile(src)
+        same = not is_address(src) and Path(src).exists() and dst.samefile(src)
         raise CheckpointError(f'{dst}: {"is the source itself" if same else "exists already"}; choose another name')
 
 

@@ -1,16 +1,15 @@
 """Describe a weight file without building a model."""
-import re
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmincubation.errors import CheckpointError
-from mmincubation.hashes import sha256_of
 from mmincubation.vit import Arch
 
 from .formats import Weights, open_vit
-from .hub import fetch, is_hub, local_file
+from .hub import fetch, hash_in_name, is_address
 from .shapes import infer_arch
+from .shards import weight_file, weights_sha256
 
 WITHOUT_TRACE = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
 
@@ -38,12 +37,11 @@ def inspect_weights(path: str | Path, prefix: str | None = None) -> WeightsInfo:
     Raises:
         CheckpointError: as in `open_vit` and in `require_hash_in_name`.
     """
-    file = local_file(path)
     weights = open_vit(path, prefix)
-    sha256 = sha256_of(file)
-    require_hash_in_name(file, sha256)
+    sha256 = weights_sha256(path)
+    require_hash_in_name(weight_file(path), sha256)
     arch, assumed = describe(weights, path)
-    if is_hub(path):
+    if is_address(path):
         assumed = [*assumed, fetch(str(path))[1]]
     return WeightsInfo(weights.format, weights.header, sha256, arch, assumed, len(weights.tensors),
                        sum(tensor.numel() for tensor in weights.tensors.values()))
@@ -57,9 +55,9 @@ def require_hash_in_name(path: Path, sha256: str) -> None:
     Raises:
         CheckpointError: the digits differ.
     """
-    named = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.\w+$', path.name)
-    if named and not sha256.startswith(named[1]):
-        raise CheckpointError(f'{path}: named after a SHA-256 that begins with {named[1]}, but its own is {sha256}; '
+    named = hash_in_name(path.name)
+    if named and not sha256.startswith(named):
+        raise CheckpointError(f'{path}: named after a SHA-256 that begins with {named}, but its own is {sha256}; '
                               'the file is damaged or renamed: download it again')
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmincubation.errors import CheckpointError
-from mmincubation.hashes import sha256_of
 from mmincubation.vit import Arch, VisionTransformer
 
 from .formats import Weights, open_vit
-from .hub import fetch, is_hub, local_file
+from .hub import fetch, is_address
 from .shapes import differing_fields, public_arch
+from .shards import weights_sha256
 
 SHOWN = 8
 OTHER_HEAD = 'give a file with another head'
@@ -42,11 +42,10 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
     if found := _mismatch(compared, new):
         raise CheckpointError(f'{source} does not fit the model: {_explained(module, compared, new, setting)}{found}')
     module.load_state_dict({**own, **new})  # `own` fills in what stays fresh
-    file = local_file(source)
     return dict(
         path=str(source),
-        sha256=sha256_of(file) if file.is_file() else None,
-        coverage='; '.join([_coverage(own, new, dropped, kept), *([fetch(source)[1]] if is_hub(source) else [])]))
+        sha256=weights_sha256(source),
+        coverage='; '.join([_coverage(own, new, dropped, kept), *([fetch(source)[1]] if is_address(source) else [])]))
 
 
 def load_vit(vit: VisionTransformer, path: str | Path) -> dict:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from mmincubation.errors import CheckpointError
 
-from .hub import fetch_beside, is_hub
+from .hub import SCHEME, fetch, local_file, neighbour
+from .shards import weight_file
 
 NAME = 'config.json'
 GELU = ('gelu', 'gelu_python')  # transformers' names of the exact one
@@ -53,13 +54,14 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
 
 def _config_beside(path: str | Path) -> tuple[str, dict | str | None]:
     """Return the place of `config.json`, and its content, None if there is none, or a note on why it is not used."""
-    if is_hub(path):
-        place, file = f'{NAME} of the repository', fetch_beside(str(path), NAME)
-    else:
-        file = (Path(path) if Path(path).is_dir() else Path(path).parent) / NAME
-        place = str(file)
+    place = str(weight_file(path).with_name(NAME))
+    if str(path).startswith(SCHEME):
+        place = neighbour(path, local_file(path), NAME)
     try:
-        config = json.loads(file.read_text()) if file and file.is_file() else None
+        file = fetch(place)[0] if place.startswith(SCHEME) else Path(place)
+        config = json.loads(file.read_text()) if file.is_file() else None
+    except CheckpointError:  # not there, or out of reach; the weights themselves are there
+        return place, None
     except (OSError, ValueError, RecursionError) as error:
         return place, f'{place} cannot be read ({error}): not used'
     return place, config if isinstance(config, dict) else None

@@ -100,14 +100,14 @@ def test_digest_sees_name_type_shape_value():
 
 def test_unusable_files(tmp_path):
     cases = {
-        'missing.pth': (None, 'no such weight file'),
+        'missing.pth': (None, 'does not exist'),
         'empty.pth': (b'', 'empty'),
         'page.pth': (b'\n<!DOCTYPE html><html>not found</html>', 'web page'),
         'page.safetensors': (b'<html>', 'web page'),
         'pointer.safetensors': (b'version https://git-lfs.github.com/spec/v1\noid sha256:00', 'git lfs pull'),
-        'noise.pth': (b'abcdef' * 100, 'damaged'),
-        'noise.safetensors': (b'abcdef' * 100, 'damaged'),
-        'a.npz': (b'abcdef', 'unknown kind'),
+        'noise.pth': (b'abcdef' * 100, r"no weight file .600 bytes, it begins with b'abcdefab'"),
+        'noise.safetensors': (b'abcdef' * 100, 'no weight file'),
+        'a.npz': (b'abcdef', 'no weight file'),
     }
     for name, (content, message) in cases.items():
         if content is not None:
@@ -125,7 +125,7 @@ def test_truncated(tmp_path, name):
     for size in (5, 100, path.stat().st_size - 1):
         cut = tmp_path / f'cut_{name}'
         cut.write_bytes(path.read_bytes()[:size])
-        with pytest.raises(CheckpointError, match=f'cut_{name}: damaged'):
+        with pytest.raises(CheckpointError, match=f'cut_{name}:? (is truncated|damaged|is no weight file .5 bytes)'):
             read_tensors(cut)
 
 
