@@ -13,7 +13,8 @@ from .formats import SHOWN, Weights, open_vit
 from .hub import fetch, is_address
 from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
-from .shapes import vit_shapes
+from .load import POOLED_HEAD
+from .shapes import misfits
 from .shards import weight_file, weights_sha256
 
 SUFFIXES = dict(timm=('.safetensors', ), hf=('.safetensors', ), official=('.pth', ),
@@ -50,6 +51,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     _require_new_dst(src, Path(dst), to)
     weights, sha256 = open_vit(src, prefix), weights_sha256(src)
     require_hash_in_name(weight_file(src), sha256)
+    _settle_head(weights, src)
     shape, assumed = describe(weights, src, arch or {})
     _require_whole_vit(weights.tensors, shape, src)
     division = _division(weights, shape['depth'], to, modules, src)
@@ -72,16 +74,24 @@ def _require_new_dst(src: str, dst: Path, to: str) -> None:
 
 
 def _require_whole_vit(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
-    """Refuse tensors that are not exactly those of a ViT of this shape."""
+    """Refuse tensors that are not exactly those of a ViT of this shape, with or without norm, head and class token."""
     try:
-        expected = vit_shapes(shape)
+        found = misfits(tensors, shape)
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f'{src}: its header or shapes make no ViT ({error})') from error
-    found = dict(missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys())
-    found['misshaped'] = {name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name]}
-    if any(found.values()):
-        lists = '; '.join(f'{what}: {", ".join(sorted(names)[:SHOWN])}' for what, names in found.items() if names)
-        raise CheckpointError(f'{src}: no plain ViT with a class token ({lists}); it cannot be converted')
+    if found:
+        lists = '; '.join(f'{what}: {", ".join(sorted(names)[:SHOWN])}' for what, names in found.items())
+        raise CheckpointError(f'{src}: no whole plain ViT ({lists}); it cannot be converted')
+
+
+def _settle_head(weights: Weights, src: str) -> None:
+    """Refuse a pooled head, and leave out one that reads more than one token (transformers' Dinov2)."""
+    if 'fc_norm.weight' in weights.tensors:
+        raise CheckpointError(f'{src}: {POOLED_HEAD}; it cannot be converted, but a ViTBackbone takes it as it is')
+    head, token = (weights.tensors.get(name) for name in ('head.weight', 'cls_token'))
+    if head is not None and token is not None and head.shape[-1] == 2 * token.shape[-1]:
+        weights.tensors = {name: value for name, value in weights.tensors.items() if not name.startswith('head.')}
+        weights.notes.append(f'left out: the head, which reads {head.shape[-1]} values, more than one token')
 
 
 def _division(weights: Weights, depth: int, to: str, modules: int | None, src: str) -> list[int] | None:
@@ -107,11 +117,17 @@ def _header(weights: Weights, shape: dict, division: list[int] | None, assumed: 
 
 def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None:
     if to == 'official':
+        _require_official(dst, tensors)
         write_torch(dst, _official(tensors, Division(tuple(header['division']))), header)
     elif dst.suffix == '.pth':
         write_torch(dst, dict(state_dict=from_timm(tensors, to)), header)
     else:
         write_tensors(dst, tensors if to == 'timm' else from_timm(tensors, to), header)
+
+
+def _require_official(dst: Path, tensors: dict[str, Tensor]) -> None:
+    if missing := [name for name in ('cls_token', 'norm.weight') if name not in tensors]:
+        raise CheckpointError(f'{dst}: official has no ViT without {missing[0]}; use timm names')
 
 
 def _official(tensors: dict[str, Tensor], division: Division) -> dict:

@@ -10,7 +10,7 @@ from mmincubation.vit import Arch, VisionTransformer
 from mmincubation.vit.transformer import resize_pos_embed
 
 from .formats import open_vit
-from .load import load_strict, require_known_fields
+from .load import assumed, load_strict, require_known_fields
 
 PATCH = 'patch_embed.proj.weight'
 
@@ -55,11 +55,12 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
 
 
 def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
-                fields=('num_heads', 'norm_eps', 'global_pool'), prefix: str | None = None) -> dict:
+                fields=('num_heads', 'norm_eps', 'global_pool'), prefix: str | None = None, setting: str = ''
+                ) -> dict:
     """Load a ViT's file strictly into `module`, a ViT of `arch` or some of its layers; return the report.
 
-    Patch kernel and position embedding are resized first. `drop`, `fresh` and the report are those of `load_strict`;
-    `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see `require_known_fields`.
+    Patch kernel and position embedding are resized first. `drop`, `fresh`, `setting` and the report are those of
+    `load_strict`; `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see `require_known_fields`.
     `prefix` chooses among several ViTs in the file, see `open_vit`.
 
     Raises:
@@ -69,8 +70,9 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
     require_known_fields(weights, arch, source, fields)
     tensors, patch = fit_patch(weights.tensors, arch.patch_size)
     tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
-    report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh)
-    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes])}
+    report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh, setting=setting)
+    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes,
+                                            *assumed(weights, arch)])}
 
 
 def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = (),
@@ -86,6 +88,6 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
     # Pooling belongs to the head: a new head may read another one than the file's.
     fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
     report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields,
-                         prefix=prefix)
+                         prefix=prefix, setting='init_cfg')
     print_log(f'{checkpoint}: {report["coverage"]}', logger='current')
     return report

@@ -9,10 +9,13 @@ from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
 from .keymaps import entries_below, global_names, named_tensors, stage_depth
-from .wrappings import Found, find_vit, first_keys
+from .networks import name_network
+from .shapes import add_class_row
+from .stated import Stated, read_stated
+from .wrappings import Found, find_vit, largest_dict
 
-LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or not used by a classifier
-EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
+OWN = ('mmincubation', 'mmengine', 'official')  # programs whose ViTs compute what ours do
 SHOWN = 8
 
 
@@ -21,13 +24,19 @@ class Weights:
     """A ViT's tensors under timm's names, with what its file says.
 
     `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
-    shows them. `notes` say in words what was chosen or left out.
+    shows them. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
     """
     format: str
     tensors: dict[str, Tensor]
     header: dict = field(default_factory=dict)
     division: list[int] | None = None
     notes: list[str] = field(default_factory=list)
+    stated: Stated | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether our header or our own program says all of the function."""
+        return bool(self.header.get('arch')) or self.format in OWN
 
 
 def read_vit(path: str | Path, prefix: str | None = None) -> tuple[dict[str, Tensor], dict]:
@@ -42,25 +51,33 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     `prefix` chooses among several ViTs in the file, see `find_vit`.
 
     Raises:
-        CheckpointError: the file cannot be read, is in no known format, contains a single module, or has tokens that
-            this ViT does not have; or holds several ViTs, or none below `prefix`.
+        CheckpointError: the file cannot be read, is in no known format, contains a single module, or has another
+            function than this ViT's; or holds several ViTs, or none below `prefix`.
     """
     content, header = read_tensors(path)
     _require_header_types(path, header)
     _refuse_unfinished(path, content, header)
     try:
         weights = _from_stages(content.get('model_stages')) or _searched(content, prefix)
+        _refuse_other(weights.tensors)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    if weights is None:
-        raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {first_keys(content, SHOWN)}')
-    if extra := [name for name in EXTRA_TOKENS if name in weights.tensors]:
-        raise CheckpointError(f'{path}: has {extra[0]} of shape {tuple(weights.tensors[extra[0]].shape)}, a token that '
-                              'this ViT has no place for; take the version of this model without it')
     if header and weights.format == 'timm':  # our files have timm's names, and only ours have a header
         weights.format = 'mmincubation'
     weights.header, weights.division = header, header.get('division') or weights.division
-    return _without_left_out(weights)
+    _leave_out(weights)
+    weights.tensors, notes = add_class_row(weights.tensors)
+    weights.notes += notes
+    if not weights.known:
+        weights.stated = read_stated(path, content, weights.tensors)
+        weights.notes += weights.stated.notes if weights.stated else []
+    return weights
+
+
+def _refuse_other(tensors: dict) -> None:
+    """Refuse a network that is no plain ViT, by its name."""
+    if other := name_network(tensors):
+        raise CheckpointError(f'this is {other}; only plain ViTs can be loaded, give the weights of one')
 
 
 def _require_header_types(path: str | Path, header: dict) -> None:
@@ -79,20 +96,21 @@ def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
                               'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
 
 
-def _without_left_out(weights: Weights) -> Weights:
+def _leave_out(weights: Weights) -> None:
     names = [name for name in weights.tensors if LEFT_OUT.fullmatch(name)]
     if names:
         weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}
         more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
         weights.notes.append(f'left out by name: {", ".join(names[:SHOWN])}{more}')
-    return weights
 
 
-def _searched(content: dict, prefix: str | None) -> Weights | None:
-    """Find the one ViT in `content`; return None if there is none."""
+def _searched(content: dict, prefix: str | None) -> Weights:
+    """Find the one ViT in `content`."""
     found, notes = find_vit(content, prefix)
+    keys = found.body if found else largest_dict(content)
+    _refuse_other(keys)  # before a translation, which would miss what the plain ViT has
     if found is None:
-        return None
+        raise CheckpointError(f'no ViT in a known format; its first keys are {", ".join(map(str, list(keys)[:SHOWN]))}')
     tensors = found.vit()
     if modules := sorted({int(key.split('.')[1]) for key in tensors if re.match(r'stages\.\d+\.', key)}):
         return _from_doubled(tensors, modules)

@@ -47,6 +47,11 @@ class HubFile:
         return cls(f'{org}/{repo}', name, revision, fragment.removeprefix('sha256=') or None)
 
 
+def is_hub(path: str | Path) -> bool:
+    """Return whether `path` names a file on the hub."""
+    return str(path).startswith(SCHEME)
+
+
 def is_address(path: str | Path) -> bool:
     """Return whether `path` names a file on the hub or on the web."""
     return str(path).startswith((SCHEME, *WEB))
@@ -125,6 +130,18 @@ def _fetch_from_web(url: str) -> tuple[Path, str]:
                                   'or download it where there is one and give the path of the file') from error
     given, named = (fragment.removeprefix('sha256='), 'given'), (hash_in_name(name), 'in its name')
     return path, _verify_hash(url, path, *(given if fragment else named))
+
+
+@cache
+def fetch_beside(url: str, name: str) -> Path | None:
+    """Download `name` from the folder and commit of an hf:// name; return None if it is not there or out of reach."""
+    file = HubFile.parse(url)
+    import huggingface_hub
+    try:
+        return Path(huggingface_hub.hf_hub_download(
+            file.repo, str(PurePosixPath(file.name).with_name(name)), revision=file.revision))
+    except Exception:  # errors of the hub, of its HTTP library and of the disk; the weights themselves are there
+        return None
 
 
 def _reason(error: Exception) -> str:

@@ -82,20 +82,23 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
-    """Return the fields that the shapes show, those that are guessed from them, and notes on the guesses."""
+    """Return the fields that shapes and `config.json` show, those that are guessed, and notes on the guesses."""
     try:
         arch, note = infer_arch(weights.tensors)
-    except KeyError as error:
-        raise CheckpointError(f'{source}: no whole ViT, {error} is missing; download or write it again') from error
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f'{source}: no whole ViT, {error} is missing; give the file of a whole one') from error
     if weights.format == 'mmengine':  # one of our runs: its config may have another pooling
-        del arch['global_pool']
+        arch.pop('global_pool', None)
         note += "; global_pool is in the run's config alone"
+    stated = {key: value for key, value in (weights.stated.fields if weights.stated else {}).items() if key != 'activation'}
     guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
+    guessed = {key: value for key, value in guessed.items() if key not in stated}
     # transformers' epsilon differs between conversions, so the width does not tell it.
-    if weights.format == 'hf' and guessed.pop('norm_eps', None):
-        note = (f'num_heads={guessed["num_heads"]} as in the public ViT of this width; norm_eps is in its config.json '
-                'alone')
-    return arch, guessed, [note]
+    if weights.format.startswith('hf') and guessed.pop('norm_eps', None):
+        note = 'norm_eps is in its config.json alone'
+        if 'num_heads' in guessed:
+            note = f'num_heads={guessed["num_heads"]} as in the public ViT of this width; {note}'
+    return arch | stated, guessed, [] if set(WITHOUT_TRACE) <= stated.keys() else [note]
 
 
 def _require_agreement(stated: dict, shown: dict, source: str | Path) -> None:

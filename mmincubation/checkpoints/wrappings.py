@@ -87,10 +87,9 @@ def find_vit(content: dict, prefix: str | None = None) -> tuple[Found | None, li
     return found[0], [*notes, *found[0].left_out()]
 
 
-def first_keys(content: dict, count: int) -> str:
-    """Return the first keys of the largest dict of tensors in `content`, or of `content` itself."""
-    largest = max((tensors for _, tensors in _dicts_of_tensors(content)), key=len, default=content)
-    return ', '.join(str(key) for key in list(largest)[:count])
+def largest_dict(content: dict) -> dict:
+    """Return the largest dict of tensors in `content`, or `content` itself if there is none."""
+    return max((tensors for _, tensors in _dicts_of_tensors(content)), key=len, default=content)
 
 
 def _dicts_of_tensors(content, containers: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
