@@ -132,18 +132,6 @@ def _fetch_from_web(url: str) -> tuple[Path, str]:
     return path, _verify_hash(url, path, *(given if fragment else named))
 
 
-@cache
-def fetch_beside(url: str, name: str) -> Path | None:
-    """Download `name` from the folder and commit of an hf:// name; return None if it is not there or out of reach."""
-    file = HubFile.parse(url)
-    import huggingface_hub
-    try:
-        return Path(huggingface_hub.hf_hub_download(
-            file.repo, str(PurePosixPath(file.name).with_name(name)), revision=file.revision))
-    except Exception:  # errors of the hub, of its HTTP library and of the disk; the weights themselves are there
-        return None
-
-
 def _reason(error: Exception) -> str:
     sentence = re.split(r'[.\n](?:\s|$)', str(error).strip())[0]
     return f'{type(error).__name__}: {re.sub(r"https?://[^ ]+", "the hub", sentence)[:200]}'

@@ -13,6 +13,7 @@ from .shapes import differing_fields, public_arch
 from .shards import weights_sha256
 
 SHOWN = 8
+OTHER_HEAD = 'give a file with another head'
 POOLED_HEAD = 'the head of the file reads the mean of the patches through fc_norm, which this ViT has not'
 
 
@@ -39,7 +40,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
     compared = {name: value for name, value in own.items() if name not in set(kept)}
     if found := _mismatch(compared, new):
-        raise CheckpointError(f'{source} does not fit the model: {_explained(module, new, setting)}{found}')
+        raise CheckpointError(f'{source} does not fit the model: {_explained(module, compared, new, setting)}{found}')
     module.load_state_dict({**own, **new})  # `own` fills in what stays fresh
     return dict(
         path=str(source),
@@ -93,6 +94,8 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
     require_header(weights.header, arch, source, fields)
     stated = weights.stated.fields if weights.stated else {}
     for field in fields:
+        if field == 'global_pool' and 'cls_token' not in weights.tensors:
+            continue  # the missing class token is reported, which no pooling can mend
         if field in stated and stated[field] != getattr(arch, field):
             raise CheckpointError(f'{source}: {weights.stated.source} says {field}={stated[field]}, the model has '
                                   f'{field}={getattr(arch, field)}; set {field}={stated[field]!r} in arch')
@@ -134,35 +137,34 @@ def _mismatch(own: dict, new: dict) -> str:
     return '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
 
 
-def _explained(module: nn.Module, new: dict[str, Tensor], setting: str) -> str:
+def _explained(module: nn.Module, own: dict, new: dict[str, Tensor], setting: str) -> str:
     """Return what the file's ViT has that the module's has not, and what to do, as far as its tensors establish it."""
-    arch = getattr(module, 'arch', None)
+    arch, reasons = getattr(module, 'arch', None), []
     if not isinstance(arch, Arch):
         return ''
-    reasons = []
     if differing := differing_fields(new, arch):
         listed = ', '.join(f'{key}={theirs} (the model has {ours})' for key, (theirs, ours) in differing.items())
+        listed = listed.replace('init_values=None', 'no LayerScale, init_values=None')
         bias = ', with the norm_eps that belongs to it' if 'qkv_bias' in differing else ''
         reasons.append(f"the file's ViT has {listed}; set arch to the file's{bias}, or give a file of this arch")
-    return ''.join(f'{reason}. ' for reason in reasons + _about_head(module.state_dict(), new, setting))
+    if 'cls_token' in own and 'cls_token' not in new:
+        reasons.append('the file has no class token; a ViTBackbone with cls_token=False takes it')
+    return ''.join(f'{reason}. ' for reason in reasons + _about_head(own, new, setting))
 
 
 def _about_head(own: dict, new: dict, setting: str) -> list[str]:
-    """Return what is known of the class token and the head that the file's ViT has or lacks, and what to do."""
-    token = ['the file has no class token; a ViTBackbone with cls_token=False takes it'
-             ] if 'cls_token' in own and 'cls_token' not in new else []
-    if 'head.weight' not in own:
-        return token
-    what, anew = 'give a file with another head', f"fresh=('head', ) in {setting} begins it anew"
+    """Return what is known of the norm and the head that the file's ViT has or lacks, and what to do."""
     if 'fc_norm.weight' in new:
-        return [*token, POOLED_HEAD + (f"; fresh=('head', 'norm') in {setting} begins both anew" if setting else '')]
-    if 'head.weight' not in new:
-        return [*token, f'the file has no head; {anew if setting else "give a file with one"}']
-    if (inputs := new['head.weight'].shape[-1]) == 2 * own['head.weight'].shape[-1]:
-        return [*token, f'the head of the file reads {inputs} values, more than one token; {anew if setting else what}']
-    if len(new['head.weight']) != len(own['head.weight']) and setting:
-        return [*token, f'for other classes than those of the file {anew}']
-    return token
+        return [POOLED_HEAD + (f"; fresh=('head', 'norm') in {setting} begins both anew" if setting else '')]
+    if missing := [part for part in ('norm', 'head') if f'{part}.weight' in own and f'{part}.weight' not in new]:
+        begin = f'fresh={tuple(missing)} in {setting} begins {"both" if missing[1:] else "it"} anew'
+        return [f'the file has no {" and no ".join(missing)}; {begin if setting else "give a file of a whole classifier"}']
+    if 'head.weight' not in own or 'head.weight' not in new:
+        return []
+    begin, classes, inputs = f"fresh=('head',) in {setting} begins it anew", len(own['head.weight']), new['head.weight'].shape[-1]
+    if inputs == 2 * own['head.weight'].shape[1]:
+        return [f'the head of the file reads {inputs} values, more than one token; {begin if setting else OTHER_HEAD}']
+    return [f'for other classes than those of the file {begin}'] if setting and classes != len(new['head.weight']) else []
 
 
 def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:

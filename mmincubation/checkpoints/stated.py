@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from mmincubation.errors import CheckpointError
 
-from .hub import fetch_beside, is_hub
+from .hub import SCHEME, fetch, local_file, neighbour
+from .shards import weight_file
 
 NAME = 'config.json'
 GELU = ('gelu', 'gelu_python')  # transformers' names of the exact one
@@ -39,27 +41,26 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     if isinstance(config, str):
         return Stated(place, notes=[config])
     if config and 'architecture' in config:
-        args = dict(config.get('model_args') or {})
         pool = {'global_pool': config['global_pool']} if config.get('global_pool') else {}
-        return _of_timm(f'{place}: architecture', str(config['architecture']), pool | args, tensors)
+        return _of_timm(f'{place}: architecture', str(config['architecture']), pool, config.get('model_args'), tensors)
     if config and 'model_type' in config:
         return _of_transformers(place, config, tensors)
     import timm  # here: its models take a second
     if isinstance(name := content.get('arch'), str) and timm.is_model(name):
-        args = getattr(content.get('args'), 'model_kwargs', None)
-        return _of_timm(f'{path}: arch', name, dict(args) if isinstance(args, dict) else {}, tensors)
+        return _of_timm(f'{path}: arch', name, {}, getattr(content.get('args'), 'model_kwargs', None), tensors)
     return None
 
 
 def _config_beside(path: str | Path) -> tuple[str, dict | str | None]:
     """Return the place of `config.json`, and its content, None if there is none, or a note on why it is not used."""
-    if is_hub(path):
-        place, file = f'{NAME} of the repository', fetch_beside(str(path), NAME)
-    else:
-        file = (Path(path) if Path(path).is_dir() else Path(path).parent) / NAME
-        place = str(file)
+    place = str(weight_file(path).with_name(NAME))
+    if str(path).startswith(SCHEME):
+        place = neighbour(path, local_file(path), NAME)
     try:
-        config = json.loads(file.read_text()) if file and file.is_file() else None
+        file = fetch(place)[0] if place.startswith(SCHEME) else Path(place)
+        config = json.loads(file.read_text()) if file.is_file() else None
+    except CheckpointError:  # not there, or out of reach; the weights themselves are there
+        return place, None
     except (OSError, ValueError, RecursionError) as error:
         return place, f'{place} cannot be read ({error}): not used'
     return place, config if isinstance(config, dict) else None
@@ -69,12 +70,12 @@ def _of_transformers(place: str, config: dict, tensors: Mapping[str, Tensor]) ->
     kind = config['model_type']
     config = next((inner for key in ('vision_config', 'backbone_config') if isinstance(inner := config.get(key), dict)),
                   config)
-    width, depth = _width(tensors), _depth(tensors)
-    stated = {key: config[key] for key in ('hidden_size', 'num_hidden_layers') if key in config}
-    if stated not in ({}, dict(hidden_size=width, num_hidden_layers=depth)):
-        return Stated(place, notes=[f'{place} describes another network ({_listed(stated)}, the file has hidden_size='
-                                    f'{width}, num_hidden_layers={depth}): not used'])
-    act = config.get('hidden_act', 'gelu')
+    shown = _shown(tensors)
+    stated = {key: config[key] for key in shown if key in config}
+    if stated != {key: shown[key] for key in stated}:
+        return Stated(place, notes=[f'{place} describes another network ({_listed(stated)}; the file has '
+                                    f'{_listed(shown)}): not used'])
+    act = config.get('hidden_act') or 'gelu'
     if act not in GELU:
         raise CheckpointError(f'{place}: hidden_act={act}, this ViT computes gelu, so its results would be others; give '
                               'the weights of a model with hidden_act=gelu')
@@ -82,28 +83,33 @@ def _of_transformers(place: str, config: dict, tensors: Mapping[str, Tensor]) ->
         raise CheckpointError(f'{place}: use_swiglu_ffn=true, this ViT has no gated MLPs; give the weights of a model '
                               'without them')
     fields = {ours: config[key] for key, ours in SAME.items() if isinstance(config.get(key), int | float)}
-    fields |= dict(activation=act) if 'hidden_act' in config else {}
+    fields |= dict(activation=act) if config.get('hidden_act') else {}
     if kind in POOLED:
         fields['global_pool'] = POOLED[kind]
     said = {key: config[key] for key in ('hidden_act', *SAME) if key in config}
     return Stated(place, fields, [f'{place}: {_listed(dict(model_type=kind) | said)}'])
 
 
-def _of_timm(place: str, name: str, args: dict, tensors: Mapping[str, Tensor]) -> Stated | None:
+def _of_timm(place: str, name: str, pool: dict, args, tensors: Mapping[str, Tensor]) -> Stated:
     """Build timm's model `name` without memory, and read its function from its layers."""
     import timm
     from timm.models.vision_transformer import VisionTransformer
     if not timm.is_model(name):
-        return Stated(place, notes=[f"{place}={name} is not in timm {timm.__version__}: not used"])
-    # Nothing but sizes and switches: create_model would also load files that the arguments name.
+        return Stated(place, notes=[f'{place}={name} is not in timm {timm.__version__}: not used'])
+    # Nothing but sizes and switches: others of timm's arguments name files.
     valid = set(signature(VisionTransformer.__init__).parameters) - {'self', 'device', 'dtype'}
+    args = {key: value for key, value in (pool | (args if isinstance(args, dict) else {})).items() if key in valid}
+    shown = _shown(tensors)
+    size = dict(embed_dim=shown['hidden_size'], depth=shown['num_hidden_layers'])
     try:
-        with torch.device('meta'):
-            model = timm.model_entrypoint(name)(**{key: value for key, value in args.items() if key in valid})
-    except Exception as error:  # arguments of another version, or wrong ones
-        return Stated(place, notes=[f'{place}={name} cannot be built by timm {timm.__version__} ({error}): not used'])
-    if (getattr(model, 'embed_dim', None), len(getattr(model, 'blocks', ()))) != (_width(tensors), _depth(tensors)):
-        return Stated(place, notes=[f'{place}={name} has another width or depth than the file: not used'])
+        with torch.device('meta'):  # of the file's depth, which an argument could make endless
+            model = timm.model_entrypoint(name)(**args | (dict(depth=size['depth']) if 'depth' in args else {}))
+        built = dict(embed_dim=model.embed_dim, depth=args.get('depth', len(model.blocks)))
+    except Exception as error:  # arguments of another version, wrong ones, or no ViT
+        return Stated(place, notes=[f'{place}={name} makes no ViT in timm {timm.__version__} ({error}): not used'])
+    if built != size:
+        return Stated(place, notes=[f'{place}={name} describes another network ({_listed(built)}; the file has '
+                                    f'{_listed(size)}): not used'])
     if other := _other_function(model):
         raise CheckpointError(f'{place}={name} has {other}, which this ViT does not compute; give the weights of a plain '
                               'ViT')
@@ -123,7 +129,8 @@ def _other_function(model: nn.Module) -> str | None:
     for part, plain in ((block, timms.Block), (block.attn, timms.Attention), (block.mlp, timms.Mlp)):
         if type(part) is not plain:
             return f'{type(part).__name__} instead of {plain.__name__}'
-    if not isinstance(block.mlp.act, nn.GELU) or block.mlp.act.approximate != 'none':
+    values = torch.linspace(-4, 4, 99)  # not by its class: timm has several of each activation
+    if not torch.equal(block.mlp.act(values.clone()), gelu(values)):
         return f'the activation {block.mlp.act}'
     if not isinstance(block.norm1, nn.LayerNorm):
         return f'the norm {type(block.norm1).__name__}'
@@ -133,12 +140,12 @@ def _other_function(model: nn.Module) -> str | None:
     return more[0] if more else None
 
 
-def _width(tensors: Mapping[str, Tensor]) -> int:
-    return tensors['patch_embed.proj.weight'].shape[0]
-
-
-def _depth(tensors: Mapping[str, Tensor]) -> int:
-    return len({key.split('.')[1] for key in tensors if key.startswith('blocks.')})
+def _shown(tensors: Mapping[str, Tensor]) -> dict:
+    """Return what tensors under timm's names show, under transformers' names."""
+    patch = tensors['patch_embed.proj.weight'].shape
+    depth = len({key.split('.')[1] for key in tensors if key.startswith('blocks.')})
+    return dict(hidden_size=patch[0], num_hidden_layers=depth, patch_size=patch[-1],
+                qkv_bias='blocks.0.attn.qkv.bias' in tensors)
 
 
 def _listed(values: dict) -> str:

@@ -115,8 +115,8 @@ def test_a_higher_resolution_resizes_the_position_embedding(tmp_path, img_size, 
 
 
 @pytest.mark.parametrize('name, classes, message', [
-    ('deit.pth', 7, "num_classes=5 .the model has 7.*fresh=.'head', . in init_cfg.*head.weight 5x16 in the file, 7x16 in the model"),
-    ('mae.pth', 5, "the file has no head; fresh=.'head', . in init_cfg begins it anew. 2 missing: head.weight"),
+    ('deit.pth', 7, "num_classes=5 .the model has 7.*fresh=.'head',. in init_cfg.*head.weight 5x16 in the file, 7x16 in the model"),
+    ('mae.pth', 5, "the file has no head; fresh=.'head',. in init_cfg begins it anew. 2 missing: head.weight"),
 ])
 def test_another_head_must_be_named(tmp_path, name, classes, message):
     path, state = write_file(tmp_path, name)
