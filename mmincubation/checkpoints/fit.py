@@ -9,7 +9,7 @@ from mmincubation.errors import CheckpointError
 from mmincubation.vit import Arch, VisionTransformer
 from mmincubation.vit.transformer import resize_pos_embed
 
-from .formats import open_vit
+from .formats import TAPS, Weights, open_vit
 from .load import assumed, load_strict, require_known_fields
 
 PATCH = 'patch_embed.proj.weight'
@@ -70,9 +70,19 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
     require_known_fields(weights, arch, source, fields)
     tensors, patch = fit_patch(weights.tensors, arch.patch_size)
     tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
-    report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh, setting=setting)
-    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes,
+    taps, left = _fitting_taps(module, weights)
+    fresh = tuple(name for name in fresh if not (taps and TAPS.startswith(name)))
+    report = load_strict(module, tensors | taps, source=source, drop=drop, fresh=fresh, setting=setting)
+    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *left, *weights.notes,
                                             *assumed(weights, arch)])}
+
+
+def _fitting_taps(module: nn.Module, weights: Weights) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the file's norms of a backbone's maps if the module has the same ones; else a note that they are left."""
+    own = {name: value.shape for name, value in module.state_dict().items() if name.startswith(TAPS)}
+    if {name: value.shape for name, value in weights.taps.items()} == own:
+        return weights.taps, []
+    return {}, [f"left out: {len(weights.taps)} tensors tap_norms, not those of the model's taps"] * bool(weights.taps)
 
 
 def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = (),

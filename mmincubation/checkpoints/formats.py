@@ -16,6 +16,7 @@ from .wrappings import Found, find_vit, largest_dict
 
 LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
 OWN = ('mmincubation', 'mmengine', 'official')  # programs whose ViTs compute what ours do
+TAPS = 'tap_norms.'  # of our detectors and segmentors, beside the ViT
 SHOWN = 8
 
 
@@ -24,7 +25,7 @@ class Weights:
     """A ViT's tensors under timm's names, with what its file says.
 
     `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
-    shows them. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
+    shows them. `taps` are the norms of a ViTBackbone's maps. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
     """
     format: str
     tensors: dict[str, Tensor]
@@ -32,6 +33,7 @@ class Weights:
     division: list[int] | None = None
     notes: list[str] = field(default_factory=list)
     stated: Stated | None = None
+    taps: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def known(self) -> bool:
@@ -97,6 +99,8 @@ def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
 
 
 def _leave_out(weights: Weights) -> None:
+    weights.taps = {name: value for name, value in weights.tensors.items() if name.startswith(TAPS)}
+    weights.tensors = {name: value for name, value in weights.tensors.items() if name not in weights.taps}
     names = [name for name in weights.tensors if LEFT_OUT.fullmatch(name)]
     if names:
         weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}

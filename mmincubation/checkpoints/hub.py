@@ -47,6 +47,11 @@ class HubFile:
         return cls(f'{org}/{repo}', name, revision, fragment.removeprefix('sha256=') or None)
 
 
+def is_hub(path: str | Path) -> bool:
+    """Return whether `path` names a file on the hub."""
+    return str(path).startswith(SCHEME)
+
+
 def is_address(path: str | Path) -> bool:
     """Return whether `path` names a file on the hub or on the web."""
     return str(path).startswith((SCHEME, *WEB))
@@ -55,9 +60,9 @@ def is_address(path: str | Path) -> bool:
 def hash_in_name(name: str) -> str | None:
     """Return the first digits of a SHA-256 that torch hub and OpenMMLab put into file names, None without any.
 
-    A date such as 20230101 is no hash.
+    Decimal digits alone are a date or a number of steps.
     """
-    found = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.\w+$', name)
+    found = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.\w+$', name)
     return found[1] if found else None
 
 

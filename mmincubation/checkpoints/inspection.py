@@ -78,7 +78,8 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
     _require_agreement(stated, shown, source)
     if stated:
         notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
-    return {**shown, **guessed, **stated}, [*notes, *weights.notes]
+    taps = ['left out: tap_norms, which only a ViTBackbone with the same taps takes'] if weights.taps else []
+    return {**shown, **guessed, **stated}, [*notes, *weights.notes, *taps]
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:

@@ -7,7 +7,7 @@ from mmincubation.errors import CheckpointError
 
 READ = 'what is read: .safetensors, what torch.save writes, an index of shards, a folder with one of these'
 SHARD = re.compile(r'-(\d{5})-of-(\d{5})\.\w+')
-LATER = {b'\x80%c' % protocol: 'pickle' for protocol in (2, 3, 4, 5)}  # torch's format before 1.6, still published
+MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'  # a number that begins torch's format before 1.6, which is still published
 # The usual failed downloads, and files of other programs: the beginning, what it is and what to do.
 FOREIGN = (
     (b'version https://git-lfs', 'is a Git LFS pointer, not the weights; run `git lfs pull` or download the file'),
@@ -41,14 +41,18 @@ def kind_of(path: Path, shard: bool = False) -> str:
     start = _start(path)
     if start.startswith(b'PK\x03\x04'):
         kind, fault = 'archive', _fault_of_archive(path)
-    elif start[:2] in LATER:
-        kind, fault = 'pickle', None
+    elif start[0] == 0x80 and start[1:2] <= b'\x05':
+        kind, fault = 'pickle', None if MAGIC in start else (
+            'is a pickle that torch.save did not write; nothing was executed. Save the state dict by torch.save, or '
+            'convert it to safetensors')
     elif start[8:9] == b'{':  # after the size of the header
         kind, fault = 'safetensors', None
     elif path.suffix == '.json':
         kind, fault = 'index', None
     else:
         kind, fault = '', _foreign(path, start)
+    if kind in ('archive', 'pickle') and path.suffix == '.safetensors':  # torch.load would go by the name
+        fault = fault or 'is no safetensors file but one of torch.save, nothing was executed; rename it to .pth'
     if fault := fault or not shard and _fault_of_shard(path):
         raise CheckpointError(f'{path} {fault}')
     return kind

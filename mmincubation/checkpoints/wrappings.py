@@ -13,7 +13,6 @@ from .keymaps import FORMATS, Format, entries_below
 # Words that torch puts into keys: data parallel and averaged models, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = {'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'}
 COUNTERS = {'n_averaged', 'steps'}  # of averaged models, torch's and mmengine's
-DEPTH = 4  # of dicts in dicts
 # Where a file has both, the first is taken, as the program that wrote it does: (first, second, what is said).
 PREFERRED = (
     (('state_dict_ema', ), ('state_dict', ), 'EMA weights (state_dict_ema); those of the last step are left out'),
@@ -63,7 +62,7 @@ class Found:
         beside = [key for key in self.tensors if not key.startswith(self.prefix) and key not in set(self.heads)]
         words = Counter(key.split('.')[0] for key in beside)
         names = ', '.join(f'{word} ({count})' for word, count in words.items())
-        return [f'taken from {self}; left out beside it: {names}'] if beside else []
+        return [f'left out beside {self}: {names}'] if beside else []
 
     def __str__(self) -> str:
         return '.'.join(self.words)
@@ -84,7 +83,8 @@ def find_vit(content: dict, prefix: str | None = None) -> tuple[Found | None, li
     if different := [vit for vit in found[1:] if not _equal(vit.body, found[0].body)]:
         raise CheckpointError(f'holds different ViTs, {_names([found[0], *different])}: choose one, by prefix=... in '
                               'init_cfg or by --prefix of tools/convert.py')
-    return found[0], [*notes, *found[0].left_out()]
+    chosen = [f'taken from {found[0]}, as prefix says'] if prefix else []
+    return found[0], [*chosen, *notes, *found[0].left_out()]
 
 
 def largest_dict(content: dict) -> dict:
@@ -92,15 +92,18 @@ def largest_dict(content: dict) -> dict:
     return max((tensors for _, tensors in _dicts_of_tensors(content)), key=len, default=content)
 
 
-def _dicts_of_tensors(content, containers: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
+def _dicts_of_tensors(content: dict) -> Iterator[tuple[tuple[str, ...], dict]]:
     """Yield the dicts in `content` that hold tensors by name, with the keys that lead to them."""
-    if not isinstance(content, dict) or len(containers) > DEPTH:
-        return
-    if tensors := {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}:
-        yield containers, _unwrapped(tensors)
-    for key, value in content.items():
-        if isinstance(key, str) and not key.startswith('optim'):
-            yield from _dicts_of_tensors(value, (*containers, key))
+    left, seen = [((), content)], set()  # visit each once: a dict can contain itself
+    while left:
+        containers, value = left.pop(0)
+        if not isinstance(value, dict) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        named = {key: item for key, item in value.items() if isinstance(key, str)}
+        if tensors := {key: item for key, item in named.items() if isinstance(item, Tensor)}:
+            yield containers, _unwrapped(tensors)
+        left += [((*containers, key), item) for key, item in named.items() if not key.startswith('optim')]
 
 
 def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
