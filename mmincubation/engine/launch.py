@@ -1,7 +1,6 @@
 """From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
 import re
 import sys
-import zipfile
 from argparse import Namespace
 from contextlib import nullcontext
 from functools import wraps
@@ -14,6 +13,8 @@ from mmengine.model import BaseTTAModel
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
+from mmincubation.checkpoints.kinds import kind_of
+from mmincubation.checkpoints.shards import weight_file
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
@@ -78,7 +79,7 @@ def train(args: Namespace, request: Request) -> int:
     # torchrun or Slurm may have restarted this command: then resume, if a checkpoint exists.
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
-        _need_checkpoint(cfg.load_from)
+        kind_of(weight_file(cfg.load_from))  # refused before anything is built
     # A resumed run must give the same result as an uninterrupted run.
     make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
@@ -108,7 +109,7 @@ def test(args: Namespace, request: Request) -> int:
     """Run the command of tools/test.py; return the exit code."""
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
-    _need_checkpoint(args.checkpoint)
+    kind_of(weight_file(args.checkpoint))
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test')
@@ -172,12 +173,3 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
         raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
                           'anew in another --work-dir, or delete it')
     return warnings
-
-
-def _need_checkpoint(path: str) -> None:
-    """Raise CheckpointError unless `path`, or the hub's file that it names, begins and ends as a checkpoint does."""
-    path = local_file(path)
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist')
-    if path.suffix != '.safetensors' and not zipfile.is_zipfile(path):
-        raise CheckpointError(f'checkpoint {path} is truncated or no checkpoint; give an earlier one')
