@@ -71,7 +71,7 @@ def zipped(path):
     ('a.pth', lambda path: path.write_bytes(b'\x1f\x8b' * 99), 'is compressed by gzip; unpack it'),
     ('a.pkl', lambda path: path.write_bytes(pickle.dumps({'a': [1.]})), 'is a pickle that torch.save did not write'),
     ('whole.pth', lambda path: torch.save(nn.Linear(2, 2), path), 'asks for torch.nn.*save the state dict alone'),
-    ('a.safetensors', lambda path: save(STATE, path), 'is no safetensors file but one of torch.save.*rename it to .pth'),
+    ('a.safetensors', lambda path: save(STATE, path), 'is no safetensors file but one of torch.save.*rename it'),
     ('old.safetensors', lambda path: save(STATE, path, old=True), 'is no safetensors file but one of torch.save'),
     ('four.pth', lambda path: torch.save(STATE, path, pickle_protocol=4), 'pickle protocol that cannot be read'),
     ('config.json', lambda path: path.write_text('{"hidden_size": 48}'), 'is no index of shards'),
