@@ -1,9 +1,11 @@
 """The errors that the tools report as one line on stderr and an exit code."""
+import sys
 
 # Exit codes beside 0 (done), 1 (an unforeseen error) and 2 (an unusable command, config, file, sample or disk).
 DIVERGED = 70  # a loss, a gradient or a weight is not finite; the same command would end there again
 PROCESS_LOST = 71  # a loader's worker or another rank died; the same command with --resume goes on
 PREEMPTED = 75  # stopped by SIGTERM or SIGUSR1, as sysexits.h has EX_TEMPFAIL; the same command with --resume goes on
+INTERRUPTED = 130  # stopped by Ctrl-C, as a shell counts it: a person did that, so no scheduler should begin it anew
 
 
 class ConfigError(ValueError):
@@ -32,6 +34,11 @@ class Preempted(Stop):
     exit_code = PREEMPTED
 
 
+class Interrupted(Preempted):
+    """Ctrl-C (SIGINT) arrived; the run has written a checkpoint of where it stopped."""
+    exit_code = INTERRUPTED
+
+
 class DivergenceError(Stop):
     """A loss, a gradient or a weight is not finite; it was not saved."""
     exit_code = DIVERGED
@@ -40,3 +47,16 @@ class DivergenceError(Stop):
 class ProcessLost(Stop):
     """A worker of a loader, or another rank, died."""
     exit_code = PROCESS_LOST
+
+
+def quiet_interrupt() -> None:
+    """End this process with one line instead of a traceback if Ctrl-C reaches it; a shell sees exit code 130."""
+    usual = sys.excepthook
+
+    def report(kind, error, trace) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print('Interrupted: stopped by Ctrl-C', file=sys.stderr)
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = report
