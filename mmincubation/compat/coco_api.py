@@ -29,7 +29,7 @@ def _taking_none(load):
     def load_results(self, found):
         if not isinstance(found, list) or found:
             return load(self, found)
-        print_log('nothing is detected yet in any image: the average precision is 0', logger='current')
+        print_log('nothing is detected yet in any image', logger='current')
         empty = type(self)()
         empty.dataset = dict(self.dataset, annotations=[])
         empty.createIndex()

@@ -66,8 +66,9 @@ def precision_problems(cfg: Config, gpu: bool) -> Iterator[str]:
     for place, wrapper in [('optim_wrapper', cfg.get('optim_wrapper')), *dicts_in(cfg.get('train_cfg'), 'train_cfg')]:
         name = str((wrapper or {}).get('type'))
         if not gpu and name.rpartition('.')[2] == 'AmpOptimWrapper':
-            yield f'{place}.type={name} needs a GPU; add --amp, which trains in bfloat16 on a CPU too, or --cfg-options ' \
-                  f'{place}.type=OptimWrapper'
+            yield f'{place}.type={name} needs a GPU; ' + (
+                'add --amp, which trains in bfloat16 on a CPU too' if place == 'optim_wrapper' else
+                "give type='mmincubation.AutocastOptimWrapper', without loss_scale: it trains in bfloat16 on a CPU too")
 
 
 def size_problems(cfg: Config, mode: str) -> Iterator[str]:

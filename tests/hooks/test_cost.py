@@ -276,25 +276,6 @@ def test_what_cannot_end_in_a_result_does_not_begin(tmp_path):
     assert not (tmp_path / 'result.json').exists()
 
 
-def test_metrics_that_measure_nothing_are_null_and_named_once():
-    said = []
-    runner = SimpleNamespace(_train_loop=None, iter=1, logger=SimpleNamespace(warning=said.append))
-    hook = ResultHook()
-    given = {'a': 1, 'b': float('nan'), 'c': 'text', 'd': [1], 'change': -1., 'ball_precision': -1.,
-             'coco/bbox_mAP': 0., 'coco/bbox_mAP_s': -1., 'coco/AR@100': -1., 'proposal/AR_s@1000': -1., 'MAPE': -1.}
-    for _ in range(2):
-        hook.after_val_epoch(runner, given)
-    assert {key for key, value in hook.metrics['train'].items() if value is None} == {
-        'b', 'ball_precision', 'coco/bbox_mAP_s', 'coco/AR@100', 'proposal/AR_s@1000'} == hook.notes.keys()
-    assert hook.metrics['train'].items() >= {'a': 1., 'change': -1., 'coco/bbox_mAP': 0., 'MAPE': -1.}.items()
-    assert said == [
-        'null in result.json: b: the validation gave nan',
-        'null in result.json: ball_precision, coco/bbox_mAP_s, coco/AR@100, proposal/AR_s@1000: the validation set has '
-        'no such object']
-    hook.after_val_epoch(runner, given | {'b': 2., 'ball_precision': 0.5})
-    assert hook.metrics['train']['b'] == 2 and 'b' not in hook.notes
-
-
 def test_rewriting_a_real_result_is_the_identity(tmp_path):
     make_runner(tmp_path).train()
     result = read_result(tmp_path / 'result.json')
