@@ -1,4 +1,6 @@
 """The errors that the tools report as one line on stderr and an exit code."""
+import os
+import signal
 import sys
 
 # Exit codes beside 0 (done), 1 (an unforeseen error) and 2 (an unusable command, config, file, sample or disk).
@@ -49,8 +51,14 @@ class ProcessLost(Stop):
     exit_code = PROCESS_LOST
 
 
-def quiet_interrupt() -> None:
-    """End this process with one line instead of a traceback if Ctrl-C reaches it; a shell sees exit code 130."""
+def quiet_interrupt(at_once: bool = False) -> None:
+    """Let Ctrl-C end this process with one line instead of a traceback and, in a shell, exit code 130.
+
+    A tool that writes files cleans up first. `at_once` is for work that leaves nothing: imports, above all, may swallow
+    the exception that Ctrl-C is to Python, and go on with half of a package.
+    """
+    if at_once and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # ignored: a script has started `tool &`
+        signal.signal(signal.SIGINT, end_at_once)
     usual = sys.excepthook
 
     def report(kind, error, trace) -> None:
@@ -60,3 +68,9 @@ def quiet_interrupt() -> None:
             usual(kind, error, trace)
 
     sys.excepthook = report
+
+
+def end_at_once(_number: int, _frame) -> None:
+    """Handle a signal by ending the process, where nothing has begun that could be lost."""
+    os.write(2, b'Interrupted: stopped by Ctrl-C, nothing is lost\n')
+    os._exit(INTERRUPTED)

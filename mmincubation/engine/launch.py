@@ -19,7 +19,7 @@ from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
 from mmincubation.datasets.records import remove_records
-from mmincubation.errors import INTERRUPTED, ConfigError, Stop
+from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
 from mmincubation.recovery.data_errors import wrap_datasets
 from mmincubation.recovery.fingerprint import require_same_run
@@ -55,10 +55,6 @@ def as_command(tool):
             text = f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}'
         except Stop as stop:
             text, code = f'{type(stop).__name__}: {stop}', stop.exit_code
-        except KeyboardInterrupt:
-            if not request.building:
-                raise
-            text, code = 'Interrupted: stopped before the first step, nothing is lost', INTERRUPTED
         finally:
             if text and first_to_say(text):
                 print(text, file=sys.stderr)

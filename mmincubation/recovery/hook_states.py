@@ -1,6 +1,7 @@
 """Keep in the checkpoints what hooks without a storage of their own have counted, such as EarlyStoppingHook."""
 from collections import Counter
 
+from mmengine.dist import all_gather_object
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
@@ -15,17 +16,17 @@ KEY = 'hook_states'  # of a checkpoint
 # Hooks of these packages were written for runs whose checkpoints hold no hooks: what they must not lose lies in the
 # message hub or in an entry of their own, the rest is made anew. mmengine's EarlyStoppingHook forgets what it needs.
 WRITTEN_FOR_RESUMING = ('mmengine', 'mmdet', 'mmseg', 'mmincubation')
-STORE = 'before_save_checkpoint', 'after_load_checkpoint'
+STORE = ('before_save_checkpoint', 'after_load_checkpoint')
 
 
 class HookStates(BaseHook):
     """Store the attributes that hooks change while they train, and restore them when a run resumes.
 
-    It covers each hook of the user, and mmengine's EarlyStoppingHook, unless the hook has `before_save_checkpoint`:
-    then it stores itself what it needs. Stored are numbers, text, arrays, tensors and containers of them. A hook whose
-    changed attributes are something else is named once in a warning. So is a flag (True or False): it may stand for
-    something that the hook has done to the model or the data, and a resumed run has not done that yet. The tools add
-    this hook to every run.
+    It covers each hook of the user, and mmengine's EarlyStoppingHook, unless the hook has `before_save_checkpoint` and
+    `after_load_checkpoint`: then it stores itself what it needs. Stored are numbers, text, arrays, tensors and
+    containers of them, as rank 0 has them. A hook whose changed attributes are something else, or differ between the
+    ranks, is named once in a warning. So is a flag (True or False): it may stand for something that the hook has done
+    to the model or the data, and a resumed run has not done that yet. The tools add this hook to every run.
     """
     priority = 'HIGHEST'  # it compares and restores before another hook sees the event
 
@@ -33,7 +34,7 @@ class HookStates(BaseHook):
         self._built: dict[str, dict] | None = None  # marks of the attributes as training began, by hook and name
         self._restored: dict[str, dict] = {}
         self._before_val: tuple[int, dict] = -1, {}
-        self._validates, self._named = False, set()
+        self._validates, self._named, self._unequal = False, set(), set()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep the states of a resumed run until the hooks have begun."""
@@ -67,6 +68,12 @@ class HookStates(BaseHook):
         """Begin, if a resumed run had nothing left to do."""
         self._begin(runner)
 
+    def gather_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compare the states of the ranks. Every rank calls it."""
+        here = {name: mark(plain(hook, list(vars(hook)))[0], set()) for name, hook in tracked(runner).items()}
+        ranks = all_gather_object(here)
+        self._unequal = {name for name in here if len({rank.get(name) for rank in ranks}) > 1}
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the changed attributes into the checkpoint: plain data by hook and name."""
         changed = self._changed(runner)
@@ -89,6 +96,8 @@ class HookStates(BaseHook):
             before, now = (self._built or {}).get(name, {}), marks(hook, runner)
             keys = [key for key in now if now[key] != before.get(key)]
             states[name], problems = plain(hook, keys)
+            if keys and name in self._unequal:
+                problems.append('it differs between the ranks, that of rank 0 is kept')
             if keys and follows_checkpoint(runner, hook):
                 problems.append('it runs after CheckpointHook, so a checkpoint lacks its last step: give it a higher '
                                 'priority')
@@ -107,7 +116,8 @@ def tracked(runner) -> dict[str, Hook]:
     for hook in runner.hooks:
         cls = type(hook)
         stock = cls.__module__.partition('.')[0] in WRITTEN_FOR_RESUMING and not isinstance(hook, EarlyStoppingHook)
-        if not stock and cls.before_save_checkpoint is Hook.before_save_checkpoint:
+        stores = all(getattr(cls, name) is not getattr(Hook, name) for name in STORE)
+        if not stock and not stores:
             found[f'{cls.__qualname__} {seen[cls.__qualname__]}' if seen[cls.__qualname__] else cls.__qualname__] = hook
             seen[cls.__qualname__] += 1
     return found

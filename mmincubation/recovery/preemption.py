@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import distributed
 
-from mmincubation.errors import Interrupted, Preempted
+from mmincubation.errors import Interrupted, Preempted, end_at_once
 from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.resumable.protocol import loop_protocol
 
@@ -39,13 +39,11 @@ class Request:
     def receive(self, number: int, _frame) -> None:
         """Handle a signal: the first one asks for a stop, a later one ends the process at once, as by default.
 
-        Signals within `SAME` seconds of the first are part of the same request.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C while data and model are built, where there is nothing to save.
+        Signals within `SAME` seconds of the first are part of the same request. Ctrl-C while data and model are built,
+        where there is nothing to save, ends the process at once.
         """
         if number == signal.SIGINT and self.building:
-            raise KeyboardInterrupt
+            end_at_once(number, _frame)
         if self.at is None:
             self.at, self.number = monotonic(), number
             text = f'{signal.Signals(number).name}: rank {get_rank()} stops after this step; another ends it at once\n'
@@ -60,7 +58,8 @@ class Request:
 def listening() -> Iterator[Request]:
     """Treat Ctrl-C (SIGINT), SIGTERM and SIGUSR1 as a request to stop while the context is open."""
     request = Request()
-    before = {number: signal.signal(number, request.receive) for number in SIGNALS}
+    ignored = {signal.SIGINT} if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else set()  # a script's `train.py &`
+    before = {number: signal.signal(number, request.receive) for number in {*SIGNALS} - ignored}
     try:
         yield request
     finally:

@@ -5,6 +5,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 import numpy as np
 import pytest
 import torch
+from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from torch import nn
 
@@ -12,6 +13,7 @@ from mmincubation.engine import launch
 from mmincubation.recovery import fingerprint
 from mmincubation.recovery.plain_state import NotPlain, decode, encode, mark
 from mmincubation.registry import HOOKS
+from tests.helpers.forked import ranks
 from tests.helpers.toy import arguments, e2e_config, incubation_config, write_images
 
 
@@ -158,6 +160,46 @@ def test_what_cannot_be_stored_is_named_once(images, tmp_path, capfd):
     assert train(cfg, tmp_path / 'run') == 0
     (line, ) = [line for line in capfd.readouterr().out.splitlines() if 'will not be exactly this one' in line]
     assert 'in Keeps: done is a flag, state holds a State, network holds a Linear, generator holds a Generator; ' in line
+
+
+def test_a_hook_that_counts_after_the_checkpoint_is_named(images, tmp_path, capfd):
+    for priority in ('LOWEST', 'LOW'):
+        cfg = e2e_config(images, tmp_path / priority)
+        cfg.custom_hooks += [dict(type='mmincubation.Counts', priority=priority)]
+        assert train(cfg, tmp_path / priority) == 0
+        assert ('Counts: it runs after CheckpointHook' in capfd.readouterr().out) == (priority == 'LOWEST')
+
+
+class Differs(Hook):
+    """A user's hook that counts something else on each rank, and the same."""
+
+    def __init__(self):
+        self.same = self.sum = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.same, self.sum = self.same + 1, self.sum + get_rank()
+
+
+class Same(Hook):
+    """A user's hook that counts the same on each rank, and adds a word to the checkpoint."""
+    seen = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.seen += 1
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        checkpoint['word'] = 'mine'
+
+
+def test_a_hook_that_differs_between_the_ranks_is_named(images, tmp_path):
+    cfg = e2e_config(images, tmp_path / 'run')
+    cfg.custom_hooks += [dict(type=f'tests.recovery.test_hook_states.{name}') for name in ('Differs', 'Same')]
+    cfg.dump(tmp_path / 'run.py')
+    both = ranks(tmp_path, 2, tmp_path / 'run.py')
+    assert [run.code() for run in both] == [0, 0], both[0].text()
+    (line, ) = [line for line in both[0].text().splitlines() if 'will not be exactly' in line]
+    assert 'in Differs: it differs between the ranks, that of rank 0 is kept; a hook' in line
+    assert torch.load(tmp_path / 'run/epoch_2.pth', weights_only=False)['hook_states']['Same'] == dict(seen=4)
 
 
 def test_stock_hooks_and_ours_are_not_named(images, tmp_path, capfd):
