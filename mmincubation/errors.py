@@ -1,4 +1,7 @@
 """The errors that the tools report as one line on stderr and an exit code."""
+import os
+import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +11,7 @@ from pathlib import Path
 DIVERGED = 70  # a loss, a gradient or a weight is not finite; the same command would end there again
 PROCESS_LOST = 71  # a loader's worker or another rank died; the same command with --resume goes on
 PREEMPTED = 75  # stopped by SIGTERM or SIGUSR1, as sysexits.h has EX_TEMPFAIL; the same command with --resume goes on
+INTERRUPTED = 130  # stopped by Ctrl-C, as a shell counts it: a person did that, so no scheduler should begin it anew
 
 
 class ConfigError(ValueError):
@@ -34,6 +38,11 @@ class Stop(Exception):
 class Preempted(Stop):
     """SIGTERM or SIGUSR1 arrived; the run has written a checkpoint of where it stopped."""
     exit_code = PREEMPTED
+
+
+class Interrupted(Preempted):
+    """Ctrl-C (SIGINT) arrived; the run has written a checkpoint of where it stopped."""
+    exit_code = INTERRUPTED
 
 
 class DivergenceError(Stop):
@@ -76,3 +85,28 @@ def naming(place: str) -> Iterator[None]:
         raise
     except Exception as error:  # other people's code raises anything
         raise ConfigError(f'{place}: {one_line(error)}') from error
+
+
+def quiet_interrupt(at_once: bool = False) -> None:
+    """Let Ctrl-C end this process with one line instead of a traceback and, in a shell, exit code 130.
+
+    A tool that writes files cleans up first. `at_once` is for work that leaves nothing: imports, above all, may swallow
+    the exception that Ctrl-C is to Python, and go on with half of a package.
+    """
+    if at_once and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # ignored: a script has started `tool &`
+        signal.signal(signal.SIGINT, end_at_once)
+    usual = sys.excepthook
+
+    def report(kind, error, trace) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print('Interrupted: stopped by Ctrl-C', file=sys.stderr)
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = report
+
+
+def end_at_once(_number: int, _frame) -> None:
+    """Handle a signal by ending the process, where nothing has begun that could be lost."""
+    os.write(2, b'Interrupted: stopped by Ctrl-C, nothing is lost\n')
+    os._exit(INTERRUPTED)

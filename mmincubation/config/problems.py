@@ -7,9 +7,9 @@ from mmengine.config import Config
 from mmincubation.errors import ConfigError
 
 from .data_errors import policy_problems
-from .hooks import hook_problems
+from .hooks import experiment_problems, hook_problems
 from .keys import data_problems, key_problems, weight_problems
-from .models import experiment_problems, incubation_problems, model_problems
+from .models import incubation_problems, model_problems
 from .ranges import range_problems
 from .rehearsal import rehearsal_problems
 from .runtime import runtime_problems

@@ -85,7 +85,7 @@ def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:
 
 def _data_parts(cfg: Config, place: str) -> Iterator[tuple[str, Callable]]:
     loader = cfg[place]
-    options = {key: loader[key] for key in LOADING if loader.get(key)}
+    options = {key: loader[key] for key in LOADING if loader.get(key)} if loader.get('num_workers') else {}
     yield place, lambda: DataLoader(range(1), **options)
     for at, node in dicts_in(loader['dataset'], f'{place}.dataset'):
         scope = cfg.get('default_scope') or 'mmengine'

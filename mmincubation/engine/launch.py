@@ -22,43 +22,44 @@ from mmincubation.config.scaling import batch_warnings
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
-from mmincubation.recovery.checkpoint_guard import CheckpointGuard
-from mmincubation.recovery.data_errors import DataErrorsHook, wrap_datasets
-from mmincubation.recovery.divergence import FiniteGuard
-from mmincubation.recovery.fingerprint import FingerprintHook, require_same_run
+from mmincubation.recovery.data_errors import wrap_datasets
+from mmincubation.recovery.fingerprint import require_same_run
 from mmincubation.recovery.lock import lock
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
-from mmincubation.recovery.preemption import PreemptionHook, Request, listening
+from mmincubation.recovery.preemption import Request, listening
 from mmincubation.resumable import make_resumable
 from mmincubation.vit.sharding import unwrap
 
+from .console import SHOWN
+from .guards import guard_test, guard_training
 from .named_errors import naming_steps
 from .options import apply_options
-from .ranks import close_process_group, init_process_group, rank_and_ranks, restarted
+from .ranks import close_process_group, first_to_say, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
-from .sharding import ShardingHook
 
 
 def as_command(tool):
     """Run a tool as a command: take signals, hand them to it as a `Request`, and end the loaders' workers.
 
-    Errors of a wrong command become one line on stderr and exit code 2, a Stop its own line and exit code.
+    Errors of a wrong command become one line on stderr and exit code 2, a Stop its own line and exit code. What all
+    ranks have to say is said once.
     """
 
     @wraps(tool)
     def guarded(args: Namespace) -> int:
-        code = 2
+        code, text = 2, ''
         try:
             with listening() as request, naming_lost_processes():
                 code = tool(args, request)
         except (ConfigError, CheckpointError) as error:
-            print(f'error: {error}', file=sys.stderr)
+            text = f'error: {error}'
         except UnpicklingError as error:
-            print(f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}', file=sys.stderr)
+            text = f'error: the checkpoint was refused, nothing in it was executed: {_refused(error)}'
         except Stop as stop:
-            print(f'{type(stop).__name__}: {stop}', file=sys.stderr)
-            code = stop.exit_code
+            text, code = f'{type(stop).__name__}: {stop}', stop.exit_code
         finally:
+            if text and first_to_say(text):
+                print(text, file=sys.stderr)
             end_workers()
         return leave(code)
 
@@ -94,10 +95,7 @@ def train(args: Namespace, request: Request) -> int:
         wrap_datasets(runner, 'train', 'val')
         for line in warnings:  # not before: the logger is the runner's
             runner.logger.warning(line)
-        # The guards of every run, which no config needs to name.
-        for hook in (CheckpointGuard(), FingerprintHook(args.allow_changed), FiniteGuard(args.skip_nonfinite),
-                     PreemptionHook(request, timeout), DataErrorsHook(), ShardingHook()):
-            runner.register_hook(hook)
+        guard_training(runner, args, request, timeout)
         with naming_steps(runner):
             runner.train()
     close_process_group()
@@ -113,8 +111,8 @@ def test(args: Namespace, request: Request) -> int:
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test')
-    runner.register_hook(PreemptionHook(request, timeout))
-    runner.logger.info(load_for_test(runner.model, args.checkpoint))
+    guard_test(runner, request, timeout)
+    runner.logger.info(load_for_test(runner.model, args.checkpoint), extra=SHOWN)
     with naming_steps(runner):
         runner.test()
     close_process_group()

@@ -38,6 +38,8 @@ def apply_options(cfg: Config, args: Namespace, mode: str) -> None:
 def _apply_train(cfg: Config, args: Namespace) -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'mmincubation.AutocastOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):  # of an AmpOptimWrapper
+            cfg.optim_wrapper.pop(key, None)
     if args.auto_scale_lr:
         cfg.auto_scale_lr = dict(cfg.get('auto_scale_lr') or {}, enable=True)
     if args.phase is not None:
