@@ -81,7 +81,7 @@ READERS = dict(
         ARCH, init_cfg=dict(type='Pretrained', checkpoint=str(path))).init_weights(),
     stock_backbone=stock_backbone,
     mmengine_load_checkpoint=lambda path: checkpoint.load_checkpoint(torch.nn.Linear(1, 1), str(path)),
-    tools_test=lambda path: launch.load_for_test(torch.nn.Linear(1, 1), str(path)))
+    tools_test=lambda path: launch.load_for_test(torch.nn.Linear(1, 1), str(path), read_tensors(path)[0], {}))
 
 
 @pytest.mark.parametrize('reader', READERS)

@@ -6,15 +6,15 @@ from math import ceil
 
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
 from mmincubation.config.models import division_of, is_incubation
 from mmincubation.incubation.model import IncubationModel
 from mmincubation.incubation.phase_run import begin_runs
 from mmincubation.incubation.phases import Phase, read_phases, select_phases
+from mmincubation.models.on_meta import build_on_meta
 from mmincubation.vit.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
@@ -43,13 +43,6 @@ class Peak:
     peak: int
     saved: tuple[int, int]
     sharded: bool = False
-
-
-def build_on_meta(cfg: Config) -> nn.Module:
-    """Build the config's model without memory and without weights."""
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    with torch.device('meta'):
-        return revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
 
 
 def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:

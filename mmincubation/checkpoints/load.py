@@ -32,8 +32,8 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         CheckpointError: weights are missing, unexpected or of another shape.
     """
     own = module.state_dict()
-    dropped = [name for name in tensors if _is_named(name, drop)]
-    kept = [name for name in own if _is_named(name, fresh)]
+    dropped = [name for name in tensors if is_named(name, drop)]
+    kept = [name for name in own if is_named(name, fresh)]
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
     _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source)
     module.load_state_dict({**own, **new})  # `own` fills in what stays fresh
@@ -56,9 +56,19 @@ def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
     return report | {'coverage': '; '.join([report['coverage'], *weights.notes])}
 
 
-def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Raise CheckpointError unless `tensors` have exactly the names and shapes of the module's; load nothing."""
-    _require_match(module.state_dict(), tensors, source)
+def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str, fresh=()) -> str:
+    """Compare a whole model's tensors with the module's; load nothing, return the one-line coverage.
+
+    `fresh` are names or dotted prefixes of weights that keep their values, or that only the file has.
+
+    Raises:
+        CheckpointError: other weights are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    left, kept = ([name for name in names if is_named(name, fresh)] for names in (tensors, own))
+    new = {name: value for name, value in tensors.items() if name not in set(left)}
+    _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source, hint=False)
+    return _coverage(own, new, [name for name in left if name not in own], kept)
 
 
 def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
@@ -101,11 +111,12 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
                 f'header: tools/convert.py SRC DST --arch {field}={ours}')
 
 
-def _is_named(name: str, prefixes) -> bool:
+def is_named(name: str, prefixes) -> bool:
+    """Return whether a weight's name is one of the names or below one of the dotted prefixes."""
     return any(name == prefix or name.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 
-def _require_match(own: dict, new: dict, source: str) -> None:
+def _require_match(own: dict, new: dict, source: str, hint: bool = True) -> None:
     missing = [f'{name} {_shape_text(own[name])}' for name in own if name not in new]
     unexpected = [f'{name} {_shape_text(new[name])}' for name in new if name not in own]
     shapes = [f'{name} {_shape_text(new[name])} in the file, {_shape_text(own[name])} in the model'
@@ -113,7 +124,8 @@ def _require_match(own: dict, new: dict, source: str) -> None:
     found = dict(missing=missing, unexpected=unexpected, misshaped=shapes)
     if any(found.values()):
         lists = '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
-        raise CheckpointError(f'{source} does not fit the model: {lists}.{_hints(missing, unexpected, shapes)}')
+        raise CheckpointError(f'{source} does not fit the model: {lists}.'
+                              f'{_hints(missing, unexpected, shapes) if hint else ""}')
 
 
 def _hints(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:

@@ -1,7 +1,6 @@
 """From command-line arguments to a finished run: what tools/train.py and tools/test.py call."""
 import re
 import sys
-import zipfile
 from argparse import Namespace
 from contextlib import nullcontext
 from functools import wraps
@@ -12,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseTTAModel
 
-from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
+from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors, require_fit
 from mmincubation.checkpoints.hub import local_file
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
@@ -25,6 +24,7 @@ from mmincubation.recovery.checkpoint_guard import CheckpointGuard
 from mmincubation.recovery.data_errors import DataErrorsHook, wrap_datasets
 from mmincubation.recovery.divergence import FiniteGuard
 from mmincubation.recovery.fingerprint import FingerprintHook, require_same_run
+from mmincubation.recovery.load_from import are_of_one_kind, other_classes, state_of
 from mmincubation.recovery.lock import lock
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import PreemptionHook, Request, listening
@@ -77,7 +77,7 @@ def train(args: Namespace, request: Request) -> int:
     # torchrun or Slurm may have restarted this command: then resume, if a checkpoint exists.
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
-        _need_checkpoint(cfg.load_from)
+        read_tensors(cfg.load_from)  # what is wrong with the file itself is said before anything is built
     # A resumed run must give the same result as an uninterrupted run.
     make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
@@ -106,12 +106,12 @@ def test(args: Namespace, request: Request) -> int:
     """Run the command of tools/test.py; return the exit code."""
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
-    _need_checkpoint(args.checkpoint)
+    content, _ = read_tensors(args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test')
     runner.register_hook(PreemptionHook(request, timeout))
-    runner.logger.info(load_for_test(runner.model, args.checkpoint))
+    runner.logger.info(load_for_test(runner.model, args.checkpoint, content, cfg))
     runner.test()
     close_process_group()
     return 0
@@ -130,20 +130,31 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     return cfg
 
 
-def load_for_test(model: torch.nn.Module, path: str) -> str:
-    """Load a checkpoint strictly into a built model: a run's own .pth, or weights of a ViT into a classifier.
+def load_for_test(model: torch.nn.Module, path: str, content: dict, cfg: Config) -> str:
+    """Load a file's content strictly into the built model of a config; return the coverage line.
 
-    Returns the coverage line.
+    It holds the tensors of the whole model, as a run's own .pth or bare, or a ViT for a classifier.
+
+    Raises:
+        CheckpointError: the file does not fit; the message says why.
     """
     model = unwrap(model)
     model = model.module if isinstance(model, BaseTTAModel) else model
-    state = read_tensors(path)[0].get('state_dict')
+    own, state = model.state_dict(), state_of(content)
     vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
-    if state and (vit is None or model.state_dict().keys() & state.keys()):  # others' ViTs also come in a state_dict
-        return load_strict(model, state, source=path)['coverage']
-    if vit is None:
-        raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
-    return load_vit(vit, path)['coverage']
+    if not are_of_one_kind(own, state):  # others' ViTs also come in a state_dict
+        if vit is None:
+            raise CheckpointError(f'{path} is no checkpoint of the {type(model).__name__}, its first keys are '
+                                  f'{", ".join(map(str, list(state or content)[:8]))}; give one of its training')
+        return load_vit(vit, path)['coverage']
+    try:
+        require_fit(model, state, path)
+    except CheckpointError as error:
+        if (found := other_classes(own, state, cfg)) is None:
+            raise
+        raise CheckpointError(f'{path} has {found[0]} classes and the model {found[1]}; all else fits. Test it with the '
+                              'config that it was trained by, on data of its classes') from error
+    return load_strict(model, state, source=path)['coverage']
 
 
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
@@ -153,7 +164,7 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     Without a checkpoint the run starts from scratch; it never writes over an earlier run.
 
     Raises:
-        CheckpointError: the checkpoint is damaged.
+        CheckpointError: the checkpoint is damaged, or not that of a training.
         ConfigError: the work dir holds an earlier run, and nothing says to resume it.
     """
     given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
@@ -163,18 +174,22 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
         cfg.resume, cfg.load_from = found is not None, str(found) if found else cfg.get('load_from')
     elif given:
         cfg.load_from = str(local_file(given))
-        if problem := damage(cfg.load_from):
-            raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
+        _require_training(given, cfg.load_from)
     elif earlier := checkpoints_of(cfg.work_dir):
         raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
                           'anew in another --work-dir, or delete it')
     return warnings
 
 
-def _need_checkpoint(path: str) -> None:
-    """Raise CheckpointError unless `path`, or the hub's file that it names, begins and ends as a checkpoint does."""
-    path = local_file(path)
-    if not path.is_file():
-        raise CheckpointError(f'checkpoint {path} does not exist')
-    if path.suffix != '.safetensors' and not zipfile.is_zipfile(path):
-        raise CheckpointError(f'checkpoint {path} is truncated or no checkpoint; give an earlier one')
+def _require_training(given: str, path: str) -> None:
+    """Raise CheckpointError unless a training can go on from the file."""
+    if Path(path).is_dir():
+        raise CheckpointError(f'--resume {given}: a folder; give a file, or --resume alone for the newest checkpoint '
+                              'of the work dir')
+    weights = path.endswith('.safetensors')
+    if not weights and (problem := damage(path)):
+        raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
+    content = {} if weights else read_tensors(path)[0]
+    if missing := [key for key in ('state_dict', 'optimizer', 'meta') if not isinstance(content.get(key), dict)]:
+        raise CheckpointError(f'--resume {given}: no checkpoint that a training can go on from, it has no '
+                              f'{", ".join(missing)}; to begin a new run from its weights, set load_from instead')

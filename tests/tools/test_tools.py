@@ -183,7 +183,7 @@ def test_incubations_are_tested_as_their_target(toy):
 
 
 @pytest.mark.parametrize('args, named', [
-    (['e2e.py', '--cfg-options', 'load_from={e2e}/weights/e2e_last.safetensors'], 'does not fit the model'),
+    (['e2e.py', '--cfg-options', 'load_from={e2e}/weights/e2e_last.safetensors'], 'holds a ViT alone'),
     (['e2e.py', '--cfg-options', 'load_from={short}'], 'truncated'),
     (['e2e.py', '--resume', '{short}'], 'truncated'),
     (['incub.py', '--resume', '{e2e}/epoch_2.pth'], 'not the one to be resumed'),
