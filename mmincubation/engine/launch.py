@@ -7,11 +7,9 @@ from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
 
-import torch
 from mmengine.config import Config
-from mmengine.model import BaseTTAModel
 
-from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors, require_fit
+from mmincubation.checkpoints import CheckpointError, read_tensors
 from mmincubation.checkpoints.hub import local_file
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
@@ -19,18 +17,17 @@ from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
-from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
+from mmincubation.recovery.checkpoint_files import checkpoints_of, newest_complete
 from mmincubation.recovery.checkpoint_guard import CheckpointGuard
 from mmincubation.recovery.data_errors import DataErrorsHook, wrap_datasets
 from mmincubation.recovery.divergence import FiniteGuard
 from mmincubation.recovery.fingerprint import FingerprintHook, require_same_run
-from mmincubation.recovery.load_from import are_of_one_kind, other_classes, state_of
 from mmincubation.recovery.lock import lock
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import PreemptionHook, Request, listening
 from mmincubation.resumable import make_resumable
-from mmincubation.vit.sharding import unwrap
 
+from .loading import load_for_test, require_training
 from .options import apply_options
 from .ranks import close_process_group, init_process_group, rank_and_ranks, restarted
 from .runner import ToolRunner
@@ -130,33 +127,6 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     return cfg
 
 
-def load_for_test(model: torch.nn.Module, path: str, content: dict, cfg: Config) -> str:
-    """Load a file's content strictly into the built model of a config; return the coverage line.
-
-    It holds the tensors of the whole model, as a run's own .pth or bare, or a ViT for a classifier.
-
-    Raises:
-        CheckpointError: the file does not fit; the message says why.
-    """
-    model = unwrap(model)
-    model = model.module if isinstance(model, BaseTTAModel) else model
-    own, state = model.state_dict(), state_of(content)
-    vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
-    if not are_of_one_kind(own, state):  # others' ViTs also come in a state_dict
-        if vit is None:
-            raise CheckpointError(f'{path} is no checkpoint of the {type(model).__name__}, its first keys are '
-                                  f'{", ".join(map(str, list(state or content)[:8]))}; give one of its training')
-        return load_vit(vit, path)['coverage']
-    try:
-        require_fit(model, state, path)
-    except CheckpointError as error:
-        if (found := other_classes(own, state, cfg)) is None:
-            raise
-        raise CheckpointError(f'{path} has {found[0]} classes and the model {found[1]}; all else fits. Test it with the '
-                              'config that it was trained by, on data of its classes') from error
-    return load_strict(model, state, source=path)['coverage']
-
-
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     """Decide which checkpoint the run resumes from, and set `cfg.resume` and `cfg.load_from`.
 
@@ -174,22 +144,8 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
         cfg.resume, cfg.load_from = found is not None, str(found) if found else cfg.get('load_from')
     elif given:
         cfg.load_from = str(local_file(given))
-        _require_training(given, cfg.load_from)
+        require_training(given, cfg.load_from)
     elif earlier := checkpoints_of(cfg.work_dir):
         raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
                           'anew in another --work-dir, or delete it')
     return warnings
-
-
-def _require_training(given: str, path: str) -> None:
-    """Raise CheckpointError unless a training can go on from the file."""
-    if Path(path).is_dir():
-        raise CheckpointError(f'--resume {given}: a folder; give a file, or --resume alone for the newest checkpoint '
-                              'of the work dir')
-    weights = path.endswith('.safetensors')
-    if not weights and (problem := damage(path)):
-        raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
-    content = {} if weights else read_tensors(path)[0]
-    if missing := [key for key in ('state_dict', 'optimizer', 'meta') if not isinstance(content.get(key), dict)]:
-        raise CheckpointError(f'--resume {given}: no checkpoint that a training can go on from, it has no '
-                              f'{", ".join(missing)}; to begin a new run from its weights, set load_from instead')

@@ -185,8 +185,8 @@ def problems(path) -> list[str]:
 
 def test_check_and_train_agree(run, capsys):
     folder, model = run
-    says = "five.pth has 5 classes and the model 3; all else fits. To begin the layers that depend on classes anew and " \
-           "load the rest, set load_from_fresh = ['vit.head']"
+    says = 'five.pth has 5 classes and the model 3; all else fits. To begin the layers that depend on classes anew ' \
+           "and load the rest, set load_from_fresh = ['vit.head']"
     assert launch.train(toy.arguments(folder / 'plain.py')) == 2 and says in capsys.readouterr().err
     assert says in problems(folder / 'plain.py')[0] and problems(folder / 'fresh.py') == []
     assert launch.train(toy.arguments(folder / 'fresh.py')) == 0, capsys.readouterr().err
@@ -194,7 +194,8 @@ def test_check_and_train_agree(run, capsys):
     for key, value in model.state_dict().items():  # at lr 0 nothing moves
         assert torch.equal(own[key], value) == ('head' not in key), key
     weights = json.loads((folder / 'run/result.json').read_text())['weights']
-    assert weights['path'] == str(folder / 'five.pth') and 'fresh: vit.head.weight, vit.head.bias' in weights['coverage']
+    assert weights['path'] == str(folder / 'five.pth')
+    assert 'fresh: vit.head.weight, vit.head.bias' in weights['coverage']
     (folder / 'run/epoch_2.pth').unlink()
     assert launch.train(toy.arguments(folder / 'fresh.py', resume='auto')) == 0, capsys.readouterr().err
     assert json.loads((folder / 'run/result.json').read_text())['weights'] == weights  # also when resumed
