@@ -24,7 +24,7 @@ from mmincubation.checkpoints.convert import convert
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config
 from mmincubation.downstream import ViTBackbone
-from mmincubation.engine import launch
+from mmincubation.engine import launch, loading
 from mmincubation.errors import ConfigError
 from mmincubation.incubation.assemble import assemble
 from mmincubation.models import ViTClassifier
@@ -81,7 +81,7 @@ READERS = dict(
         ARCH, init_cfg=dict(type='Pretrained', checkpoint=str(path))).init_weights(),
     stock_backbone=stock_backbone,
     mmengine_load_checkpoint=lambda path: checkpoint.load_checkpoint(torch.nn.Linear(1, 1), str(path)),
-    tools_test=lambda path: launch.load_for_test(torch.nn.Linear(1, 1), str(path)))
+    tools_test=lambda path: loading.load_for_test(torch.nn.Linear(1, 1), str(path), read_tensors(path)[0], {}))
 
 
 @pytest.mark.parametrize('reader', READERS)

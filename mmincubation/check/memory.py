@@ -10,10 +10,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
-from mmincubation.config.rehearsal import build_on_meta, training_phases
+from mmincubation.config.rehearsal import training_phases
 from mmincubation.incubation.model import IncubationModel
 from mmincubation.incubation.phase_run import begin_runs
 from mmincubation.incubation.phases import Phase
+from mmincubation.models.on_meta import build_on_meta
 from mmincubation.vit.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
@@ -62,7 +63,7 @@ def forward_fault(cfg: Config) -> Exception | None:
     """Return the error of a forward pass without losses; None without one, or if shapes cannot show it."""
     size = input_size(cfg.model, cfg.train_dataloader)
     model = build_on_meta(cfg)
-    if size is None or model is None:
+    if size is None:
         return None
     with shapes_only():
         model.to_empty(device='cpu').train()

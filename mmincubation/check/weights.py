@@ -4,9 +4,10 @@ from copy import deepcopy
 
 import torch
 
-from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors, require_fit
+from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors
 from mmincubation.checkpoints.hub import local_file
-from mmincubation.checkpoints.shards import weights_sha256
+from mmincubation.models.on_meta import build_for_shapes
+from mmincubation.recovery.load_from import select_weights
 from mmincubation.registry import dicts_in
 
 from .report import Report
@@ -59,9 +60,5 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
 
 def _load_into_model(cfg) -> list[str]:
     """Compare `load_from` with the full model, as CheckpointGuard does in a run."""
-    from mmincubation.config.rehearsal import build_on_meta
-    path = str(cfg.load_from)
-    content, _ = read_tensors(path)
-    state = content.get('state_dict', content)
-    require_fit(build_on_meta(cfg), state, path)
-    return [f'{path}: {len(state)} keys, all of the model, sha256 {weights_sha256(path)}']
+    report = select_weights(build_for_shapes(cfg), read_tensors(cfg.load_from)[0], cfg)
+    return [f'{report["path"]}: {report["coverage"]}, sha256 {report["sha256"]}']

@@ -35,8 +35,8 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         CheckpointError: weights are missing, unexpected or of another shape.
     """
     own = module.state_dict()
-    dropped = [name for name in tensors if _is_named(name, drop)]
-    kept = [name for name in own if _is_named(name, fresh)]
+    dropped = [name for name in tensors if is_named(name, drop)]
+    kept = [name for name in own if is_named(name, fresh)]
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
     compared = {name: value for name, value in own.items() if name not in set(kept)}
     if found := _mismatch(compared, new):
@@ -60,10 +60,20 @@ def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
     return report | {'coverage': '; '.join([report['coverage'], *weights.notes, *assumed(weights, vit.arch)])}
 
 
-def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
-    """Raise CheckpointError unless `tensors` have exactly the names and shapes of the module's; load nothing."""
-    if found := _mismatch(module.state_dict(), tensors):
-        raise CheckpointError(f'{source} does not fit the model: {found}')
+def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str, fresh=()) -> str:
+    """Compare a whole model's tensors with the module's; load nothing, return the one-line coverage.
+
+    `fresh` are names or dotted prefixes of weights that keep their values, or that only the file has.
+
+    Raises:
+        CheckpointError: other weights are missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    left, kept = ([name for name in names if is_named(name, fresh)] for names in (tensors, own))
+    new = {name: value for name, value in tensors.items() if name not in set(left)}
+    if found := _mismatch({name: value for name, value in own.items() if name not in set(kept)}, new):
+        raise CheckpointError(f'{source} does not fit the model: {found}.')
+    return _coverage(own, new, [name for name in left if name not in own], kept)
 
 
 def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')) -> None:
@@ -124,7 +134,8 @@ def assumed(weights: Weights, arch: Arch) -> list[str]:
     return [f'assumed, the file does not say it: {listed}'] if unknown else []
 
 
-def _is_named(name: str, prefixes) -> bool:
+def is_named(name: str, prefixes) -> bool:
+    """Return whether a weight's name is one of the names or below one of the dotted prefixes."""
     return any(name == prefix or name.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 

@@ -9,13 +9,11 @@ from copy import deepcopy
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import (
     DATASETS,
     HOOKS,
     METRICS,
-    MODELS,
     PARAM_SCHEDULERS,
     init_default_scope,
 )
@@ -28,6 +26,7 @@ from mmincubation.errors import CheckpointError, ConfigError, naming
 from mmincubation.incubation.phase_run import begin_runs
 from mmincubation.incubation.phases import read_phases, select_phases
 from mmincubation.incubation.schedules import schedules
+from mmincubation.models.on_meta import build_for_shapes
 from mmincubation.registry import dicts_in
 
 from .models import division_of, is_incubation
@@ -76,7 +75,7 @@ def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:
         for i, metric in enumerate(metrics if isinstance(metrics, list | tuple) else [metrics]):
             at = f'{kind}_evaluator' + f'.{i}' * isinstance(metrics, list | tuple)
             yield at, lambda metric=metric: METRICS.build(_without_file(metric))
-    yield 'model', lambda: build_on_meta(cfg)
+    yield 'model', lambda: build_for_shapes(cfg)
     if mode == 'train':
         for name, hook in _hooks(cfg):
             yield name, lambda hook=hook: _build_hook(hook)
@@ -111,22 +110,9 @@ def _build_hook(cfg: dict) -> None:
     HOOKS.build(cfg)
 
 
-def build_on_meta(cfg: Config) -> nn.Module | None:
-    """Build the config's model without memory and weights; None if its constructor needs values, as Swin's does."""
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    try:
-        with torch.device('meta'):
-            return revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
-    except (RuntimeError, NotImplementedError) as error:
-        if 'meta tensor' not in str(error):
-            raise
-        return None
-
-
 def _build_optimisers(cfg: Config) -> None:
     """Build optimiser and schedules of the run, or of each phase of an incubation."""
-    if (model := build_on_meta(cfg)) is None:
-        return
+    model = build_for_shapes(cfg)
     default = cfg.get('param_scheduler') or []
     for phase in training_phases(cfg):
         if phase is None:

@@ -19,7 +19,7 @@ from .signatures import (
 # Read by the Runner from its config though no parameter of it, or by the tools (the second line).
 MORE_KEYS = ('runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'activation_checkpointing',
              'efficient_conv_bn_eval', 'compile', 'custom_imports', 'tta_model', 'tta_pipeline', 'experiment',
-             'data_errors', 'max_data_errors')
+             'data_errors', 'max_data_errors', 'load_from_fresh')
 OWN_KEYS = {'type', '_scope_', '_delete_'}  # mmengine's
 # By kind (name of the root registry): keys that its builder takes out before the class sees them, and parameters that
 # the builder gives. Only kinds in GIVEN have a builder that gives a fixed set: there, missing ones are certain.

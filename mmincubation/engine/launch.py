@@ -7,31 +7,27 @@ from functools import wraps
 from pathlib import Path
 from pickle import UnpicklingError
 
-import torch
 from mmengine.config import Config
-from mmengine.model import BaseTTAModel
 
-from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
+from mmincubation.checkpoints import CheckpointError, read_tensors
 from mmincubation.checkpoints.hub import local_file
-from mmincubation.checkpoints.kinds import kind_of
-from mmincubation.checkpoints.shards import weight_file
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
-from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
+from mmincubation.recovery.checkpoint_files import checkpoints_of, newest_complete
 from mmincubation.recovery.data_errors import wrap_datasets
 from mmincubation.recovery.fingerprint import require_same_run
 from mmincubation.recovery.lock import lock
 from mmincubation.recovery.lost_processes import end_workers, leave, naming_lost_processes
 from mmincubation.recovery.preemption import Request, listening
 from mmincubation.resumable import make_resumable
-from mmincubation.vit.sharding import unwrap
 
 from .console import SHOWN
 from .guards import guard_test, guard_training
+from .loading import load_for_test, require_training
 from .named_errors import naming_steps
 from .options import apply_options
 from .ranks import close_process_group, first_to_say, init_process_group, rank_and_ranks, restarted
@@ -80,7 +76,7 @@ def train(args: Namespace, request: Request) -> int:
     # torchrun or Slurm may have restarted this command: then resume, if a checkpoint exists.
     warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
     if cfg.get('load_from') and not cfg.resume:
-        kind_of(weight_file(cfg.load_from))  # refused before anything is built
+        read_tensors(cfg.load_from)  # what is wrong with the file itself is said before anything is built
     # A resumed run must give the same result as an uninterrupted run.
     make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
@@ -107,12 +103,12 @@ def test(args: Namespace, request: Request) -> int:
     """Run the command of tools/test.py; return the exit code."""
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
-    kind_of(weight_file(args.checkpoint))
+    content, _ = read_tensors(args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test')
     guard_test(runner, request, timeout)
-    runner.logger.info(load_for_test(runner.model, args.checkpoint), extra=SHOWN)
+    runner.logger.info(load_for_test(runner.model, args.checkpoint, content, cfg), extra=SHOWN)
     with naming_steps(runner):
         runner.test()
     close_process_group()
@@ -132,22 +128,6 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     return cfg
 
 
-def load_for_test(model: torch.nn.Module, path: str) -> str:
-    """Load a checkpoint strictly into a built model: a run's own .pth, or weights of a ViT into a classifier.
-
-    Returns the coverage line.
-    """
-    model = unwrap(model)
-    model = model.module if isinstance(model, BaseTTAModel) else model
-    state = read_tensors(path)[0].get('state_dict')
-    vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
-    if state and (vit is None or model.state_dict().keys() & state.keys()):  # others' ViTs also come in a state_dict
-        return load_strict(model, state, source=path)['coverage']
-    if vit is None:
-        raise CheckpointError(f'{path} holds bare weights, a {type(model).__name__} is tested with a .pth of its run')
-    return load_vit(vit, path)['coverage']
-
-
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     """Decide which checkpoint the run resumes from, and set `cfg.resume` and `cfg.load_from`.
 
@@ -155,7 +135,7 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     Without a checkpoint the run starts from scratch; it never writes over an earlier run.
 
     Raises:
-        CheckpointError: the checkpoint is damaged.
+        CheckpointError: the checkpoint is damaged, or not that of a training.
         ConfigError: the work dir holds an earlier run, and nothing says to resume it.
     """
     given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
@@ -165,8 +145,7 @@ def _find_resumed(cfg: Config, given: str | None) -> list[str]:
         cfg.resume, cfg.load_from = found is not None, str(found) if found else cfg.get('load_from')
     elif given:
         cfg.load_from = str(local_file(given))
-        if problem := damage(cfg.load_from):
-            raise CheckpointError(f'checkpoint {given} {problem}; give an earlier one')
+        require_training(given, cfg.load_from)
     elif earlier := checkpoints_of(cfg.work_dir):
         raise ConfigError(f'{cfg.work_dir} holds an earlier run, up to {earlier[0].name}: go on with --resume, begin '
                           'anew in another --work-dir, or delete it')

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
+from mmincubation.checkpoints.hub import local_file
 from mmincubation.compat.coco_api import mend_coco
 from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
@@ -124,6 +125,7 @@ class ToolRunner(Runner):
 
         The file is then read to the CPU, because a GPU need not hold the full tensors.
         """
+        filename = str(local_file(filename))
         checkpoint = super().load_checkpoint(filename, 'cpu' if self.sharded else map_location, *args, **kwargs)
         if self.sharded and 'optimizer' in checkpoint and self._resume:
             checkpoint['optimizer'] = take_shards(checkpoint['optimizer'], self.optim_wrapper)
