@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
+from mmincubation.downstream.coco_truth import require_same_data
 from mmincubation.errors import ConfigError
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -63,6 +64,20 @@ class ToolRunner(Runner):
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         return loader
+
+    def build_val_loop(self, loop):
+        """Build mmengine's loop; its metrics must be about its data set."""
+        return self._compared(super().build_val_loop(loop), 'val')
+
+    def build_test_loop(self, loop):
+        """Build mmengine's loop; its metrics must be about its data set."""
+        return self._compared(super().build_test_loop(loop), 'test')
+
+    def _compared(self, loop, kind: str):
+        for metric in loop.evaluator.metrics:
+            for line in require_same_data(loop.dataloader.dataset, metric, kind):
+                self.logger.warning(line)
+        return loop
 
     def register_hook(self, hook, priority=None) -> None:
         """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
