@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmincubation.result import Phase
 
 from .collect import TASKS, Run
-from .stats import METRICS, Row, differences, mean_std, merge_seeds, seeds
+from .stats import METRICS, Row, differences, mean_std, merge_seeds, seeds, unmeasured
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,21 @@ def make_details(row: Row) -> list[str]:
     """Return notes, coverage of the weights, and the phases of each run; by seed if there are several."""
     details = []
     for run in row.runs:
-        said = [run.result['experiment'].get('note'), run.result['weights'] and run.result['weights']['coverage']]
+        said = [*not_measured(run), run.result['experiment'].get('note')]
+        said.append(run.result['weights'] and run.result['weights']['coverage'])
         if len(run.result['phases']) > 1:
             said.append('; '.join(map(phase_text, run.result['phases'])))
         details += [f'seed {run.result["seed"]}: {text}' if len(row.runs) > 1 else text for text in said if text]
     # Seeds often share a remark: list it once, in the order of the first.
     return list(dict.fromkeys(details))
+
+
+def not_measured(run: Run) -> list[str]:
+    """Return a line for each metric that is no measure; of those that are not there, for the main one alone."""
+    metrics, (main, *_) = run.result['metrics'], METRICS[run.task]
+    words = {title: unmeasured(metrics.get(key)) for title, key, _ in METRICS[run.task]
+             if key in metrics or title == main[0]}
+    return [f'{title} not measured: {why}' for title, why in words.items() if why]
 
 
 def phase_text(phase: Phase) -> str:
@@ -95,5 +104,6 @@ def phase_text(phase: Phase) -> str:
         texts = [f'{phase["epochs"]:g} epochs', f'{phase["images"]:,} images', f'{number(phase["seconds"])} s']
     for title, key, factor in (metric for task in TASKS for metric in METRICS[task]):
         if key in phase['metrics']:
-            texts.append(f'{title} {factor * phase["metrics"][key]:.1f}')
+            value = phase['metrics'][key]
+            texts.append(f'{title} not measured' if unmeasured(value) else f'{title} {factor * value:.1f}')
     return f'{phase["name"]}: {", ".join(texts)}'
