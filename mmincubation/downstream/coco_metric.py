@@ -52,8 +52,9 @@ class FastEval:
         """Match results and truth by `params`."""
         for name in ('iouThrs', 'recThrs', 'maxDets', 'areaRng', 'areaRngLbl', 'useCats'):
             setattr(self._eval.params, name, getattr(self.params, name))
-        self._eval.params.imgIds = [self._images[key] for key in self.params.imgIds]
-        self._eval.params.catIds = [self._categories[key] for key in self.params.catIds]
+        # As pycocotools sorts them: the order decides between equal scores.
+        self._eval.params.imgIds = sorted(self._images[key] for key in set(self.params.imgIds))
+        self._eval.params.catIds = sorted(self._categories[key] for key in set(self.params.catIds))
         self._eval.evaluate()
 
     def summarize(self) -> None:
