@@ -78,7 +78,9 @@ def _build(cfg, dataset: dict, place: str, report: Report, found: dict[str, Data
         return dict(type=lambda: Counted(summary.images) if summary.built is None else summary.built)
 
     try:
-        return DATASETS.build(dict(around(dataset), _scope_=cfg.get('default_scope') or 'mmengine'))
+        built = DATASETS.build(dict(around(dataset), _scope_=cfg.get('default_scope') or 'mmengine'))
+        len(built)
+        return built
     except Exception as error:  # wrappers of any kind
         if all(summary.built is not None for summary in found.values()):
             report.problem(place, f'cannot be built ({type(error).__name__}: {error})', 'correct its wrappers')
