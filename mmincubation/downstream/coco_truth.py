@@ -41,6 +41,7 @@ def require_same_data(dataset, metric, kind: str) -> list[str]:
             _require_usable(coco.dataset, parts[0].metainfo['classes'])
         metric.cat_ids = class_ids(coco.dataset['categories'], parts[0].metainfo['classes'])
         _require_truth(coco.dataset, metric, kind)
+        _require_order(metric)
         _require_images(infos, coco.imgs, names)
     except ConfigError as error:
         raise DataError(f'{kind}_evaluator: {path}: {error}') from error
@@ -84,6 +85,13 @@ def _require_truth(content: dict, metric, kind: str) -> None:
     if bare and 'segm' in metric.metrics:
         raise ConfigError(f"metric='segm' needs segmentations, {len(bare)} of {len(annotations)} annotations have "
                           "none; set metric='bbox'")
+
+
+def _require_order(metric) -> None:
+    """Refuse APs under other classes' names: mmdet's own table has the order of the sorted ids."""
+    if metric.classwise and not hasattr(metric, 'measure') and metric.cat_ids != sorted(metric.cat_ids):
+        raise ConfigError(f'classwise=True of {type(metric).__name__} would name the APs of classes wrongly: name the '
+                          'classes in the order of their category ids, or use mmincubation.FastCocoMetric')
 
 
 def _require_images(infos: list[dict], images: dict, names: str) -> None:

@@ -163,6 +163,16 @@ def test_wrapped_data_sets_are_compared_as_one(tmp_path):
     assert '2 of them are scored' in line
 
 
+def test_a_metric_made_of_mmdets_names_no_ap_wrongly(tmp_path):
+    from mmdet.evaluation import CocoMetric
+    settings = write(tmp_path, ids=(3, 2, 1))
+    own = type('OwnMetric', (CocoMetric, ), {})(ann_file=str(tmp_path / 'a.json'), classwise=True)
+    with pytest.raises(DataError, match='classwise=True of OwnMetric would name the APs of classes wrongly'):
+        require_same_data(build(settings), own, 'val')
+    own.classwise, own.dataset_meta = False, dict(classes=NAMES)
+    assert not require_same_data(build(settings), own, 'val') and perfect(own, settings)['coco/bbox_mAP'] == 1.0
+
+
 def test_formatting_needs_no_truth(tmp_path):
     settings = write(tmp_path, lambda found: found.pop('annotations')) | dict(pipeline=[BOXES[0], BOXES[2]])
     dataset = build(settings, 'test_dataloader.dataset')
