@@ -33,10 +33,11 @@ def require_same_data(dataset, metric, kind: str) -> list[str]:
     if coco is None:
         _require_instances(parts, names, kind)
         return []
-    path = getattr(coco, 'path', '') or 'its ann_file'
+    known = getattr(coco, 'path', '') if '://' not in names else ''  # a copy of a remote file has another path
+    path = known or 'its ann_file'
     try:
         infos = [part.get_data_info(i) for part in parts for i in range(len(part))]
-        own = os.path.realpath(path) in {os.path.realpath(str(part.ann_file)) for part in parts}
+        own = os.path.realpath(known) in {os.path.realpath(str(part.ann_file)) for part in parts}
         if not own:
             _require_usable(coco.dataset, parts[0].metainfo['classes'])
         metric.cat_ids = class_ids(coco.dataset['categories'], parts[0].metainfo['classes'])
@@ -45,7 +46,7 @@ def require_same_data(dataset, metric, kind: str) -> list[str]:
         _require_images(infos, coco.imgs, names)
     except ConfigError as error:
         raise DataError(f'{kind}_evaluator: {path}: {error}') from error
-    return list(_restricted(infos, metric, f'{kind}_evaluator: {path}', names, own))
+    return list(_restricted(infos, metric, f'{kind}_evaluator: {path}', names, own or not known))
 
 
 def leaves(dataset) -> Iterator:
