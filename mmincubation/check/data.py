@@ -1,13 +1,18 @@
 """Check the data of every dataloader of a config."""
+from collections import Counter
 from pathlib import Path
 
+from mmengine.registry import DATASETS
+
 from mmincubation.config.keys import data_paths
+from mmincubation.datasets.coco_rules import absent
 from mmincubation.errors import ConfigError
 from mmincubation.recovery.data_errors import num_classes
 from mmincubation.registry import leaf_datasets
 
 from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
 from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
+from .metrics import report_metrics
 from .report import Report
 from .sampling import Sampling
 
@@ -19,19 +24,77 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     images, seen, classes = {}, {}, {}
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
-        for dataset in leaf_datasets((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
-            # val and test often share their data, and a pipeline changes nothing on disk.
-            key = str({k: v for k, v in dataset.items() if k != 'pipeline'})
-            if key in seen:
-                report.say(f'{place}: as {seen[key][0]}')
-            else:
-                seen[key] = place, _look_at(cfg, dataset, place, report, sampling)
-            found = seen[key][1]
-            if found:
-                images[mode] = images.get(mode, 0) + found.images
-                classes.setdefault(mode, found.classes)
+        dataset = (cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}
+        parts = [_once(cfg, leaf, place, report, sampling, seen) for leaf in leaf_datasets(dataset)]
+        if not parts or None in parts:
+            continue
+        classes[mode] = parts[0].classes
+        if mode == 'train':
+            _report_objects(place, parts, report)
+        built = _build(cfg, dataset, place, report, {key: found for key, (_, found) in seen.items()})
+        if built is not None:
+            images[mode] = len(built)
+            report_metrics(cfg, mode, built, report)
     _compare_classes(classes, report)
     return images
+
+
+def _once(cfg, leaf: dict, place: str, report: Report, sampling: Sampling, seen: dict) -> DatasetSummary | None:
+    """Look at a data set, or say that it was looked at: val and test often share their data."""
+    if (key := _key(leaf)) in seen:
+        report.say(f'{place}: as {seen[key][0]}')
+    else:
+        seen[key] = place, _look_at(cfg, leaf, place, report, sampling)
+    return seen[key][1]
+
+
+def _key(dataset: dict) -> str:
+    return str({k: v for k, v in dataset.items() if k != 'pipeline'})  # a pipeline changes nothing on disk
+
+
+class Counted:
+    """Stand for a data set of which only the number of images is known."""
+
+    def __init__(self, images: int):
+        self.images, self.metainfo = images, {}
+
+    def __len__(self) -> int:
+        return self.images
+
+    def full_init(self) -> None:
+        """Do nothing: it has been read."""
+
+
+def _build(cfg, dataset: dict, place: str, report: Report, found: dict[str, DatasetSummary]):
+    """Build a data set's wrappers around what its checkers have read, to count what a loader gives; None if not."""
+
+    def around(settings: dict) -> dict:
+        if 'datasets' in settings:
+            return dict(settings, datasets=[around(inner) for inner in settings['datasets']])
+        if 'dataset' in settings:
+            return dict(settings, dataset=around(settings['dataset']))
+        summary = found[_key(settings)]
+        return dict(type=lambda: Counted(summary.images) if summary.built is None else summary.built)
+
+    try:
+        built = DATASETS.build(dict(around(dataset), _scope_=cfg.get('default_scope') or 'mmengine'))
+        len(built)
+        return built
+    except Exception as error:  # wrappers of any kind
+        if all(summary.built is not None for summary in found.values()):
+            report.problem(place, f'cannot be built ({type(error).__name__}: {error})', 'correct its wrappers')
+        else:
+            report.say(f'{place}: images are not counted, {dataset["type"]} needs more than their number')
+        return None
+
+
+def _report_objects(place: str, parts: list[DatasetSummary], report: Report) -> None:
+    """Report classes of the training data that no object has, in none of its parts."""
+    totals = Counter()
+    for part in parts:
+        totals.update(part.objects or {})
+    if empty := [name for name, count in totals.items() if not count]:
+        report.problem(place, absent(empty, len(totals)), 'label some, or leave the class out of metainfo.classes')
 
 
 def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling) -> DatasetSummary | None:
@@ -48,7 +111,7 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling)
         return None
     try:
         found = checker(check)
-    except (KeyError, TypeError, AttributeError, ConfigError, OSError) as error:
+    except (KeyError, TypeError, AttributeError, ConfigError, ImportError, OSError) as error:
         check.problem(f'cannot be read ({type(error).__name__}: {error})',
                       'compare its layout with docs/guides/data.md')
         return None

@@ -51,10 +51,15 @@ class DatasetCheck:
 
 @dataclass
 class DatasetSummary:
-    """Hold what a checker found: images of an epoch, a text for the report, class names if the data have them."""
+    """Hold what a checker found: images of an epoch, a text for the report, class names if the data have them.
+
+    `built` is the data set itself where its own code has read it, `objects` the number of objects of each class.
+    """
     images: int
     text: str
     classes: tuple[str, ...] | None = None
+    built: object = None
+    objects: dict[str, int] | None = None
 
 
 def register_checker(*types: str) -> Callable:

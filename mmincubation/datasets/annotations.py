@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 BOX_BORDER = 1.  # pixels; boxes of public COCO reach outside by a rounding error
 BORDER = 2.  # of polygons
+NEAR, PART = 3., 0.1  # pixels, and part of a side, by which a box may differ from its segmentation's bounds
 
 
 def repeated_ids(entries: list[dict]) -> list[int]:
@@ -13,10 +14,13 @@ def repeated_ids(entries: list[dict]) -> list[int]:
     return [key for key, count in Counter(entry['id'] for entry in entries).items() if count > 1]
 
 
-def is_outside(name: str) -> bool:
-    """Return whether an image's file name leads out of the data set's folder."""
-    name = os.path.normpath(name)
-    return os.path.isabs(name) or name.partition(os.sep)[0] == os.pardir
+def is_outside(name: str, folder: str = '') -> bool:
+    """Return whether an image's file name leads out of the data set's folder; an absolute one may lie inside."""
+    path = os.path.normpath(name)
+    if not os.path.isabs(path):
+        return path.partition(os.sep)[0] == os.pardir
+    inside = {os.path.join(kind(folder or os.curdir), '') for kind in (os.path.abspath, os.path.realpath)}
+    return not path.startswith(tuple(inside))
 
 
 def is_subpixel(annotation: dict) -> bool:
@@ -137,3 +141,43 @@ def _polygon_faults(polygon, image: dict | None) -> Iterator[str]:
         yield 'polygons that are not finite'
     elif image and (low < -BORDER or wide > image['width'] + BORDER or high > image['height'] + BORDER):
         yield 'polygons that reach outside their image'
+
+
+def segment_bounds(segment) -> tuple[float, float, float, float] | None:
+    """Return the corners (x1, y1, x2, y2) around a segmentation without faults; None if it is empty."""
+    if not isinstance(segment, dict):
+        points = [value for polygon in segment for value in polygon]
+        return min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])
+    from pycocotools import mask
+    if isinstance(segment['counts'], list):
+        segment = mask.frPyObjects(segment, *segment['size'])
+    x, y, width, height = mask.toBbox(segment).tolist()
+    return (x, y, x + width, y + height) if width and height else None
+
+
+def box_reading(annotation: dict, image: dict) -> str | None:
+    """Return how a box fits the bounds of its own segmentation: `'right'`, `'corners'` or `'other'`.
+
+    `'corners'` means that only (x1, y1, x2, y2) fits, not COCO's (x, y, width, height). None: a crowd, or there are not
+    both, or the segmentation has a fault.
+    """
+    segment = annotation.get('segmentation')
+    if annotation.get('iscrowd') or not segment:
+        return None
+    try:
+        if next(segment_faults(segment, False, image), None) or next(_box_faults(annotation, None), None):
+            return None
+    except TypeError:  # values of a wrong type
+        return None
+    bounds = segment_bounds(segment)
+    if bounds is None:
+        return None
+    x, y, width, height = annotation['bbox']
+    if _near((x, y, x + width, y + height), bounds):
+        return 'right'
+    return 'corners' if _near(annotation['bbox'], bounds) else 'other'
+
+
+def _near(corners, bounds) -> bool:
+    slack = [max(NEAR, PART * (bounds[i + 2] - bounds[i])) for i in (0, 1)] * 2
+    return all(abs(a - b) <= s for a, b, s in zip(corners, bounds, slack, strict=True))

@@ -1,6 +1,7 @@
 """Check samples while they are read: an unusable one is an error that names it, or is skipped and counted."""
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import get_rank
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
@@ -15,9 +17,10 @@ from mmincubation.errors import ConfigError, DataError
 from mmincubation.registry import DATASETS, dicts_in
 
 from .classification import ClsDataset
+from .coco_rules import CocoRules
 from .files import image_fault
 from .records import LIMIT, add_record, read_records, summary_of
-from .rules import CheckedPipeline, CocoAnnotationRules
+from .rules import CheckedPipeline
 
 DRAWS = 10  # a random crop may contain no object; then the same image is cropped again
 REMEDY = '; correct it, or leave out what cannot be used: --cfg-options data_errors=skip'
@@ -45,8 +48,7 @@ class CheckedDataset(Dataset):
         self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _builds_base_dataset(dataset) else dataset)
         if isinstance(self.dataset, BaseDataset):
             steps = [node for _, node in dicts_in(dataset.get('pipeline'), 'pipeline')]
-            masks = any(step.get('with_mask') for step in steps)
-            self._read_annotations(self.dataset, masks, any(step.get('poly2mask') is False for step in steps))
+            self._read_annotations(self.dataset, steps)
             self.pipeline = self.dataset.pipeline
         self._require_classes(self.dataset, num_classes)
 
@@ -61,14 +63,11 @@ class CheckedDataset(Dataset):
             pipeline = CheckedPipeline(self.dataset, self.num_classes, pipeline.transforms)
         self.dataset.pipeline = pipeline
 
-    def _read_annotations(self, dataset: BaseDataset, masks: bool, polygons: bool) -> None:
+    def _read_annotations(self, dataset: BaseDataset, steps: list[dict]) -> None:
         """Run `full_init`, and check COCO's annotations before mmdet drops some."""
-        rules = None
-        if _reads_coco(type(dataset)):
-            rules = dataset.parse_data_info = CocoAnnotationRules(dataset, masks, polygons)
-            dataset.filter_data = rules.filter
+        rules = coco_rules(dataset, steps)
         try:
-            dataset.full_init()
+            dataset.full_init() if rules is None else rules.read()
         except ConfigError as error:
             raise DataError(f'{self.place}: {error}') from error
         except Exception as error:  # JSON of any content raises anything
@@ -76,12 +75,10 @@ class CheckedDataset(Dataset):
                 raise DataError(f'{self.place}: there is no sample in it') from error
             name = dataset.ann_file or self.place
             raise DataError(f'{self.place}: {name} cannot be read: {_one_line(error)}') from error
-        finally:
-            for name in ('parse_data_info', 'filter_data'):
-                vars(dataset).pop(name, None)
         if rules is not None:
-            rules.log_subpixel()
-            if rules.faults and not self.skips:
+            for line in filter(None, [*rules.warnings(), rules.absent()]):
+                print_log(f'{self.place}: {dataset.ann_file}: {line}', 'current', logging.WARNING)
+            if rules.images and not self.skips:
                 raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
 
     def _require_classes(self, dataset, num_classes: int | None) -> None:
@@ -168,11 +165,17 @@ def _builds_base_dataset(settings: dict) -> bool:
     return isinstance(cls, type) and issubclass(cls, BaseDataset)
 
 
-def _reads_coco(cls: type) -> bool:
-    """Return whether a class reads its JSON as CocoDataset does; LVIS' and panoptic ones do not."""
+def coco_rules(dataset: BaseDataset, steps: list[dict]) -> CocoRules | None:
+    """Return rules that read a data set as its pipeline's steps need it; None unless it reads its JSON as CocoDataset.
+
+    LVIS' and panoptic ones do not.
+    """
     stock = getattr(sys.modules.get('mmdet.datasets.coco'), 'CocoDataset', None)
     methods = ('load_data_list', 'parse_data_info')
-    return stock is not None and all(getattr(cls, m, None) is getattr(stock, m) for m in methods)
+    if stock is None or any(getattr(type(dataset), m, None) is not getattr(stock, m) for m in methods):
+        return None
+    return CocoRules(dataset, masks=any(step.get('with_mask') for step in steps),
+                     polygons=any(step.get('poly2mask') is False for step in steps))
 
 
 def _local_fault(path: str) -> str | None:

@@ -6,6 +6,8 @@ from PIL import Image
 
 from mmincubation.registry import leaf_datasets
 
+Image.MAX_IMAGE_PIXELS = None  # Pillow's limit guards web services; the data are the user's own, also gigapixel ones
+
 
 def decode_image(path: str | Path) -> str | Image.Image:
     """Return the decoded image, or in words why it cannot be read."""

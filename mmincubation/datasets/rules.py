@@ -5,107 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.logging import print_log
 
 from mmincubation.errors import ConfigError
 
-from .annotations import (
-    BOX_BORDER,
-    annotation_faults,
-    is_lost_as_polygons,
-    is_outside,
-    is_subpixel,
-    repeated_ids,
-)
+from .annotations import BOX_BORDER
+from .coco import first
 
-SHOWN = 3
 IGNORED = 255
-
-
-class CocoAnnotationRules:
-    """Replace CocoDataset's `parse_data_info`: check an image's annotations before mmdet drops some.
-
-    A fault is stored as `fault` in the info of the image, which then has no annotations. As mmdet does, this leaves
-    out annotations with `ignore`, of classes that `metainfo` does not name, and smaller than a pixel (`is_subpixel`).
-
-    Raises:
-        ConfigError: the file has a fault that no single sample has; raised at the first image.
-    """
-
-    def __init__(self, dataset: BaseDataset, masks: bool, polygons: bool):
-        self.dataset, self.masks, self.polygons = dataset, masks, polygons
-        self.parse, self.filter_data = dataset.parse_data_info, dataset.filter_data
-        self.faults: list[str] = []
-        self.subpixel: list[int] = []
-        self.repeated: set[int] | None = None
-
-    def __call__(self, raw: dict) -> dict:
-        image, annotations = raw['raw_img_info'], raw['raw_ann_info']
-        if self.repeated is None:
-            self.repeated = self._repeated_image_ids(self.dataset.coco)
-        fault = f'image id {image["id"]} occurs twice, or one of its annotations\' ids' \
-            if image['id'] in self.repeated else self._fault(image, annotations)
-        if fault is None:
-            return self.parse(raw)
-        self.faults.append(f'image {image["id"]} ({image["file_name"]}): {fault}')
-        return dict(self.parse(dict(raw, raw_ann_info=[])), fault=fault)
-
-    def filter(self) -> list[dict]:
-        """Replace `filter_data`, which silently drops images without annotations: images with a fault are kept."""
-        kept = {id(info) for info in self.filter_data()}  # by identity: infos are dicts and have no hash
-        return [info for info in self.dataset.data_list if id(info) in kept or 'fault' in info]
-
-    def _fault(self, image: dict, annotations: list[dict]) -> str | None:
-        """Return the first fault in words that name the annotation; None without one."""
-        if is_outside(image['file_name']):
-            return 'its file_name leads out of the data set\'s folder'
-        categories = self.dataset.coco.cats.keys()
-        for annotation in annotations:
-            if annotation.get('ignore'):
-                continue
-            wrong = next(annotation_faults(annotation, image, categories, self.masks), None)
-            if wrong is None and is_subpixel(annotation):
-                self.subpixel.append(annotation['id'])
-            elif wrong is None and self.masks and 'segmentation' not in annotation:
-                wrong = 'no segmentation'
-            elif wrong is None and self.polygons and is_lost_as_polygons(annotation):
-                wrong = 'no polygons but run lengths: set poly2mask=True in LoadAnnotations'
-            elif wrong is None and 'area' not in annotation:
-                wrong = 'no area'
-            if wrong:
-                return f'annotation {annotation["id"]}: {wrong}'
-        return None
-
-    def _repeated_image_ids(self, coco) -> set[int]:
-        """Return the ids of images that occur twice, or have an annotation whose id does."""
-        content, name = coco.dataset, self.dataset.ann_file
-        known = {category['name'] for category in content['categories']}
-        if lost := [c for c in self.dataset.metainfo['classes'] if c not in known]:
-            raise ConfigError(f'{name} has no category {", ".join(lost[:SHOWN])}: set metainfo.classes to its names')
-        if double := repeated_ids(content['categories']):
-            raise ConfigError(f'{name}: category ids that occur twice: {_first(double)}; give each its own')
-        annotations = content.get('annotations', [])
-        if orphans := [a['id'] for a in annotations if a['image_id'] not in coco.imgs]:
-            raise ConfigError(f'{name}: {len(orphans)} annotations of an image that is not in it: {_first(orphans)}')
-        double = {*repeated_ids(annotations)}
-        if double:
-            self.dataset.ANN_ID_UNIQUE = False  # else mmdet asserts it, without naming the ids
-        return {a['image_id'] for a in annotations if a['id'] in double}.union(repeated_ids(content['images']))
-
-    def log_subpixel(self) -> None:
-        """Log the annotations smaller than a pixel, which mmdet leaves out."""
-        if self.subpixel:
-            print_log(f'{self.dataset.ann_file}: {len(self.subpixel)} annotations without a pixel are left out: '
-                      f'{_first(self.subpixel)}', 'current')
-
-    def summary(self) -> str:
-        """Return all faults in one line."""
-        return f'{self.dataset.ann_file}: {len(self.faults)} images cannot be used: {_first(self.faults, "; ")}'
-
-
-def _first(items, separator: str = ', ') -> str:
-    items = list(items)
-    return separator.join(map(str, items[:SHOWN])) + (f'{separator}...' if len(items) > SHOWN else '')
 
 
 class CheckedPipeline:
@@ -193,4 +99,4 @@ def require_label_values(labels: np.ndarray, classes: int | None) -> None:
     """
     if classes and ((labels < 0) | (labels >= classes) & (labels != IGNORED)).any():
         wrong = sorted({*np.unique(labels).tolist()} - {*range(classes), IGNORED})
-        raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {_first(wrong)}')
+        raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {first(wrong)}')

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.checkpoints.hub import local_file
 from mmincubation.compat.coco_api import mend_coco
+from mmincubation.downstream.coco_truth import require_same_data
 from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -95,6 +96,20 @@ class ToolRunner(Runner):
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
         name_batches(loader, place)
         return loader
+
+    def build_val_loop(self, loop):
+        """Build mmengine's loop; its metrics must be about its data set."""
+        return self._compared(super().build_val_loop(loop), 'val')
+
+    def build_test_loop(self, loop):
+        """Build mmengine's loop; its metrics must be about its data set."""
+        return self._compared(super().build_test_loop(loop), 'test')
+
+    def _compared(self, loop, kind: str):
+        for metric in loop.evaluator.metrics:
+            for line in require_same_data(loop.dataloader.dataset, metric, kind):
+                self.logger.warning(line)
+        return loop
 
     def register_hook(self, hook, priority=None) -> None:
         """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""

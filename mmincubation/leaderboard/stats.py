@@ -1,6 +1,7 @@
 """Merge runs that differ by their seed into rows, and compare methods."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -41,13 +42,22 @@ class Row:
     def values(self, key: str, factor: float = 1) -> list[float]:
         """Return a metric of every run in percent, without the runs that did not measure it."""
         found = (run.result['metrics'].get(key) for run in self.runs)
-        # COCO says -1 where there is nothing to measure.
-        return [factor * value for value in found if value is not None and value >= 0]
+        return [factor * value for value in found if unmeasured(value) is None]
 
     def total(self, key: str) -> float | None:
         """Return the mean over the seeds of a number of the result; None if it is unknown for a run."""
         values = [run.result[key] for run in self.runs]
         return None if None in values else fmean(values)
+
+
+def unmeasured(value: float | None) -> str | None:
+    """Return in words why a metric of a result is no measure; None if it is one."""
+    if value is None:
+        return 'its result has no such number'
+    if math.isnan(value):
+        return 'nan, no number'
+    # COCO says -1 where there is nothing to measure; no metric here can be negative.
+    return f'{value:g}, the validation data have no object to find' if value < 0 else None
 
 
 def merge_seeds(runs: Iterable[Run]) -> list[Row]:

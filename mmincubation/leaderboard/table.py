@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmincubation.result import Phase
 
 from .collect import TASKS, Run
-from .stats import METRICS, Row, differences, mean_std, merge_seeds, seeds
+from .stats import METRICS, Row, differences, mean_std, merge_seeds, seeds, unmeasured
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,22 @@ def make_details(row: Row) -> list[str]:
     """Return notes, coverage of the weights, and the phases of each run; by seed if there are several."""
     details = []
     for run in row.runs:
-        notes = [f'{title}: {words}' for title, key, _ in METRICS[row.task]
-                 if (words := run.result.get('notes', {}).get(key))]
-        said = [*notes, run.result['experiment'].get('note'), run.result['weights'] and run.result['weights']['coverage']]
+        said = [*not_measured(run), run.result['experiment'].get('note')]
+        said.append(run.result['weights'] and run.result['weights']['coverage'])
         if len(run.result['phases']) > 1:
             said.append('; '.join(map(phase_text, run.result['phases'])))
         details += [f'seed {run.result["seed"]}: {text}' if len(row.runs) > 1 else text for text in said if text]
     # Seeds often share a remark: list it once, in the order of the first.
     return list(dict.fromkeys(details))
+
+
+def not_measured(run: Run) -> list[str]:
+    """Return a line for each metric that is no measure; of those that are not there, for the main one alone."""
+    metrics, (main, *_) = run.result['metrics'], METRICS[run.task]
+    notes = run.result.get('notes', {})
+    words = {title: notes.get(key) or unmeasured(metrics.get(key)) for title, key, _ in METRICS[run.task]
+             if key in metrics or title == main[0]}
+    return [f'{title} not measured: {why}' for title, why in words.items() if why]
 
 
 def phase_text(phase: Phase) -> str:
@@ -96,6 +104,7 @@ def phase_text(phase: Phase) -> str:
     if phase['images']:
         texts = [f'{phase["epochs"]:g} epochs', f'{phase["images"]:,} images', f'{number(phase["seconds"])} s']
     for title, key, factor in (metric for task in TASKS for metric in METRICS[task]):
-        if phase['metrics'].get(key) is not None:
-            texts.append(f'{title} {factor * phase["metrics"][key]:.1f}')
+        if key in phase['metrics']:
+            value = phase['metrics'][key]
+            texts.append(f'{title} not measured' if unmeasured(value) else f'{title} {factor * value:.1f}')
     return f'{phase["name"]}: {", ".join(texts)}'

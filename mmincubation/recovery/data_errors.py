@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmengine.dist import master_only
+from mmengine.registry import METRICS
 
 from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, read_records, summary_of
+from mmincubation.downstream.coco_metric import named_coco_metric
 from mmincubation.resumable.protocol import BaseHook
 
 
@@ -14,6 +16,7 @@ def wrap_datasets(runner, *kinds: str) -> None:
     """Put each data set of a runner that has not built them yet into a CheckedDataset; its config stays unchanged.
 
     `kinds` are `train`, `val` or `test`. Validation and test always raise: a metric of fewer images is another metric.
+    Their CocoMetric becomes a NamedCocoMetric, which knows the classes as the data set does.
     """
     cfg = runner.cfg
     for kind in kinds:
@@ -23,6 +26,22 @@ def wrap_datasets(runner, *kinds: str) -> None:
                 options |= dict(data_errors=cfg.get('data_errors', 'raise'), records=runner.work_dir,
                                 max_data_errors=cfg.get('max_data_errors', LIMIT))
             setattr(runner, name, dict(loader, dataset=_wrapped(loader['dataset'], options)))
+        if evaluator := getattr(runner, name := f'_{kind}_evaluator', None):
+            setattr(runner, name, named_metrics(evaluator))
+
+
+def named_metrics(evaluator):
+    """Return an evaluator's config with a NamedCocoMetric in the place of each plain CocoMetric of mmdet."""
+    if isinstance(evaluator, list | tuple):
+        return [named_metrics(metric) for metric in evaluator]
+    if not isinstance(evaluator, dict) or 'type' not in evaluator:
+        return evaluator
+    with METRICS.switch_scope_and_registry(evaluator.get('_scope_')) as registry:
+        cls = registry.get(evaluator['type']) if isinstance(evaluator['type'], str) else evaluator['type']
+    stock = ('mmdet.evaluation.metrics.coco_metric', 'CocoMetric')
+    if (getattr(cls, '__module__', None), getattr(cls, '__qualname__', None)) != stock:
+        return evaluator
+    return dict(evaluator, type=named_coco_metric)
 
 
 def _wrapped(dataset: dict, options: dict) -> dict:

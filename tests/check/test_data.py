@@ -19,7 +19,7 @@ ARCH = dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_cl
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp('scenes') / 'demo'
-    write_demo_data(folder, cls_train=10, cls_val=10, scenes_train=4, scenes_val=2)
+    write_demo_data(folder, cls_train=10, cls_val=10, scenes_train=8, scenes_val=2)
     return folder / 'scenes'
 
 
@@ -113,7 +113,8 @@ def test_a_fraction_of_the_folders_is_counted(images):
 
 
 def coco(root, **more) -> dict:
-    return dict(type='CocoDataset', data_root=f'{root}/', ann_file='annotations/instances_train.json',
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    return dict(type='CocoDataset', data_root=f'{root}/', ann_file='annotations/instances_train.json', pipeline=steps,
                 data_prefix=dict(img='train/img/'), metainfo=dict(classes=tuple('0123456789'))) | more
 
 
@@ -135,7 +136,7 @@ COCO_CASES = [
     (_set('file_name', 'lost.png', 'images'), 'images in the JSON without a file (1: image 0: lost.png)'),
     (_set('width', 100, 'images'), 'images of another size than the JSON says (1: image 0: 00000.png is 192x192'),
     (_set('id', 0, 'images', 1), 'image ids that occur more than once (1: image 0)'),
-    (_set('id', 2), 'annotation ids that occur more than once (1: annotation 2)'),
+    (_set('id', 2), 'annotation ids that occur more than once (2: annotation 2 of image 0'),
     (_set('name', 'zero', 'categories'), 'classes that the JSON has no category for (1: 0)'),
     (_set('category_id', 99), 'unknown category_id (1: annotation 1 of image 0)'),
     (_set('image_id', 99), 'annotations of an image that is not in the JSON (1: annotation 1 of image 99)'),

@@ -61,9 +61,9 @@ ANNOTATIONS = {
     'not ASCII': (runs('\u00e4\u00f6'), 'run lengths that do not add up'),
     'cut short': (runs('Pn4'), 'run lengths that do not add up'),
     'huge runs': (with_(segmentation=dict(size=[10**6, 10**6], counts=[10**12])), 'of another size'),
-    'annotation id': (_same_id, "occurs twice, or one of its annotations' ids"),
+    'annotation id': (_same_id, 'annotation ids that occur more than once'),
     'elsewhere': (lambda content: content['images'][BAD].update(
-        file_name='../train2017/' + content['images'][BAD]['file_name']), 'leads out of the data set'),
+        file_name='../train2017/' + content['images'][BAD]['file_name']), "images outside of the data set's folder"),
     'image size': (lambda content: content['images'][BAD].update(width=161, height=161), '161 x 161'),
 }
 
@@ -101,18 +101,22 @@ def test_an_image_id_that_occurs_twice(root):
         for annotation in content['annotations']:
             annotation['image_id'] = new if annotation['image_id'] == old else annotation['image_id']
     change_json(root, change)
-    with pytest.raises(DataError, match='1 images cannot be used: image 17 .*image id 17 occurs twice'):
+    with pytest.raises(DataError, match='1 images cannot be used: image 17 .*image ids that occur more than once'):
         build('detection', root)
     dataset = build('detection', root, 'skip')
     assert [dataset[i]['data_samples'].img_id for i in range(len(dataset))] == [7, 37, 37, 47, 57]
 
 
 FILES = {
-    'category twice': (lambda c: c['categories'][1].update(id=1), 'category ids that occur twice'),
-    'category lost': (lambda c: c['categories'].pop(3), 'has no category airplane|has no category motorcycle'),
-    'orphans': (with_(image_id=4711), '1 annotations of an image that is not in it'),
-    'no images': (lambda c: c.pop('images'), 'there is no sample in it'),
-    'no name': (lambda c: c['images'][0].pop('file_name'), "cannot be read: KeyError: 'file_name'"),
+    'category twice': (lambda c: c['categories'][1].update(id=1),
+                       'category ids that occur more than once .1: category 1.; give every'),
+    'category lost': (lambda c: c['categories'].pop(3),
+                      'classes that the JSON has no category for .1: (airplane|motorcycle).; set metainfo'),
+    'orphans': (with_(image_id=4711),
+                r'annotations of an image that is not in the JSON \(1: annotation \d+ of image 4711\)'),
+    'no images': (lambda c: c.pop('images'), 'the JSON has no images; give an instances'),
+    'no name': (lambda c: c['images'][0].pop('file_name'),
+                'images without file_name .1: images.0..; complete or remove them'),
     'no image at all': (lambda c: c.update(images=[], annotations=[]), 'there is no sample in it'),
 }
 

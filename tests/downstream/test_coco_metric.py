@@ -124,7 +124,7 @@ def ann_file(found, tmp_path_factory):
 
 @pytest.mark.parametrize('options', [
     dict(metric=['bbox', 'segm']),
-    dict(metric=['bbox', 'segm'], classwise=True),
+    dict(metric='segm', classwise=True),
     dict(metric='segm', metric_items=['mAP', 'AR@100', 'AR_l@1000'], proposal_nums=(1, 10, 100), prefix='x'),
     dict(metric=['proposal', 'bbox'], use_mp_eval=True),
 ], ids=['both', 'classwise', 'items', 'proposal'])

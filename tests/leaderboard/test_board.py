@@ -130,8 +130,21 @@ def test_what_was_not_measured_is_a_dash(tmp_path):
     put(tmp_path, 'e2e', 0.0, metrics={}, block_forwards=None)
     put(tmp_path, 'e2e', -1.0, 'detection', metrics={'coco/bbox_mAP': -1.0})
     text = board(tmp_path)[0]
+    detection = text[text.index('Detection'):]
     assert row_of(text, 'e2e')[2:6] == ['-', 'one seed', '1,000', '-']
-    assert row_of(text[text.index('Detection'):], 'e2e')[2:4] == ['-', '-']
+    assert 'top-1 not measured: its result has no such number' in text
+    assert row_of(detection, 'e2e')[2:4] == ['-', '-'] and 'mask AP not' not in text  # a detector of boxes alone
+    assert 'box AP not measured: -1, the validation data have no object to find' in detection
+
+
+def test_a_seed_that_measured_nothing_is_named_beside_the_mean_of_the_others(tmp_path):
+    put(tmp_path, 'e2e', 0.4, 'detection')
+    put(tmp_path, 'e2e', -1.0, 'detection', seed=1, metrics={'coco/bbox_mAP': -1.0, 'coco/segm_mAP': -1.0},
+        phases=[phase('a', 10), phase('b', 10) | dict(metrics={'coco/bbox_mAP': -1.0})])
+    text = board(tmp_path)[0]
+    assert row_of(text, 'e2e')[2:5] == ['40.0', '35.0', '2 seeds']
+    assert 'seed 1: box AP not measured: -1' in text and 'seed 0: box AP' not in text
+    assert 'box AP not measured' in text.partition('b: 1 epochs')[2] and '-100' not in text
 
 
 def test_newer_run_of_a_seed_replaces_the_older(tmp_path):
