@@ -6,7 +6,6 @@ from mmincubation.datasets.annotations import annotation_faults, is_lost_as_poly
 from mmincubation.datasets.files import image_fault, image_size
 
 from .batches import loads_polygons
-from .folders import compare_count
 from .layouts import DatasetCheck, DatasetSummary, register_checker
 from .sampling import files_below
 
@@ -95,7 +94,6 @@ def _categories(check: DatasetCheck, categories: list[dict]) -> None:
     wanted = check.classes
     if wanted is None:
         return
-    compare_count(check, len(wanted), 'classes of the data set')
     # mmdet finds categories by name, so their order does not matter.
     names = {category['name'] for category in categories}
     for name in wanted:

@@ -2,11 +2,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmincubation.config.classes import class_counts, class_problems
 from mmincubation.config.keys import data_paths
 from mmincubation.errors import ConfigError
-from mmincubation.recovery.data_errors import num_classes
 
-from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
+from . import coco, folders, masks  # noqa: F401  each registers its checkers
 from .batches import nested_datasets
 from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
 from .report import Report
@@ -17,7 +17,7 @@ MODES = ('train', 'val', 'test')
 
 def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     """Report problems of the data of all dataloaders, each data set once; return the images per epoch of each mode."""
-    images, seen, classes = {}, {}, {}
+    images, seen = {}, {}
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
         for dataset in _leaves((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
@@ -30,8 +30,7 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
             found = seen[key][1]
             if found:
                 images[mode] = images.get(mode, 0) + found.images
-                classes.setdefault(mode, found.classes)
-    _compare_classes(classes, report)
+    _report_classes(cfg, report)
     return images
 
 
@@ -47,14 +46,17 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling)
                    f'{", ".join(sorted(CHECKERS))})')
         return None
     scope = cfg.get('default_scope') or 'mmengine'
-    check = DatasetCheck(place, dataset, scope, num_classes(cfg.model), report, sampling)
+    check = DatasetCheck(place, dataset, scope, _num_classes(cfg), report, sampling)
     gone = missing_paths(check)
     if gone:
         report.say(f'{place}: not looked at, missing: {", ".join(gone)}')
         return None
     try:
         found = checker(check)
-    except (KeyError, TypeError, AttributeError, ConfigError, OSError) as error:
+    except ConfigError as error:  # written for users, by the data set itself
+        check.problem(str(error).removeprefix(f'{place}: '), '')
+        return None
+    except (KeyError, TypeError, AttributeError, OSError) as error:
         check.problem(f'cannot be read ({type(error).__name__}: {error})',
                       'compare its layout with docs/guides/data.md')
         return None
@@ -67,14 +69,12 @@ def missing_paths(check: DatasetCheck) -> list[str]:
     return sorted({path for _, path in data_paths(check.options) if not Path(path).exists()})
 
 
-def _compare_classes(classes: dict, report: Report) -> None:
-    """Report classes that differ from training's: a class's number is its place in the sorted folder names."""
-    train = classes.get('train')
-    for mode in ('val', 'test'):
-        other = classes.get(mode)
-        if train is None or other is None:
-            continue
-        for name in sorted(set(train) ^ set(other)):
-            where = 'train' if name in train else mode
-            report.problem(f'{mode}_dataloader.dataset', 'classes that are not the same as in training',
-                           'unpack both from the same archives', f'{name} only in {where}')
+def _num_classes(cfg) -> int | None:
+    return next((count for _, count in class_counts(cfg.model, cfg.get('default_scope') or 'mmengine')), None)
+
+
+def _report_classes(cfg, report: Report) -> None:
+    """Report classes that differ, of val and test once if they share their data."""
+    lines = {line.partition(': ')[2]: line for mode in ('test', 'train') for line in class_problems(cfg, mode)}
+    for line in lines.values():
+        report.problem('', line, '')

@@ -51,10 +51,9 @@ class DatasetCheck:
 
 @dataclass
 class DatasetSummary:
-    """Hold what a checker found: images of an epoch, a text for the report, class names if the data have them."""
+    """Hold what a checker found: images of an epoch, a text for the report."""
     images: int
     text: str
-    classes: tuple[str, ...] | None = None
 
 
 def register_checker(*types: str) -> Callable:

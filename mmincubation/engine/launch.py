@@ -14,10 +14,12 @@ from mmengine.model import BaseTTAModel
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
+from mmincubation.config.classes import class_problems, training_names
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
+from mmincubation.datasets.classes import Names, names_in_checkpoint
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
@@ -107,9 +109,10 @@ def test(args: Namespace, request: Request) -> int:
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
     _need_checkpoint(args.checkpoint)
+    known = tested_names(cfg, args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
-    wrap_datasets(runner, 'test')
+    wrap_datasets(runner, 'test', known=known)
     runner.register_hook(PreemptionHook(request, timeout))
     runner.logger.info(load_for_test(runner.model, args.checkpoint))
     runner.test()
@@ -128,6 +131,19 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     apply_options(cfg, args, mode)
     refuse(cfg, mode, ranks)
     return cfg
+
+
+def tested_names(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
+    """Return the class names that a checkpoint was trained with, and where they are from; None if nothing has them.
+
+    Raises:
+        ConfigError: the test data or the model have other classes.
+    """
+    names = names_in_checkpoint(checkpoint)
+    known = (names, checkpoint) if names else training_names(cfg)
+    if found := [*class_problems(cfg, 'test', known)]:
+        raise ConfigError('\n'.join(found))
+    return known
 
 
 def load_for_test(model: torch.nn.Module, path: str) -> str:
