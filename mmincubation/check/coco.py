@@ -10,7 +10,6 @@ from mmincubation.datasets.files import image_fault, image_size
 from mmincubation.errors import ConfigError
 from mmincubation.registry import dicts_in
 
-from .folders import compare_count
 from .layouts import DatasetCheck, DatasetSummary, register_checker
 from .sampling import files_below
 
@@ -38,8 +37,7 @@ def report_coco(check: DatasetCheck) -> DatasetSummary:
         return DatasetSummary(0, f'{path}: cannot be used')
     absent = None if check.place.startswith('train') else rules.absent()  # of train, the sum over its parts counts
     for line in filter(None, [*rules.warnings(), absent]):
-        check.report.say(f'warning: {check.place}: {line}')
-    compare_count(check, len(dataset.metainfo['classes']), 'classes of the data set')
+        check.report.warn(f'{check.place}: {line}')
     folder = dataset.data_prefix.get('img') or ''
     infos = [info for info in dataset.data_list if not is_outside(os.path.abspath(info['img_path']), folder)]
     words = _look_at_images(check, _found(check, infos, folder))

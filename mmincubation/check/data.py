@@ -4,13 +4,13 @@ from pathlib import Path
 
 from mmengine.registry import DATASETS
 
+from mmincubation.config.classes import class_counts, class_problems
 from mmincubation.config.keys import data_paths
 from mmincubation.datasets.coco_rules import absent
 from mmincubation.errors import ConfigError
-from mmincubation.recovery.data_errors import num_classes
 from mmincubation.registry import leaf_datasets
 
-from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
+from . import coco, folders, masks  # noqa: F401  each registers its checkers
 from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
 from .metrics import report_metrics
 from .report import Report
@@ -21,21 +21,20 @@ MODES = ('train', 'val', 'test')
 
 def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     """Report problems of the data of all dataloaders, each data set once; return the images per epoch of each mode."""
-    images, seen, classes = {}, {}, {}
+    images, seen = {}, {}
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
         dataset = (cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}
         parts = [_once(cfg, leaf, place, report, sampling, seen) for leaf in leaf_datasets(dataset)]
         if not parts or None in parts:
             continue
-        classes[mode] = parts[0].classes
         if mode == 'train':
             _report_objects(place, parts, report)
         built = _build(cfg, dataset, place, report, {key: found for key, (_, found) in seen.items()})
         if built is not None:
             images[mode] = len(built)
             report_metrics(cfg, mode, built, report)
-    _compare_classes(classes, report)
+    _report_classes(cfg, report)
     return images
 
 
@@ -104,14 +103,17 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling)
                    f'{", ".join(sorted(CHECKERS))})')
         return None
     scope = cfg.get('default_scope') or 'mmengine'
-    check = DatasetCheck(place, dataset, scope, num_classes(cfg.model), report, sampling)
+    check = DatasetCheck(place, dataset, scope, _num_classes(cfg), report, sampling)
     gone = missing_paths(check)
     if gone:
         report.say(f'{place}: not looked at, missing: {", ".join(gone)}')
         return None
     try:
         found = checker(check)
-    except (KeyError, TypeError, AttributeError, ConfigError, ImportError, OSError) as error:
+    except ConfigError as error:  # written for users, by the data set itself
+        check.problem(str(error).removeprefix(f'{place}: '), '')
+        return None
+    except (KeyError, TypeError, AttributeError, ImportError, OSError) as error:
         check.problem(f'cannot be read ({type(error).__name__}: {error})',
                       'compare its layout with docs/guides/data.md')
         return None
@@ -124,14 +126,12 @@ def missing_paths(check: DatasetCheck) -> list[str]:
     return sorted({path for _, path in data_paths(check.options) if not Path(path).exists()})
 
 
-def _compare_classes(classes: dict, report: Report) -> None:
-    """Report classes that differ from training's: a class's number is its place in the sorted folder names."""
-    train = classes.get('train')
-    for mode in ('val', 'test'):
-        other = classes.get(mode)
-        if train is None or other is None:
-            continue
-        for name in sorted(set(train) ^ set(other)):
-            where = 'train' if name in train else mode
-            report.problem(f'{mode}_dataloader.dataset', 'classes that are not the same as in training',
-                           'unpack both from the same archives', f'{name} only in {where}')
+def _num_classes(cfg) -> int | None:
+    return next((count for _, count in class_counts(cfg.model, cfg.get('default_scope') or 'mmengine')), None)
+
+
+def _report_classes(cfg, report: Report) -> None:
+    """Report classes that differ, of val and test once if they share their data."""
+    lines = {line.partition(': ')[2]: line for mode in ('test', 'train') for line in class_problems(cfg, mode)}
+    for line in lines.values():
+        report.problem('', line, '')

@@ -51,13 +51,12 @@ class DatasetCheck:
 
 @dataclass
 class DatasetSummary:
-    """Hold what a checker found: images of an epoch, a text for the report, class names if the data have them.
+    """Hold what a checker found: images of an epoch, and a text for the report.
 
     `built` is the data set itself where its own code has read it, `objects` the number of objects of each class.
     """
     images: int
     text: str
-    classes: tuple[str, ...] | None = None
     built: object = None
     objects: dict[str, int] | None = None
 

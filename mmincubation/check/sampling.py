@@ -8,7 +8,6 @@ from time import monotonic
 
 SAMPLE = 200  # files of one kind
 SECONDS = 8.  # for the files of one kind
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')  # torchvision's ImageFolder
 
 
 class Sampling:

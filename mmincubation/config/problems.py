@@ -6,9 +6,11 @@ from mmengine.config import Config
 
 from mmincubation.errors import ConfigError
 
+from .classes import class_problems
 from .data_errors import policy_problems
 from .hooks import experiment_problems, hook_problems
 from .keys import data_problems, key_problems, weight_problems
+from .labels import label_problems
 from .models import incubation_problems, model_problems
 from .ranges import range_problems
 from .rehearsal import rehearsal_problems
@@ -71,7 +73,9 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from incubation_problems(cfg, ranks)
         yield from hook_problems(cfg)
     yield from runtime_problems(cfg, mode, gpu)
+    yield from label_problems(cfg, mode)
     if trains:
+        yield from class_problems(cfg, mode)  # of a test when its checkpoint is known
         yield from sharding_problems(cfg)
         yield from scaling_problems(cfg)
         yield from policy_problems(cfg)

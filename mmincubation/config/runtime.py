@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmincubation.registry import dicts_in
 from mmincubation.vit import Arch
 
-from .signatures import resolve
+from .signatures import setting
 
 
 ENDLESS = {'InfiniteSampler', 'MultiSourceSampler'}  # mmengine's, mmdet's and what is made of them
@@ -31,7 +31,7 @@ def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
     Without a launcher the Runner makes SyncBN BN. Between ranks SyncBN has other images to average with.
     """
     alone = cfg.get('launcher', 'none') == 'none'
-    settings = [(place, *(_setting(node, key, cfg.get('default_scope')) for key in ('norm_cfg', 'pool_scales')))
+    settings = [(place, *(setting(node, key, cfg.get('default_scope')) for key in ('norm_cfg', 'pool_scales')))
                 for place, node in dicts_in(cfg.get('model'), 'model') if isinstance(node.get('type'), str)]
     kinds = {place: norm.get('type') for place, norm, _ in settings if norm}
     synced = [f'{place}.norm_cfg.type=BN' for place, kind in kinds.items() if kind == 'SyncBN']
@@ -95,7 +95,7 @@ def zero_label_problems(cfg: Config) -> Iterator[str]:
     scope = cfg.get('default_scope')
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for place, node in dicts_in(cfg.get(key), key):
-            flag = _setting(node, 'reduce_zero_label', scope) if 'pipeline' in node else None
+            flag = setting(node, 'reduce_zero_label', scope) if 'pipeline' in node else None
             pipelines = {f'{place}.pipeline': node.get('pipeline')}
             pipelines |= {'tta_pipeline': cfg.get('tta_pipeline')} if key == 'test_dataloader' else {}
             for where, step in (found for at, steps in pipelines.items() for found in dicts_in(steps, at)):
@@ -103,19 +103,6 @@ def zero_label_problems(cfg: Config) -> Iterator[str]:
                 if None not in (flag, given) and given != flag:
                     yield f'{where}.reduce_zero_label is {given}, {place} ({node["type"]}) has {flag}: make them ' \
                           'equal, or drop the key here'
-
-
-def _setting(node: dict, key: str, scope: str | None):
-    """What a dict with a `type` sets, or its class has as default; None if neither."""
-    if key in node or not isinstance(node.get('type'), str):
-        return node.get(key)
-    for _, cls in resolve(node['type'], node.get('_scope_') or scope or 'mmengine'):
-        for base in getattr(cls, '__mro__', ()):
-            init = vars(base).get('__init__')
-            parameter = inspect.signature(init).parameters.get(key) if inspect.isfunction(init) else None
-            if parameter is not None and parameter.default is not parameter.empty:
-                return parameter.default
-    return None
 
 
 def compile_problems(cfg: dict) -> Iterator[str]:

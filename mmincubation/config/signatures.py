@@ -198,6 +198,19 @@ def _accepted_by_function(obj: Callable) -> tuple[frozenset[str], bool]:
     return frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD), others
 
 
+def setting(node: dict, key: str, scope: str | None):
+    """What a dict with a `type` sets, or its class has as default; None if neither."""
+    if key in node or not isinstance(node.get('type'), str):
+        return node.get(key)
+    for _, cls in resolve(node['type'], node.get('_scope_') or scope or 'mmengine'):
+        for base in getattr(cls, '__mro__', ()):
+            init = vars(base).get('__init__')
+            parameter = inspect.signature(init).parameters.get(key) if inspect.isfunction(init) else None
+            if parameter is not None and parameter.default is not parameter.empty:
+                return parameter.default
+    return None
+
+
 @cache
 def required(cls: Callable) -> frozenset[str]:
     """The keyword arguments that a class's own `__init__` has no default for; none where that is not certain."""

@@ -19,6 +19,7 @@ from mmincubation.registry import DATASETS, dicts_in
 from .classification import ClsDataset
 from .coco_rules import CocoRules
 from .files import image_fault
+from .labels import BOTH, Fault, listed
 from .records import LIMIT, add_record, read_records, summary_of
 from .rules import CheckedPipeline
 
@@ -50,7 +51,7 @@ class CheckedDataset(Dataset):
             steps = [node for _, node in dicts_in(dataset.get('pipeline'), 'pipeline')]
             self._read_annotations(self.dataset, steps)
             self.pipeline = self.dataset.pipeline
-        self._require_classes(self.dataset, num_classes)
+        self._require_samples(self.dataset)
 
     @property
     def pipeline(self):
@@ -66,6 +67,8 @@ class CheckedDataset(Dataset):
     def _read_annotations(self, dataset: BaseDataset, steps: list[dict]) -> None:
         """Run `full_init`, and check COCO's annotations before mmdet drops some."""
         rules = coco_rules(dataset, steps)
+        if hasattr(dataset, 'img_suffix'):
+            dataset.load_data_list = listed(dataset)
         try:
             dataset.full_init() if rules is None else rules.read()
         except ConfigError as error:
@@ -75,21 +78,19 @@ class CheckedDataset(Dataset):
                 raise DataError(f'{self.place}: there is no sample in it') from error
             name = dataset.ann_file or self.place
             raise DataError(f'{self.place}: {name} cannot be read: {_one_line(error)}') from error
+        finally:
+            vars(dataset).pop('load_data_list', None)
         if rules is not None:
             for line in filter(None, [*rules.warnings(), rules.absent()]):
                 print_log(f'{self.place}: {dataset.ann_file}: {line}', 'current', logging.WARNING)
             if rules.images and not self.skips:
                 raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
 
-    def _require_classes(self, dataset, num_classes: int | None) -> None:
-        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    def _require_samples(self, dataset) -> None:
         if not len(dataset):
             raise DataError(f'{self.place}: there is no sample in it')
-        if None not in (classes, num_classes) and len(classes) > num_classes:
-            raise DataError(f'{self.place}: {len(classes)} classes, the model has num_classes={num_classes}; make '
-                            'them equal')
         if isinstance(dataset, ClsDataset):
-            wrong = dataset.kept[~np.isin(dataset.labels[dataset.kept], np.arange(len(classes)))]
+            wrong = dataset.kept[~np.isin(dataset.labels[dataset.kept], np.arange(len(dataset.classes)))]
             if len(wrong):
                 raise DataError(f'{self.place}: {len(wrong)} samples have a label that is no class, first '
                                 f'{dataset.name(wrong[0])}: {dataset.labels[wrong[0]]}; correct or remove them')
@@ -130,7 +131,7 @@ class CheckedDataset(Dataset):
         Raises:
             DataError: samples must not be skipped, or too many are.
         """
-        said = f'sample {index}: {self._describe(index, error)}'
+        said = f'sample {index}: {self.describe(index, error)}'
         if not self.skips:
             raise DataError(f'{self.place}, {said}{self.remedy}') from error
         if index in self.recorded:
@@ -145,10 +146,12 @@ class CheckedDataset(Dataset):
             raise DataError(f'more than max_data_errors={self.limit} samples of the training data cannot be used: '
                             f'{summary_of(records)}')
 
-    def _describe(self, index: int, error: Exception) -> str:
+    def describe(self, index: int, error: Exception) -> str:
+        """Return the files of a sample and, after a colon, why it cannot be used, from the error that it raised."""
         if isinstance(self.dataset, BaseDataset):
             info = self.dataset.get_data_info(index)
-            files = [info[key] for key in ('img_path', 'seg_map_path') if info.get(key)]
+            keys = error.keys if isinstance(error, Fault) else BOTH
+            files = [info[key] for key in keys if info.get(key)]
             for path in files:
                 if wrong := _local_fault(path):
                     return f'{path}: {wrong}'

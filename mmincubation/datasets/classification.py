@@ -5,18 +5,17 @@ import json
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.registry import TRANSFORMS
-from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import datasets
-from torchvision.io import decode_jpeg
 from torchvision.transforms import v2
 
 from mmincubation.errors import ConfigError
 from mmincubation.registry import DATASETS
+
+from .images import planes, read_rgb
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
 
@@ -43,23 +42,46 @@ def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
+def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple]:
+    """Return labels (N,) and all class names, numbered by `order`; a label that is no class becomes -1.
+
+    Raises:
+        ConfigError: a class is not in `order`.
+    """
+    if strange := [name for name in classes if name not in order]:
+        raise ConfigError(f'{strange[0]!r} is a class of the data, but none of the {len(order)} in `classes`')
+    new = np.array([order.index(name) for name in classes], labels.dtype)
+    known = (labels >= 0) & (labels < len(classes))
+    return np.where(known, new[labels * known], -1), tuple(order)
+
+
 class ClsDataset(Dataset):
     """Images with one class each. A sample has `inputs` (3, H, W) uint8, the class number `labels`, and `index`.
 
-    `labels` (N,) are class numbers, `classes` the names of all classes. `pipeline` names transforms of PIL images by
-    their import path, e.g. `dict(type='torchvision.transforms.RandomCrop', size=32)`. A first transform with
-    `takes_pixels` gets the uint8 tensor that `read` returns. `balanced_subset` describes `fraction`.
+    `labels` (N,) are class numbers, `classes` the names of all classes. With `order`, names in another order, classes
+    are numbered by it. `pipeline` names transforms of PIL images by their import path, e.g.
+    `dict(type='torchvision.transforms.RandomCrop', size=32)`. A first transform with `takes_pixels` gets the uint8
+    tensor that `read` returns. `balanced_subset` describes `fraction`.
 
-    Subclasses implement `read(index)` and `name(index)`; these take the `index` of a sample.
+    Subclasses implement `read(index)` and `name(index)`, which take the `index` of a sample, and `names(settings)`.
+
+    Raises:
+        ConfigError: a class is not in `order`.
     """
 
-    def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float):
-        self.labels, self.classes = labels, classes
-        self.kept = balanced_subset(labels, fraction)
+    def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float,
+                 order: tuple[str, ...] | None = None):
+        self.labels, self.classes = (labels, classes) if order is None else numbered_by(order, labels, classes)
+        self.kept = balanced_subset(self.labels, fraction)
         steps = [TRANSFORMS.build(t) for t in pipeline]
         if steps and not getattr(steps[0], 'takes_pixels', False):
             steps.insert(0, v2.ToPILImage())
         self.transform = v2.Compose([*steps, v2.PILToTensor()])
+
+    @classmethod
+    def names(cls, settings: dict) -> tuple[str, ...]:
+        """Return the class names of a data set of these settings, without reading its images."""
+        raise NotImplementedError
 
     def read(self, index: int) -> torch.Tensor:
         """Return the image in RGB, (3, H, W) uint8."""
@@ -92,63 +114,61 @@ class ClsDataset(Dataset):
         return dict(inputs=planes(self.transform(image)), labels=int(self.labels[index]), index=index)
 
 
-def planes(image: torch.Tensor) -> torch.Tensor:
-    """Return an equal image (3, H, W) that is contiguous in memory, so that stacking a batch copies large blocks."""
-    pixels = image.permute(1, 2, 0)
-    if image.is_contiguous() or not pixels.is_contiguous():
-        return image.contiguous()
-    pixels = pixels.numpy()
-    found = np.empty(image.shape, pixels.dtype)
-    cv2.split(pixels, list(found))  # torch and NumPy would copy value by value
-    return torch.from_numpy(found)
+class _Folders(datasets.ImageFolder):
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        found = _class_folders(directory)
+        return found, {name: i for i, name in enumerate(found)}
 
 
-def read_rgb(file) -> torch.Tensor:
-    """Read an RGB image (3, H, W) uint8, with colours last in memory, from a path or a binary file.
-
-    Orientation tags are ignored, as in torchvision's ImageFolder. Of 16 bits the upper 8 are kept, as in OpenCV; Pillow
-    would clip values to 255. torchvision decodes JPEG to the same pixels as Pillow, with three bytes a pixel instead of
-    four. Pillow reads everything else, and JPEG that torchvision refuses.
+def _class_folders(root: str) -> list[str]:
+    """Return the names of the folders in `root`, sorted.
 
     Raises:
-        OSError: the file is not an image, or has 32 bits a pixel, whose value for white is unknown.
+        ConfigError: there is none.
     """
-    with Image.open(file) as image:  # reads only the header
-        if image.format == 'JPEG' and image.mode in ('L', 'RGB'):
-            try:
-                return _decode_jpeg(image)
-            except RuntimeError:  # Pillow reads some that torchvision refuses, or says what is wrong
-                pass
-        if image.mode.startswith('I;16'):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ('I', 'F'):
-            raise OSError(f'pixels of 32 bits (mode {image.mode}) have no known range')
-        return torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1)
+    try:
+        found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
+    except OSError as error:
+        raise ConfigError(f'{root} cannot be read: {error.strerror}') from error
+    if not found:
+        raise ConfigError(f'{root} holds no images in folders of classes: lay them out as root/class/image.jpg '
+                          '(docs/guides/data.md)')
+    return found
 
 
-def _decode_jpeg(image: Image.Image) -> torch.Tensor:
-    image.fp.seek(0)
-    return decode_jpeg(torch.frombuffer(bytearray(image.fp.read()), dtype=torch.uint8)).expand(3, -1, -1)
+def _is_image(path: str) -> bool:
+    name = os.path.basename(path)
+    return not name.startswith('.') and datasets.folder.is_image_file(name)
 
 
 @DATASETS.register_module()
 class ImageFolder(ClsDataset):
     """Images under `root` in one folder per class, as ImageNet is usually unpacked; see `ClsDataset`.
 
-    Classes are numbered in the order of their folders' names.
+    Classes are numbered in the order of their folders' names, or as in `classes`: the tools give the names of training
+    to validation and test. Hidden files and folders, whose names begin with a dot, are left out.
 
     Raises:
-        ConfigError: `root` has no folders of images.
+        ConfigError: `root` has no folders of images, an empty one, or one that is not in `classes`.
     """
 
-    def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1.):
-        try:
-            found = datasets.ImageFolder(root)
-        except FileNotFoundError as error:
-            raise ConfigError(f'{root} holds no images in folders of classes: {error}') from error
+    def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1.,
+                 classes: tuple[str, ...] | None = None):
+        self.root = root
+        found = _Folders(root, allow_empty=True, is_valid_file=_is_image)
         # Bytes in one array: workers would gradually copy a list, as reading a string changes its reference count.
         self.files = np.array([os.fsencode(path) for path, _ in found.samples])
-        super().__init__(np.array(found.targets), tuple(found.classes), pipeline, fraction)
+        labels = np.array(found.targets, np.int64)
+        if empty := sorted({*range(len(found.classes))} - {*labels.tolist()}):
+            names = ', '.join(found.classes[i] for i in empty[:3]) + ', ...' * (len(empty) > 3)
+            raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove them')
+        super().__init__(labels, tuple(found.classes), pipeline, fraction, classes)
+
+    @classmethod
+    def names(cls, settings: dict) -> tuple[str, ...]:
+        """Return the names of the folders, or `classes`."""
+        return tuple(settings.get('classes') or _class_folders(settings['root']))
 
     def read(self, index: int) -> torch.Tensor:
         """Return the image in RGB, (3, H, W) uint8."""
@@ -163,22 +183,28 @@ class ImageFolder(ClsDataset):
 class HFImages(ClsDataset):
     """A split that Hugging Face `datasets` wrote to the folder `root` with `save_to_disk`; see `ClsDataset`.
 
-    `image` and `label` are the names of its columns. Arrow files are mapped into memory, so any sample can be read
-    directly and workers share the memory. Nothing is downloaded.
+    `image` and `label` are the names of its columns, `classes` is as for `ImageFolder`. Arrow files are mapped into
+    memory, so any sample can be read directly and workers share the memory. Nothing is downloaded.
 
     Raises:
         ConfigError: the package is missing, or `root` is not such a folder, or lacks a column.
     """
 
     def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1., image: str = 'image',
-                 label: str = 'label'):
+                 label: str = 'label', classes: tuple[str, ...] | None = None):
         self.root, self.column = root, image
         rows = _open_split(root)
         _require_columns(root, rows, image, label)
-        classes = tuple(rows.features[label].names)
+        names = tuple(rows.features[label].names)
         labels = rows.with_format('numpy', columns=[label])[:][label]
         self.rows = rows.with_format('arrow', columns=[image])
-        super().__init__(labels, classes, pipeline, fraction)
+        super().__init__(labels, names, pipeline, fraction, classes)
+
+    @classmethod
+    def names(cls, settings: dict) -> tuple[str, ...]:
+        """Return the names in the label column, or `classes`."""
+        label = settings.get('label', 'label')
+        return tuple(settings.get('classes') or _open_split(settings['root']).features[label].names)
 
     def read(self, index: int) -> torch.Tensor:
         """Return the image in RGB, (3, H, W) uint8.

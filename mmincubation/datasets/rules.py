@@ -9,9 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmincubation.errors import ConfigError
 
 from .annotations import BOX_BORDER
-from .coco import first
-
-IGNORED = 255
+from .labels import LabelRules
 
 
 class CheckedPipeline:
@@ -26,7 +24,7 @@ class CheckedPipeline:
         self.classes = num_classes or len(dataset.metainfo.get('classes') or ()) or None
         self.checks: dict[str, Callable[[dict], None]] = dict(img=require_image, gt_bboxes=self._require_boxes)
         if hasattr(dataset, 'reduce_zero_label'):  # mmseg's; maps that come with objects have classes of their own
-            self.checks['gt_seg_map'] = self._require_labels
+            self.checks['gt_seg_map'] = LabelRules(dataset, self.classes)
 
     def __call__(self, sample: dict) -> dict | None:
         if fault := sample.pop('fault', None):
@@ -52,15 +50,6 @@ class CheckedPipeline:
         if self.classes and len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise ConfigError(f'labels of boxes that are no class (0..{self.classes - 1})')
 
-    def _require_labels(self, sample: dict) -> None:
-        labels, shape = sample['gt_seg_map'], tuple(sample['ori_shape'][:2])
-        if 1 in shape and labels.size == shape[0] * shape[1]:  # mmseg squeezes a side of one pixel away
-            labels = sample['gt_seg_map'] = labels.reshape(shape)
-        if labels.shape != shape:
-            raise ConfigError(f'labels of shape {labels.shape}, its image has {shape}')
-        require_byte_labels(sample.get('seg_map_path') or '')
-        require_label_values(labels, self.classes)
-
 
 def require_image(sample: dict) -> None:
     """Refuse an image without three channels, with values that are not finite, or of another size than annotated.
@@ -77,26 +66,3 @@ def require_image(sample: dict) -> None:
     if None not in annotated and annotated != size:
         raise ConfigError(f'{size[1]} x {size[0]} pixels (turned by its orientation tag, if it has one), the '
                           f'annotations are for {annotated[1]} x {annotated[0]}')
-
-
-def require_byte_labels(path: str) -> None:
-    """Refuse a label map (PNG) of 16 bits: reading it keeps the lower byte, so 257 becomes class 1.
-
-    Raises:
-        ConfigError: the file has 16 bits a channel.
-    """
-    if '://' not in path and path.endswith('.png'):
-        with open(path, 'rb') as file:
-            if file.read(25)[24] == 16:  # the bit depth in a PNG's header
-                raise ConfigError('a label picture of 16 bits; write one byte a pixel, the class number')
-
-
-def require_label_values(labels: np.ndarray, classes: int | None) -> None:
-    """Refuse label values that are neither a class nor 255.
-
-    Raises:
-        ConfigError: there are such values.
-    """
-    if classes and ((labels < 0) | (labels >= classes) & (labels != IGNORED)).any():
-        wrong = sorted({*np.unique(labels).tolist()} - {*range(classes), IGNORED})
-        raise ConfigError(f'label values that are no class (0..{classes - 1}, {IGNORED} ignored): {first(wrong)}')

@@ -1,31 +1,39 @@
 """Raise or skip samples that cannot be used: `data_errors = 'raise'` or `'skip'` in the config."""
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.registry import METRICS
 
+from mmincubation.config.classes import class_counts, training_names
+from mmincubation.datasets.checked import CheckedDataset
+from mmincubation.datasets.classes import Names, is_numbered_anew, names_of
+from mmincubation.datasets.labels import require_classes
 from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, read_records, summary_of
 from mmincubation.downstream.coco_metric import named_coco_metric
+from mmincubation.errors import ConfigError, DataError
 from mmincubation.resumable.protocol import BaseHook
 
 
-def wrap_datasets(runner, *kinds: str) -> None:
+def wrap_datasets(runner, *kinds: str, known: tuple[Names, str] | None = None) -> None:
     """Put each data set of a runner that has not built them yet into a CheckedDataset; its config stays unchanged.
 
     `kinds` are `train`, `val` or `test`. Validation and test always raise: a metric of fewer images is another metric.
-    Their CocoMetric becomes a NamedCocoMetric, which knows the classes as the data set does.
+    Their CocoMetric becomes a NamedCocoMetric, which knows the classes as the data set does. Classes are numbered as in
+    `known`, names and their source, or as in training.
     """
-    cfg = runner.cfg
+    cfg, scope = runner.cfg, runner.cfg.get('default_scope') or 'mmengine'
+    known = known or training_names(cfg)
+    count = next((count for _, count in class_counts(cfg.model, scope)), None)
     for kind in kinds:
         if loader := getattr(runner, name := f'_{kind}_dataloader'):
-            options = dict(place=f'{kind}_dataloader.dataset', num_classes=num_classes(cfg.model), data_errors='raise')
+            options = dict(place=f'{kind}_dataloader.dataset', num_classes=count, data_errors='raise')
             if kind == 'train':
                 options |= dict(data_errors=cfg.get('data_errors', 'raise'), records=runner.work_dir,
                                 max_data_errors=cfg.get('max_data_errors', LIMIT))
-            setattr(runner, name, dict(loader, dataset=_wrapped(loader['dataset'], options)))
+            setattr(runner, name, dict(loader, dataset=_wrapped(loader['dataset'], options, known and known[0], scope)))
         if evaluator := getattr(runner, name := f'_{kind}_evaluator', None):
             setattr(runner, name, named_metrics(evaluator))
 
@@ -44,14 +52,18 @@ def named_metrics(evaluator):
     return dict(evaluator, type=named_coco_metric)
 
 
-def _wrapped(dataset: dict, options: dict) -> dict:
+def _wrapped(dataset: dict, options: dict, names: Names | None, scope: str) -> dict:
     """Return the config with each data set that reads files wrapped in a CheckedDataset."""
     # Wrappers such as RepeatDataset read no file: the check belongs around the data set inside.
     if 'dataset' in dataset:
-        return dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset')))
+        dataset = dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset'), names, scope))
+        # MultiImageMixDataset has transforms of its own, which may fail too.
+        return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options) if dataset.get('pipeline') else dataset
     if 'datasets' in dataset:
-        inner = enumerate(dataset['datasets'])
-        return dict(dataset, datasets=[_wrapped(d, _below(options, f'datasets.{i}')) for i, d in inner])
+        return dict(dataset, datasets=[_wrapped(inner, _below(options, f'datasets.{i}'), names, scope)
+                                       for i, inner in enumerate(dataset['datasets'])])
+    if names and is_numbered_anew(dataset, scope) and names_of(dataset, scope) != names:
+        dataset = dict(dataset, classes=names)
     return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options)
 
 
@@ -59,16 +71,14 @@ def _below(options: dict, key: str) -> dict:
     return dict(options, place=f'{options["place"]}.{key}')
 
 
-def num_classes(model: dict) -> int | None:
-    """Return the number of classes that a model is built for; None if its config does not say."""
-    model = model.get('module', model)  # of test-time augmentation
-    if 'arch' in model:
-        from mmincubation.vit import Arch
-        return Arch.parse(model['arch']).num_classes
-    roi_head = model.get('roi_head') or {}
-    heads = [model.get('decode_head'), roi_head.get('bbox_head'), model.get('bbox_head')]
-    heads = [h[-1] if isinstance(h, list | tuple) else h for h in heads]
-    return next((head['num_classes'] for head in heads if head and 'num_classes' in head), None)
+def checked_in(dataset) -> Iterator[CheckedDataset]:
+    """Yield the CheckedDatasets inside of a data set that was built."""
+    if isinstance(dataset, CheckedDataset):
+        yield dataset
+        return
+    for inner in getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]:
+        if inner is not None:
+            yield from checked_in(inner)
 
 
 def skipped_samples(runner, folders: Iterable[Path]) -> dict:
@@ -88,6 +98,21 @@ class DataErrorsHook(BaseHook):
 
     def __init__(self, interval: int = 50):
         self.interval, self.told = interval, 0
+
+    def before_train(self, runner) -> None:
+        """Warn if the label pictures that are read first hold a single class.
+
+        Raises:
+            DataError: all label pictures do.
+        """
+        for data in checked_in(runner.train_dataloader.dataset):
+            if hasattr(data, 'img_suffix'):
+                try:
+                    what = require_classes(data.dataset)
+                except ConfigError as error:
+                    raise DataError(f'{data.place}: {error}') from error
+                if what:
+                    runner.logger.warning(f'{data.place}: {what}')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log new skipped samples every `interval` iterations."""

@@ -28,6 +28,7 @@ def found(model: dict, scope: str = 'mmengine', full: bool = False, **datasets) 
     report = Report()
     report.section('Data')
     loaders = {f'{mode}_dataloader': dict(dataset=dataset) for mode, dataset in datasets.items()}
+    loaders |= dict.fromkeys([f'{mode}_cfg' for mode in datasets], {})
     report_data(Config(dict(default_scope=scope, model=model, **loaders)), report, Sampling(full))
     return [str(problem) for problem in report.problems]
 
@@ -50,35 +51,35 @@ def test_clean_folders(images):
 def _empty_class(root):
     (root / 'train/1/0.png').unlink()
     (root / 'train/1/1.png').unlink()
-    return '1: ' + str(root / 'train/1')
+    return f'{root}/train: 1 class folders without an image (1); fill or remove them'
 
 
 def _empty_file(root):
     (root / 'train/2/1.png').write_bytes(b'')
-    return 'empty files (1: ' + str(root / 'train/2/1.png')
+    return f'images that cannot be read (1: {root}/train/2/1.png: cannot identify image file)'
 
 
 def _truncated(root):
     path = root / 'train/0/0.png'
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:5000])
-    return 'truncated images (1: ' + str(path)
+    return f'images that cannot be read (1: {path}: image file is truncated'
 
 
 def _no_image(root):
     (root / 'train/0/0.png').write_text('this is a text')
-    return 'unreadable images (1: ' + str(root / 'train/0/0.png')
+    return f'images that cannot be read (1: {root}/train/0/0.png: cannot identify image file)'
 
 
 def _other_class(root):
     (root / 'val/2').rename(root / 'val/cat')
-    return 'classes that are not the same as in training (2: 2 only in train, cat only in val)'
+    return "val_dataloader.dataset: 1 of its 3 classes are none of the 3 of train_dataloader.dataset, first 'cat'"
 
 
 def _too_many(root):
     shutil.copytree(root / 'train/0', root / 'train/dog')
     shutil.copytree(root / 'train/0', root / 'val/dog')
-    return '4 class folders in ' + str(root / 'train') + ', the model has num_classes=3'
+    return 'train_dataloader.dataset: 4 classes, but model.arch.num_classes is 3; make them equal'
 
 
 @pytest.mark.parametrize('harm', [_empty_class, _empty_file, _truncated, _no_image, _other_class, _too_many])
@@ -100,7 +101,8 @@ def test_arrow(tmp_path):
     model = dict(arch=ARCH)
     assert not found(model, train=arrow(tmp_path / 'clean'))
     assert 'classes without an image (1: c)' in found(model, train=arrow(tmp_path / 'empty', (0, 1)))[0]
-    assert '2 classes in' in found(model, train=arrow(tmp_path / 'two', (0, 1), ('a', 'b')))[0]
+    assert 'dataset: 2 classes, but model.arch.num_classes is 3' in found(
+        model, train=arrow(tmp_path / 'two', (0, 1), ('a', 'b')))[0]
     assert 'save_to_disk' in found(model, train=folders(tmp_path, type='mmincubation.HFImages'))[0]
 
 
@@ -191,7 +193,8 @@ def test_broken_json_and_wrong_number_of_classes(demo, tmp_path):
     (tmp_path / 'bad.json').write_text('{"images": [')
     assert 'is no JSON' in found(DETECTOR, 'mmdet', train=coco(demo, ann_file=str(tmp_path / 'bad.json')))[0]
     model = dict(roi_head=dict(bbox_head=dict(num_classes=80)))
-    assert '10 classes of the data set, the model has num_classes=80' in found(model, 'mmdet', train=coco(demo))[0]
+    assert 'train_dataloader.dataset: 10 classes, but model.roi_head.bbox_head.num_classes is 80' in found(
+        model, 'mmdet', train=coco(demo))[0]
 
 
 SEGMENTOR = dict(decode_head=dict(num_classes=11))
@@ -199,6 +202,8 @@ SEGMENTOR = dict(decode_head=dict(num_classes=11))
 
 def masks(root, **more) -> dict:
     return dict(type='BaseSegDataset', data_root=str(root), reduce_zero_label=True, img_suffix='.png',
+                metainfo=dict(classes=[f'class {i}' for i in range(11)]),
+                pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
                 data_prefix=dict(img_path='train/img', seg_map_path='train/seg')) | more
 
 
@@ -209,7 +214,7 @@ def test_clean_masks(demo):
 def test_zero_label_shifts_what_is_allowed(demo):
     """The demo's labels are 0 (ignored) and 1..11; without reduce_zero_label 11 is one too many."""
     lines = found(SEGMENTOR, 'mmseg', train=masks(demo, reduce_zero_label=False))
-    assert 'label values that are no class (0..10, 255 ignored, by num_classes=11)' in lines[0]
+    assert 'label values that are no class (0..10, 255 ignored) (2: ' in lines[0] and '00001.png: 11)' in lines[0]
 
 
 def _save(name, array):
@@ -218,13 +223,16 @@ def _save(name, array):
 
 MASK_CASES = [
     (lambda r: (r / 'train/seg/00001.png').unlink(), 'images without a label picture (1: {r}/train/img/00001.png)'),
-    (lambda r: (r / 'train/img/00001.png').unlink(), 'label pictures without an image (1: {r}/train/seg/00001.png)'),
     (_save('seg/00002.png', np.zeros((9, 8), np.uint8)),
-     'of another size than their image (1: {r}/train/seg/00002.png'),
-    (_save('seg/00002.png', np.full((192, 192), 77, np.uint8)), '{r}/train/seg/00002.png: [77]'),
-    (_save('seg/00002.png', np.zeros((192, 192, 3), np.uint8)), '{r}/train/seg/00002.png: mode RGB'),
-    (lambda r: (r / 'train/seg/00002.png').write_bytes(b''), 'label pictures: empty file (1: {r}/train/seg/00002.png'),
-    (lambda r: (r / 'train/img/00002.png').write_bytes(b'x'), 'unreadable images (1: {r}/train/img/00002.png'),
+     'of another size than their image (1: {r}/train/img/00002.png and {r}/train/seg/00002.png: labels '
+     'of shape (9, 8), its image has (192, 192))'),
+    (_save('seg/00002.png', np.full((192, 192), 77, np.uint8)),
+     'no class (0..10, 255 ignored) (1: {r}/train/seg/00002.png: 76 after reduce_zero_label)'),
+    (_save('seg/00002.png', np.zeros((192, 192, 3), np.uint8)),
+     'a label picture with 3 channels, colours or transparency; write one byte a pixel, the class number (1: {r}/train/'
+     'seg/00002.png)'),
+    (lambda r: (r / 'train/seg/00002.png').write_bytes(b''), 'empty file (1: {r}/train/seg/00002.png'),
+    (lambda r: (r / 'train/img/00002.png').write_bytes(b'x'), 'unreadable image (1: {r}/train/img/00002.png'),
 ]
 
 

@@ -122,7 +122,7 @@ LABELS = {
     'far above': (_stray(254), 'no class (0..149, 255 ignored): 253'),
     'smaller': (relabel(lambda labels: labels[:-3]), 'labels of shape (55, 41), its image has (58, 41)'),
     'larger': (relabel(lambda labels: np.pad(labels, 2)), 'labels of shape (62, 45)'),
-    'colours': (relabel(lambda labels: np.dstack([labels] * 3)), 'labels of shape (58, 41, 3)'),
+    'colours': (relabel(lambda labels: np.dstack([labels] * 3)), 'a label picture with 3 channels'),
     '16 bits': (relabel(lambda labels: labels.astype(np.uint16) + 256), 'a label picture of 16 bits'),
     'empty': (lambda root: label_file(root).write_bytes(b''), 'empty file'),
     'truncated': (lambda root: label_file(root).write_bytes(label_file(root).read_bytes()[:60]), 'truncated image'),

@@ -77,12 +77,6 @@ def test_a_broken_transform_is_told_with_its_place(root):
         dataset[BAD]
 
 
-def test_labels_of_classification(root):
-    scope, dataset = settings('classification', root)
-    with pytest.raises(DataError, match='3 classes, the model has num_classes=2; make them equal'):
-        CheckedDataset(dataset, num_classes=2)
-
-
 def test_a_row_of_an_arrow_folder(root):
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as ImageColumn

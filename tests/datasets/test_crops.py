@@ -9,9 +9,9 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from timm.data import create_transform as timms
 
-from mmincubation.datasets import classification
-from mmincubation.datasets.classification import planes, read_rgb
+from mmincubation.datasets import images
 from mmincubation.datasets.crops import ResizedCrop, create_transform
+from mmincubation.datasets.images import planes, read_rgb
 from mmincubation.demo.sources import photos
 from mmincubation.errors import ConfigError
 from tests.helpers.damage import encoded
@@ -45,8 +45,8 @@ JPEGS = {
 @pytest.fixture
 def decoded(monkeypatch) -> list[int]:
     """Grows with every picture that torchvision has decoded."""
-    sizes, decode = [], classification.decode_jpeg
-    monkeypatch.setattr(classification, 'decode_jpeg', lambda data: sizes.append(len(data)) or decode(data))
+    sizes, decode = [], images.decode_jpeg
+    monkeypatch.setattr(images, 'decode_jpeg', lambda data: sizes.append(len(data)) or decode(data))
     return sizes
 
 @pytest.mark.parametrize('how', JPEGS)

@@ -1,0 +1,90 @@
+"""Class names of data sets and checkpoints: numbers are compared by the names that they stand for."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS as ROOT
+from mmengine.registry import DefaultScope
+
+from mmincubation.checkpoints import read_tensors
+
+from .classification import ClsDataset
+
+Names = tuple[str, ...]
+
+
+def leaves(dataset: dict, place: str) -> Iterator[tuple[str, dict]]:
+    """Yield (place, config) of the data sets that read files: the config itself, or those that it wraps."""
+    if isinstance(dataset.get('dataset'), dict):
+        yield from leaves(dataset['dataset'], f'{place}.dataset')
+    elif isinstance(dataset.get('datasets'), list | tuple):
+        for i, inner in enumerate(dataset['datasets']):
+            yield from leaves(inner, f'{place}.datasets.{i}')
+    elif dataset.get('type'):
+        yield place, dataset
+
+
+def class_of(dataset: dict, scope: str | None = None):
+    """Return what a config's `type` names, under the default scope `scope` (None: the current one)."""
+    if not isinstance(dataset['type'], str):
+        return dataset['type']
+    with ROOT.switch_scope_and_registry(dataset.get('_scope_') or scope) as registry:
+        return registry.get(dataset['type'])
+
+
+def names_of(dataset: dict, scope: str) -> Names | None:
+    """Return the class names of a data set from its config; of its files only what names the classes is read.
+
+    None if it has no names, or cannot be built: the run's own building says why.
+    """
+    try:
+        cls = class_of(dataset, scope)
+        if issubclass(cls, ClsDataset):
+            return cls.names(dataset)
+        if not issubclass(cls, BaseDataset):
+            return None
+        with DefaultScope.overwrite_default_scope(scope):
+            found = ROOT.build(dict(dataset, lazy_init=True, pipeline=[])).metainfo.get('classes')
+    except Exception:  # a config of any content
+        return None
+    return tuple(found) if isinstance(found, list | tuple) else None
+
+
+def is_numbered_anew(dataset: dict, scope: str) -> bool:
+    """Return whether a data set takes `classes`, names in the order in which it shall number them."""
+    try:
+        return issubclass(class_of(dataset, scope), ClsDataset)
+    except (TypeError, KeyError, ImportError):
+        return False
+
+
+def difference(names: Names, known: Names, source: str, numbered_anew: bool) -> str | None:
+    """Return in words the first class of a data set that differs from the `known` ones of `source`; None if none does.
+
+    With `numbered_anew` the order does not matter, and classes may be missing.
+    """
+    if numbered_anew:
+        strange = [name for name in names if name not in known]
+        return strange and (f'{len(strange)} of its {len(names)} classes are none of the {len(known)} of {source}, '
+                            f'first {strange[0]!r}; name them as there') or None
+    for i in range(max(len(names), len(known))):
+        here, there = ((repr(side[i]) if i < len(side) else 'missing') for side in (names, known))
+        if here != there:
+            return f'class {i} is {here}, in {source} it is {there}; give the same classes in the same order'
+    return None
+
+
+def names_in_checkpoint(path: str | Path) -> Names | None:
+    """Return the class names that a run's .pth, or the header of our weights, holds; None without any.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    content, header = read_tensors(path)
+    found = header.get('classes')
+    for key in ('meta', 'dataset_meta', 'classes'):
+        content = content.get(key) if isinstance(content, dict) else None
+    found = content or found
+    return tuple(found) if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found) else None

@@ -1,0 +1,45 @@
+"""Decode images for classification: RGB, uint8, as few copies as possible."""
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.io import decode_jpeg
+
+
+def planes(image: torch.Tensor) -> torch.Tensor:
+    """Return an equal image (3, H, W) that is contiguous in memory, so that stacking a batch copies large blocks."""
+    pixels = image.permute(1, 2, 0)
+    if image.is_contiguous() or not pixels.is_contiguous():
+        return image.contiguous()
+    pixels = pixels.numpy()
+    found = np.empty(image.shape, pixels.dtype)
+    cv2.split(pixels, list(found))  # torch and NumPy would copy value by value
+    return torch.from_numpy(found)
+
+
+def read_rgb(file) -> torch.Tensor:
+    """Read an RGB image (3, H, W) uint8, with colours last in memory, from a path or a binary file.
+
+    Orientation tags are ignored, as in torchvision's ImageFolder. Of 16 bits the upper 8 are kept, as in OpenCV; Pillow
+    would clip values to 255. torchvision decodes JPEG to the same pixels as Pillow, with three bytes a pixel instead of
+    four. Pillow reads everything else, and JPEG that torchvision refuses.
+
+    Raises:
+        OSError: the file is not an image, or has 32 bits a pixel, whose value for white is unknown.
+    """
+    with Image.open(file) as image:  # reads only the header
+        if image.format == 'JPEG' and image.mode in ('L', 'RGB'):
+            try:
+                return _decode_jpeg(image)
+            except RuntimeError:  # Pillow reads some that torchvision refuses, or says what is wrong
+                pass
+        if image.mode.startswith('I;16'):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ('I', 'F'):
+            raise OSError(f'pixels of 32 bits (mode {image.mode}) have no known range')
+        return torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1)
+
+
+def _decode_jpeg(image: Image.Image) -> torch.Tensor:
+    image.fp.seek(0)
+    return decode_jpeg(torch.frombuffer(bytearray(image.fp.read()), dtype=torch.uint8)).expand(3, -1, -1)

@@ -1,0 +1,147 @@
+"""Rules for the label pictures of semantic segmentation, and the count of their classes."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from PIL import Image
+
+from mmincubation.errors import ConfigError
+
+IGNORED = 255  # where a data set does not say which label is ignored
+LOOK = 32  # label pictures that a run reads before its first step
+BOTH = ('img_path', 'seg_map_path')
+REMEDY = 'write one byte a pixel, the class number'
+
+
+class Fault(ConfigError):
+    """A broken rule: `what` is the same for all samples that break it, `detail` is of one of them.
+
+    `keys` say which files of the sample are meant.
+    """
+
+    def __init__(self, what: str, detail: str = '', keys: tuple[str, ...] = ('seg_map_path', )):
+        super().__init__(f'{what}: {detail}' if detail else what)
+        self.what, self.detail, self.keys = what, detail, keys
+
+
+class LabelRules:
+    """Check the label map of a sample, `gt_seg_map`, as soon as it is read.
+
+    `classes` is their number, None if unknown. Allowed are classes, and the label that the data set ignores.
+
+    Raises:
+        Fault: a rule is broken.
+    """
+
+    def __init__(self, dataset: BaseDataset, classes: int | None):
+        self.classes, self.ignored = classes, getattr(dataset, 'ignore_index', IGNORED)
+        self.reduced = ' after reduce_zero_label' * bool(dataset.reduce_zero_label)
+
+    def __call__(self, sample: dict) -> None:
+        labels, shape = sample['gt_seg_map'], tuple(sample['ori_shape'][:2])
+        if 1 in shape and labels.size == shape[0] * shape[1]:  # mmseg squeezes a side of one pixel away
+            labels = sample['gt_seg_map'] = labels.reshape(shape)
+        require_exact(sample.get('seg_map_path') or '')
+        if labels.ndim == 3:
+            raise Fault(f'a label picture with {labels.shape[2]} channels, colours or transparency; {REMEDY}')
+        if labels.shape != shape:
+            raise Fault('labels of another size than their image',
+                        f'labels of shape {labels.shape}, its image has {shape}', BOTH)
+        self._require_values(labels)
+
+    def _require_values(self, labels: np.ndarray) -> None:
+        if self.classes and ((labels < 0) | (labels >= self.classes) & (labels != self.ignored)).any():
+            wrong = sorted({*np.unique(labels).tolist()} - {*range(self.classes), self.ignored})
+            raise Fault(f'label values that are no class (0..{self.classes - 1}, {self.ignored} ignored)',
+                        ', '.join(map(str, wrong[:3])) + ', ...' * (len(wrong) > 3) + self.reduced)
+
+
+def require_exact(path: str) -> None:
+    """Refuse a label picture whose format changes labels, or whose values do not fit the byte that mmseg reads.
+
+    Raises:
+        Fault: the file is JPEG or lossy WebP, whatever its name, or has values above 255, of which the lower byte is
+            read: 257 would become class 1.
+    """
+    if '://' in path or not os.path.isfile(path):
+        return
+    with open(path, 'rb') as file:
+        head = file.read(26)
+    if head[:3] == b'\xff\xd8\xff' or head[8:16] == b'WEBPVP8 ':
+        raise Fault('a label picture that is stored with loss (JPEG), which changes labels; draw or export it again as '
+                    'PNG')
+    if head[:4] in (b'II*\0', b'MM\0*') or head[1:4] == b'PNG' and head[24] == 16:  # one byte a pixel is the rule
+        with Image.open(path) as image:
+            if image.info.get('compression') == 'jpeg':
+                raise Fault('a label picture that is stored with loss (JPEG), which changes labels; export it again')
+            values = np.asarray(image)
+        if values.dtype not in (np.uint8, bool) and (values != values.astype(np.uint8)).any():
+            raise Fault(f'a label picture of 16 bits or more, with values above 255; {REMEDY}')
+
+
+def listed(dataset: BaseDataset) -> Callable[[], list[dict]]:
+    """Return a `load_data_list` for mmseg's data set, without blank lines of `ann_file` and without hidden files."""
+    load, folder = dataset.load_data_list, dataset.data_prefix.get('img_path') or ''
+
+    def is_meant(info: dict) -> bool:
+        parts = info['img_path'].removeprefix(folder).strip('/').split('/')
+        if dataset.ann_file and os.path.isfile(dataset.ann_file):
+            return parts[-1] != dataset.img_suffix
+        return not any(part.startswith('.') for part in parts)
+
+    return lambda: [info for info in load() if is_meant(info)]
+
+
+def pixels_of(labels: np.ndarray, classes: int, ignored: int) -> np.ndarray:
+    """Return the number of pixels of each class (classes,) in a label map of any shape."""
+    return np.bincount(labels[(labels != ignored) & (labels < classes)].ravel(), minlength=classes)
+
+
+def unlearnable(dataset: BaseDataset, pixels: np.ndarray, seen: int) -> str | None:
+    """Return in words that `seen` label pictures hold a single class, or none; None if they hold more.
+
+    `pixels` (classes,) counts the pixels of each class in them.
+    """
+    there, names = np.flatnonzero(pixels), dataset.metainfo['classes']
+    if len(there) > 1 or len(pixels) < 2:
+        return None
+    zero = ', and 0 in the file by reduce_zero_label' * bool(dataset.reduce_zero_label)
+    said = f'class {names[there[0]]!r} or ignored' if len(there) else 'ignored'
+    return (f'in {seen} of {len(dataset)} label pictures every pixel is {said} ({getattr(dataset, "ignore_index", 255)}'
+            f'{zero}); no other class is there to be learnt: give each pixel its class number, 0 to {len(names) - 1}')
+
+
+def require_classes(dataset: BaseDataset) -> str | None:
+    """Read some label pictures; return in words that only a single class is in them, None if there are more.
+
+    Raises:
+        ConfigError: it is so in all of the data set.
+    """
+    classes = len(dataset.metainfo.get('classes') or ())
+    indices = np.unique(np.linspace(0, len(dataset) - 1, LOOK).round().astype(int))
+    seen = [found for found in (_pixels(dataset, int(i), classes) for i in indices) if found is not None]
+    if not seen or not (what := unlearnable(dataset, sum(seen), len(seen))):
+        return None
+    if len(seen) == len(dataset):
+        raise ConfigError(what)
+    return what
+
+
+def _pixels(dataset: BaseDataset, index: int, classes: int) -> np.ndarray | None:
+    """Return the pixels of each class of one sample; None if it cannot be read, which is told when its turn comes."""
+    sample = dataset.get_data_info(index)
+    try:
+        for step in loaders(dataset.pipeline.transforms):
+            sample = step(sample)
+        return pixels_of(sample['gt_seg_map'], classes, getattr(dataset, 'ignore_index', IGNORED))
+    except Exception:  # damaged files raise anything
+        return None
+
+
+def loaders(steps: Iterable[Callable]) -> list[Callable]:
+    """Return the transforms that read label pictures."""
+    from mmcv.transforms import LoadAnnotations
+    return [step for step in steps if isinstance(step, LoadAnnotations)]
