@@ -26,8 +26,8 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmincubation.datasets.images import planes, read_rgb
 from mmincubation.datasets.crops import create_transform as ours
+from mmincubation.datasets.images import planes, read_rgb
 from mmincubation.demo.sources import photos
 from mmincubation.resumable.draws import seeded
 

@@ -42,7 +42,8 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     except (ValueError, TypeError, AttributeError):  # `model_problems` says so
         return
     modules = len(division)
-    mode = yield from read_or_say('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
+    mode = yield from read_or_say(
+        'train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
     if mode is not None:
         phases = yield from read_or_say('train_cfg.phases', read_phases, loop.phases, modules, mode)
         phases = phases and (yield from read_or_say('train_cfg.phase', select_phases, phases, loop.get('phase')))

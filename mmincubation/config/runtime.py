@@ -8,8 +8,7 @@ from mmengine.config import Config
 from mmincubation.registry import dicts_in
 from mmincubation.vit import Arch
 
-from .signatures import setting
-
+from .signatures import resolve, setting
 
 ENDLESS = {'InfiniteSampler', 'MultiSourceSampler'}  # mmengine's, mmdet's and what is made of them
 

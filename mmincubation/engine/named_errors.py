@@ -69,8 +69,8 @@ def _step_of(error: Exception) -> str | None:
 
 def _said(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
-        return (f'{str(error).splitlines()[0][:200]} Give a smaller batch_size and accumulative_counts, or with_cp=True;'
-                ' tools/check.py estimates the memory')
+        return (f'{str(error).splitlines()[0][:200]} Give a smaller batch_size and accumulative_counts, or '
+                'with_cp=True; tools/check.py estimates the memory')
     return one_line(error)
 
 

@@ -57,8 +57,9 @@ def _wrapped(dataset: dict, options: dict, names: Names | None, scope: str) -> d
     # Wrappers such as RepeatDataset read no file: the check belongs around the data set inside.
     if 'dataset' in dataset:
         dataset = dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset'), names, scope))
-        # MultiImageMixDataset has transforms of its own, which may fail too.
-        return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options) if dataset.get('pipeline') else dataset
+        if not dataset.get('pipeline'):  # MultiImageMixDataset has transforms of its own, which may fail too
+            return dataset
+        return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options)
     if 'datasets' in dataset:
         return dict(dataset, datasets=[_wrapped(inner, _below(options, f'datasets.{i}'), names, scope)
                                        for i, inner in enumerate(dataset['datasets'])])
