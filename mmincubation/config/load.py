@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmincubation.errors import ConfigError
 
+from .packages import with_remedy
 from .types import runner_keys
 from .values import read_value
 
@@ -115,14 +116,19 @@ def _where(error: Exception, files: set[str], path: Path) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error.__cause__, ImportError):  # of custom_imports
-        error = error.__cause__
     last = traceback.extract_tb(error.__traceback__)[-1]
     if last.name == '__call__' and Path(last.filename).name == 'lazy.py':  # it raises a RuntimeError without words
         return 'a config that imports more than the standard library is one of the read_base() style, in which what ' \
                'is imported can be a type and cannot be called; write the value itself'
     text = str(error.args[0] if error.args else error).removesuffix(' in None')  # a place that mmengine does not know
-    return f'{type(error).__name__}: {text.splitlines()[0] if text else ""}'
+    if 'import_modules_from_strings() ' in text:
+        return "custom_imports: write it as dict(imports=['package.module'])"
+    kind = type(error).__name__
+    if text.startswith('Failed to import custom modules'):
+        while inner := error.__cause__ or error.__context__:
+            error = inner
+        kind, text = 'custom_imports', str(error)
+    return f'{kind}: {with_remedy(text.splitlines()[0]) if text else ""}'
 
 
 def _without_env(source: str) -> str:

@@ -9,6 +9,8 @@ from functools import cache, lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 
+from .packages import missing_package, needed, with_remedy
+
 SCOPES = ('mmengine', 'mmincubation', 'mmdet', 'mmseg')
 
 
@@ -86,24 +88,28 @@ def name_of(obj: Callable, scope: str) -> str | None:
     return next((name for name in names if {made for _, made in resolve(name, scope)} == {obj}), None)
 
 
-def missing_package(name: str, package: str) -> str:
-    """That `name` needs a package which is not there, with the nearest scope."""
-    return f'{name!r} needs the package {package!r}, which is not installed{nearest(package, {s: s for s in SCOPES})}'
-
-
 def unknown_type(name: str, scope: str) -> str:
     """Why `resolve` found nothing, with the nearest name."""
     prefix, _, rest = name.partition('.')
-    if rest and find_spec(prefix) is None:
-        return missing_package(name, prefix)
+    if package := prefix if rest and find_spec(prefix) is None else needed(name):
+        return missing_package(name, package)
     if rest and is_scope(prefix):
         valid = {n: f'{prefix}.{n}' for _, names in _registries(prefix) for n in names}
         return f'{name!r} is not registered{nearest(rest, valid)}'
     if rest:
-        return f'{name!r} cannot be imported'
+        return f'{name!r} cannot be imported{_import_error(name)}'
     valid = {n: f'mmincubation.{n}' for _, names in _registries('mmincubation') for n in names}
     valid |= {n: n for s in ('mmengine', scope) for _, names in _registries(s) for n in names}
     return f'{name!r} is not registered under the default scope {scope!r}{nearest(name, valid)}'
+
+
+def _import_error(name: str) -> str:
+    """Why the module of a dotted name is not imported, as the end of a sentence."""
+    try:
+        import_module(name.rpartition('.')[0])
+    except ImportError as error:
+        return f': {with_remedy(str(error))}'
+    return f': {name.rpartition(".")[0]} has no {name.rpartition(".")[2]}'
 
 
 class _Kwargs(ast.NodeVisitor):

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from difflib import get_close_matches
 
+from .packages import missing_package, needed
 from .signatures import (
     accepted,
     is_scope,
     mentions,
-    missing_package,
     nearest,
     required,
     resolve,
@@ -85,7 +85,9 @@ def _walk(node, place: str, scope: str, owners: tuple) -> Iterator[str]:
         found = []
         if isinstance(name, str):
             found = resolve(name, scope)
-            if found:
+            if found and (package := needed(name)):
+                yield f'{place}.type: {missing_package(name, package)}'
+            elif found:
                 yield from _key_problems(node, place, name, found, owners)
             elif not any(mentions(owner, name) for owner in owners):
                 yield f'{place}.type: {unknown_type(name, scope)}'

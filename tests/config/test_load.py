@@ -82,7 +82,7 @@ def test_missing_config_names_the_nearest(write, name):
 @pytest.mark.parametrize('more, message', [
     ('x = (\n', r"^configs/run.py:11: '\(' was never closed$"),
     ('x = undefined\n', r"^configs/run.py:11: NameError: name 'undefined' is not defined$"),
-    ("custom_imports = dict(imports=['no_such'])\n", '^configs/run.py: ImportError: .*no_such'),
+    ("custom_imports = dict(imports=['no_such'])\n", r"^configs/run.py: custom_imports: No module named 'no_such'$"),
 ])
 def test_broken_config_names_file_and_line(write, more, message):
     with pytest.raises(ConfigError, match=message):
@@ -115,7 +115,7 @@ def test_broken_base_names_file_and_line(write, tmp_path):
     ("model['drop_path'] = 0.1", "model.drop_path: mmincubation.ViTClassifier has no such key "
      "(nearest: 'drop_path_rate')"),
     ("model = dict(type='mmpretran.X')", "model.type: 'mmpretran.X' needs the package 'mmpretran', which is not "
-     'installed'),
+     "installed (nearest: 'mmpretrain')"),
     ("default_scope = 'mmdett'", "default_scope: 'mmdett' needs the package 'mmdett', which is not installed "
      "(nearest: 'mmdet')"),
     ("optim_wrapper['optimizer']['lrr'] = 1.", "optim_wrapper.optimizer.lrr: AdamW has no such key (nearest: 'lr')"),
@@ -247,7 +247,8 @@ STOCK = [ZOO[package] / name for package, names in {
 
 @pytest.mark.parametrize('path', STOCK, ids=lambda path: path.stem)
 def test_no_false_alarm_on_stock_configs(path):
-    left = [line for line in problems(str(path)) if 'does not exist; ' not in line]
+    known = ('does not exist; ', 'which is not installed: `pip install ')
+    left = [line for line in problems(str(path)) if not any(words in line for words in known)]
     assert left == []
 
 
