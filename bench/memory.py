@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -73,7 +73,7 @@ def real_batch(scope: str, size: tuple[int, int], count: int) -> dict:
 def measured(cfg: Config) -> int:
     """Bytes at the peak of a real training step: what is always there, and the allocator's own account of the step."""
     torch.manual_seed(0)
-    memory.init_default_scope(cfg.default_scope)
+    init_default_scope(cfg.default_scope)
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
     wrapper = memory.make_wrapper(cfg.optim_wrapper, model)
     size = batches.input_size(cfg.model, cfg.train_dataloader)

@@ -1,9 +1,17 @@
 """The errors that the tools report as one line on stderr and an exit code."""
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 # Exit codes beside 0 (done), 1 (an unforeseen error) and 2 (an unusable command, config, file, sample or disk).
 DIVERGED = 70  # a loss, a gradient or a weight is not finite; the same command would end there again
 PROCESS_LOST = 71  # a loader's worker or another rank died; the same command with --resume goes on
 PREEMPTED = 75  # stopped by SIGTERM or SIGUSR1, as sysexits.h has EX_TEMPFAIL; the same command with --resume goes on
+INTERRUPTED = 130  # stopped by Ctrl-C, as a shell counts it: a person did that, so no scheduler should begin it anew
 
 
 class ConfigError(ValueError):
@@ -32,6 +40,11 @@ class Preempted(Stop):
     exit_code = PREEMPTED
 
 
+class Interrupted(Preempted):
+    """Ctrl-C (SIGINT) arrived; the run has written a checkpoint of where it stopped."""
+    exit_code = INTERRUPTED
+
+
 class DivergenceError(Stop):
     """A loss, a gradient or a weight is not finite; it was not saved."""
     exit_code = DIVERGED
@@ -40,3 +53,60 @@ class DivergenceError(Stop):
 class ProcessLost(Stop):
     """A worker of a loader, or another rank, died."""
     exit_code = PROCESS_LOST
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error of other code in one line: its type, the first line of its message, and where it was raised."""
+    if isinstance(error.__cause__, ImportError):  # of custom_imports
+        error = error.__cause__
+    text = str(error.args[0] if error.args else error).strip().splitlines()  # str of a KeyError adds quotes
+    frames = [f for f in traceback.extract_tb(error.__traceback__)
+              if not {'torch', 'registry', 'contextlib'} & set(_parts(f)) and not f.name.startswith('__torch_')]
+    at = f' ({"/".join(_parts(frames[-1])[-2:])}.py:{frames[-1].lineno})' if frames else ''
+    return f'{type(error).__name__}: {text[0] if text else ""}{at}'
+
+
+def _parts(frame: traceback.FrameSummary) -> tuple[str, ...]:
+    return Path(frame.filename).with_suffix('').parts
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Turn an error of the code inside, which a config or a command has caused, into one line that names `place`.
+
+    Errors that are written for users pass unchanged.
+
+    Raises:
+        ConfigError: the code inside raised another exception.
+    """
+    try:
+        yield
+    except (ConfigError, CheckpointError, Stop, MemoryError):
+        raise
+    except Exception as error:  # other people's code raises anything
+        raise ConfigError(f'{place}: {one_line(error)}') from error
+
+
+def quiet_interrupt(at_once: bool = False) -> None:
+    """Let Ctrl-C end this process with one line instead of a traceback and, in a shell, exit code 130.
+
+    A tool that writes files cleans up first. `at_once` is for work that leaves nothing: imports, above all, may swallow
+    the exception that Ctrl-C is to Python, and go on with half of a package.
+    """
+    if at_once and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # ignored: a script has started `tool &`
+        signal.signal(signal.SIGINT, end_at_once)
+    usual = sys.excepthook
+
+    def report(kind, error, trace) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print('Interrupted: stopped by Ctrl-C', file=sys.stderr)
+        else:
+            usual(kind, error, trace)
+
+    sys.excepthook = report
+
+
+def end_at_once(_number: int, _frame) -> None:
+    """Handle a signal by ending the process, where nothing has begun that could be lost."""
+    os.write(2, b'Interrupted: stopped by Ctrl-C, nothing is lost\n')
+    os._exit(INTERRUPTED)

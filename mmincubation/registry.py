@@ -32,3 +32,18 @@ def dicts_in(node, place: str) -> Iterator[tuple[str, dict]]:
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
     for key, value in items:
         yield from dicts_in(value, f'{place}.{key}')
+
+
+def nested_datasets(dataset: dict) -> Iterator[dict]:
+    """Yield a data set's dict and those of all data sets that it wraps (`dataset`, `datasets`)."""
+    yield dataset
+    inner = dataset.get('datasets') or [dataset.get('dataset')]
+    for wrapped in inner:
+        if isinstance(wrapped, dict):
+            yield from nested_datasets(wrapped)
+
+
+def leaf_datasets(dataset: dict) -> Iterator[dict]:
+    """Yield the dicts of the data sets that read files: those that wrap no other."""
+    yield from (leaf for leaf in nested_datasets(dataset)
+                if leaf.get('type') and 'dataset' not in leaf and 'datasets' not in leaf)

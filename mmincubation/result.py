@@ -63,7 +63,7 @@ class _PhaseValues(TypedDict):
     images: int
     block_forwards: int | None
     seconds: float
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
 
 
 class Phase(_PhaseValues, total=False):
@@ -101,7 +101,7 @@ class _ResultValues(TypedDict):
     weights: Weights | None
     outputs: list[Output]
     data: Data
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     phases: list[Phase]
     images_seen: int
     block_forwards: int | None
@@ -117,10 +117,12 @@ class _ResultValues(TypedDict):
 class Result(_ResultValues, total=False):
     """The content of `result.json`. `metrics` are the validation's; `block_forwards` is null if it was not counted.
 
+    A metric is null if there was nothing to measure; `notes` says so in words, by the name of the metric.
     `skipped_steps` counts the optimiser steps that were skipped because they were not finite; only runs that allow
     such steps have it. `data_errors` describes unusable training samples; only runs that may skip samples have it.
     """
 
+    notes: dict[str, str]
     skipped_steps: int
     data_errors: DataErrors
 

@@ -33,6 +33,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+    from mmincubation.errors import quiet_interrupt
+    quiet_interrupt()
     args = parse_args()
     os.environ.setdefault('KINETO_LOG_LEVEL', '99')  # the profiler, which measures memory, reports its every start
     from mmincubation.benchmark.run import main  # after parsing: --help must not wait for torch

@@ -20,6 +20,8 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+    from mmincubation.errors import quiet_interrupt
+    quiet_interrupt(at_once=True)
     args = parse_args()
     from mmincubation.check.run import main  # after parsing: --help must not wait for torch
     sys.exit(main(args))

@@ -11,6 +11,8 @@ fi
 CONFIG=$1
 GPUS=$2
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
+# What a stopped run says that goes on.
+export MMINCUBATION_COMMAND=$(printf '%q ' "$0" "$@")
 export PYTHONPATH=$ROOT:${PYTHONPATH:-}
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}
 ADDR=${MASTER_ADDR:-127.0.0.1}

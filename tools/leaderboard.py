@@ -30,4 +30,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
+    from mmincubation.errors import quiet_interrupt
+    quiet_interrupt()
     sys.exit(main())

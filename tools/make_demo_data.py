@@ -25,4 +25,6 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    from mmincubation.errors import quiet_interrupt
+    quiet_interrupt()
     sys.exit(main())

@@ -25,6 +25,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 if __name__ == '__main__':
+    from mmincubation.errors import quiet_interrupt
+    quiet_interrupt(at_once=True)
     args = parse_args()
     from mmincubation.engine.launch import test  # after parsing: --help must not wait for torch
     sys.exit(test(args))

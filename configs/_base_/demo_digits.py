@@ -43,5 +43,4 @@ custom_hooks = [
     dict(type='mmincubation.ResultHook'),
     dict(type='mmincubation.WeightsHook'),  # writes what detectors and segmentors start from
 ]
-default_hooks = dict(visualization=dict(type='mmincubation.ClsVisualizationHook'))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])

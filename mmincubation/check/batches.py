@@ -1,9 +1,10 @@
 """Build the largest batch that a config can feed to its model, as shapes."""
-from collections.abc import Iterator
 from math import ceil, prod
 
 import numpy as np
 import torch
+
+from mmincubation.registry import nested_datasets
 
 BOXES = 20  # objects assumed on each image; COCO has 7 on average, 93 at most
 
@@ -11,15 +12,6 @@ BOXES = 20  # objects assumed on each image; COCO has 7 on average, 93 at most
 def transforms(loader: dict) -> list[dict]:
     """Return the transforms of a dataloader in the order in which they run; those of wrapped data sets come first."""
     return [t for dataset in [*nested_datasets(loader['dataset'])][::-1] for t in dataset.get('pipeline') or []]
-
-
-def nested_datasets(dataset: dict) -> Iterator[dict]:
-    """Yield a data set's dict and those of all data sets that it wraps (`dataset`, `datasets`)."""
-    yield dataset
-    inner = dataset.get('datasets') or [dataset.get('dataset')]
-    for wrapped in inner:
-        if isinstance(wrapped, dict):
-            yield from nested_datasets(wrapped)
 
 
 def input_size(model: dict, loader: dict) -> tuple[int, int] | None:

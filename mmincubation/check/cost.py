@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from mmincubation.config.models import division_of
+from mmincubation.config.rehearsal import training_phases
 from mmincubation.incubation.phases import block_forwards
 
-from .memory import Peak, training_phases
+from .memory import Peak
 from .recipe import lengths
 from .report import Report
 

@@ -1,13 +1,12 @@
 """Check the data of every dataloader of a config."""
-from collections.abc import Iterator
 from pathlib import Path
 
 from mmincubation.config.keys import data_paths
 from mmincubation.errors import ConfigError
 from mmincubation.recovery.data_errors import num_classes
+from mmincubation.registry import leaf_datasets
 
 from . import coco, folders, hf, masks  # noqa: F401  each registers its checkers
-from .batches import nested_datasets
 from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
 from .report import Report
 from .sampling import Sampling
@@ -20,7 +19,7 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     images, seen, classes = {}, {}, {}
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
-        for dataset in _leaves((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
+        for dataset in leaf_datasets((cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}):
             # val and test often share their data, and a pipeline changes nothing on disk.
             key = str({k: v for k, v in dataset.items() if k != 'pipeline'})
             if key in seen:
@@ -33,11 +32,6 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
                 classes.setdefault(mode, found.classes)
     _compare_classes(classes, report)
     return images
-
-
-def _leaves(dataset: dict) -> Iterator[dict]:
-    """Yield the data sets that read files: those that wrap no other."""
-    yield from (d for d in nested_datasets(dataset) if d.get('type') and 'dataset' not in d and 'datasets' not in d)
 
 
 def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling) -> DatasetSummary | None:

@@ -6,15 +6,15 @@ from math import ceil
 
 import torch
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
-from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
-from mmincubation.config.models import division_of, is_incubation
+from mmincubation.config.rehearsal import training_phases
 from mmincubation.incubation.model import IncubationModel
 from mmincubation.incubation.phase_run import begin_runs
-from mmincubation.incubation.phases import Phase, read_phases, select_phases
+from mmincubation.incubation.phases import Phase
+from mmincubation.models.on_meta import build_on_meta
 from mmincubation.vit.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
@@ -45,13 +45,6 @@ class Peak:
     sharded: bool = False
 
 
-def build_on_meta(cfg: Config) -> nn.Module:
-    """Build the config's model without memory and without weights."""
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    with torch.device('meta'):
-        return revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
-
-
 def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
     """Return the peak on one of `gpus` devices of each training phase; a run without phases has one, `train`.
 
@@ -66,13 +59,21 @@ def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
     return [_phase_peak(cfg, phase, size, count, gpus) for phase in training_phases(cfg)]
 
 
-def training_phases(cfg: Config) -> list:
-    """Return the phases of an incubation, or [None] for any other run."""
-    loop = cfg.get('train_cfg') or {}
-    if not is_incubation(cfg):
-        return [None]
-    phases = read_phases(loop.phases, len(division_of(cfg.model)), loop.get('mode', 'sequential'))
-    return select_phases(phases, loop.get('phase'))
+def forward_fault(cfg: Config) -> Exception | None:
+    """Return the error of a forward pass without losses; None without one, or if shapes cannot show it."""
+    size = input_size(cfg.model, cfg.train_dataloader)
+    model = build_on_meta(cfg)
+    if size is None:
+        return None
+    with shapes_only():
+        model.to_empty(device='cpu').train()
+        batch = make_batch(cfg.get('default_scope'), size, 2, loads_polygons(cfg.train_dataloader))
+        try:
+            model(batch['inputs'], batch.get('data_samples'), mode='tensor')
+        except Exception as error:
+            limits = 'not allocated', 'meta tensor', 'FakeTensor', 'data-dependent', 'data dependent', 'numpy'
+            return None if any(words in f'{type(error)} {error}' for words in limits) else error
+    return None
 
 
 def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:

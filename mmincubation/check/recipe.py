@@ -1,9 +1,9 @@
 """Compare batch, learning rate and schedules with the recipe that the config states."""
 from dataclasses import dataclass
 
+from mmincubation.config.rehearsal import training_phases
 from mmincubation.config.scaling import accumulation, images_per_step
 
-from .memory import training_phases
 from .report import Report
 
 BATCH = 'train_dataloader.batch_size'
@@ -67,7 +67,7 @@ def _report_batch(cfg, gpus: int, report: Report) -> None:
     wanted += [f'--cfg-options {BATCH}={base // (gpus * adds)}'] * (base % (gpus * adds) == 0)
     wanted += [f'--cfg-options optim_wrapper.accumulative_counts={base // (each * gpus)} (and as many times the '
                'iterations where a schedule counts them)'] * (base % (each * gpus) == 0)
-    report.problem(BATCH, f'{what}, but lr {lr:g} is for {base}', ', or '.join(wanted))
+    report.warn(f'{BATCH}: {what}, but lr {lr:g} is for {base}; {", or ".join(wanted)}')
 
 
 def _report_schedule(cfg, phase, length: Length, report: Report) -> None:
@@ -87,11 +87,11 @@ def _report_scheduler(place: str, scheduler: dict, length: Length, report: Repor
         return
     late = [m for m in scheduler.get('milestones') or () if m >= total]
     if late:
-        report.problem(place, f'milestones {late} of {name} are never reached in {total:,} {unit}',
-                       'lower them, or train longer')
+        report.warn(f'{place}: milestones {late} of {name} are never reached in {total:,} {unit}; lower them, or train '
+                    'longer')
     for key in ('begin', 'end'):
         value = scheduler.get(key)
         # A schedule may end with the training, but one that begins there never acts.
         if value is not None and value > total - (key == 'begin'):
-            report.problem(place, f'{name} has {key}={value:,}, but training ends after {total:,} {unit}',
-                           f'lower {key}, or train longer')
+            report.warn(f'{place}: {name} has {key}={value:,}, but training ends after {total:,} {unit}; lower {key}, '
+                        'or train longer')

@@ -28,6 +28,7 @@ class Report:
 
     def __init__(self):
         self.sections: list[tuple[str, list[str]]] = []
+        self.warnings: list[str] = []
         self._problems: dict[tuple, Problem] = {}
 
     @property
@@ -50,14 +51,21 @@ class Report:
         if example is not None and len(found.examples) < EXAMPLES:
             found.examples.append(example)
 
+    def warn(self, line: str) -> None:
+        """Add advice: what would run, and may not be what is meant."""
+        self.warnings.append(line)
+
     def text(self) -> str:
-        """Return all sections, then all problems."""
+        """Return all sections, then all warnings, then all problems."""
         lines = []
         for title, said in self.sections:
             lines += [title, *(f'  {line}' for line in said)]
-        if self.problems:
-            lines.append(f'{len(self.problems)} problem{"s" if len(self.problems) > 1 else ""}')
-            lines += [f'  {i}. {problem}' for i, problem in enumerate(self.problems, 1)]
-        else:
+        lines += _numbered('warning', self.warnings) + _numbered('problem', self.problems)
+        if not self.problems:
             lines.append('No problem found: this would run here.')
         return '\n'.join(lines)
+
+
+def _numbered(what: str, items: list) -> list[str]:
+    head = f'{len(items)} {what}{"s" * (len(items) > 1)}'
+    return [head, *(f'  {i}. {item}' for i, item in enumerate(items, 1))] if items else []

@@ -12,12 +12,12 @@ from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import problems
 from mmincubation.config.sections import missing_problems
-from mmincubation.errors import ConfigError
+from mmincubation.errors import ConfigError, one_line
 
 from .batches import BOXES, input_size
 from .cost import gib, report_disk, report_time
 from .data import report_data
-from .memory import ERROR, Peak, estimate
+from .memory import ERROR, Peak, estimate, forward_fault
 from .recipe import report_recipe
 from .report import Report
 from .sampling import Sampling
@@ -59,15 +59,17 @@ def check(cfg, name: str, args: Namespace) -> Report:
 
 
 def _section(report: Report, title: str, run: Callable):
-    """A section that cannot run because of what an earlier one reports is itself a line, not the end."""
+    """A section that cannot run is itself a line, not the end; because of an earlier problem it is no problem more."""
     report.section(title)
+    wrong = bool(report.problems)
     try:
         return run()
     except Exception as error:
-        first = (str(error).splitlines() or [''])[0]
-        report.say(f'could not be checked ({type(error).__name__}: {first})')
-        report.problem(title.lower(), f'could not be checked: {type(error).__name__}: {first}',
-                       'correct what the section Config reports; without a report there, this is a bug of check.py')
+        if wrong:
+            report.say('not checked: correct what is listed below first')
+        else:
+            report.say(f'could not be checked: {one_line(error)}')
+            report.problem(title.lower(), f'could not be checked ({one_line(error)})', '')
 
 
 def _report_problems(cfg, name: str, gpus: int, report: Report) -> None:
@@ -89,9 +91,20 @@ def _without_place(line: str) -> str:
     return rest if colon else place
 
 
+def _not_estimated(cfg, error: Exception, report: Report) -> list[Peak]:
+    """Shapes alone do not show what some heads do, so only a forward pass that fails is a problem."""
+    if fault := forward_fault(cfg):
+        report.problem('model', f'its forward pass fails: {one_line(fault)}', '')
+    report.say(f'not estimated: {one_line(fault or error)}')
+    return []
+
+
 def _report_memory(cfg, gpus: int, report: Report) -> list[Peak]:
     size = input_size(cfg.model, cfg.train_dataloader)
-    peaks = estimate(cfg, gpus)
+    try:
+        peaks = estimate(cfg, gpus)
+    except Exception as error:  # heads of any kind
+        return _not_estimated(cfg, error, report)
     boxes = f', {BOXES} objects each' if cfg.get('default_scope') == 'mmdet' else ''
     report.say(f'a training step of {cfg.train_dataloader["batch_size"]} images of {size[0]} x {size[1]}{boxes}:')
     for p in peaks:

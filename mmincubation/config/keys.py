@@ -91,7 +91,15 @@ def _is_local(path) -> bool:
 
 
 def weight_problems(cfg: dict) -> Iterator[str]:
-    """Weights that the model or the run is to start from and that do not exist, or whose hf:// name is wrong."""
+    """Weights that the model or the run is to start from and that do not exist, or whose hf:// name is wrong.
+
+    Also a `load_from_fresh` that is no list of layers, or has no `load_from` beside it.
+    """
+    fresh = cfg.get('load_from_fresh')
+    if fresh is not None and not (isinstance(fresh, list | tuple) and all(isinstance(name, str) for name in fresh)):
+        yield f"load_from_fresh={fresh!r:.60}: give a list of layers, such as ['decode_head.conv_seg']"
+    elif fresh and not cfg.get('load_from'):
+        yield 'load_from_fresh: there is no load_from whose layers these are; give one, or leave this out'
     given = [(f'{place}.checkpoint', node.get('checkpoint')) for place, node in dicts_in(cfg.get('model'), 'model')
              if str(node.get('type')).endswith('Pretrained')]
     for place, path in [*given, ('load_from', cfg.get('load_from'))]:

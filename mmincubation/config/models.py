@@ -1,5 +1,6 @@
-"""Architecture, phases and experiment of a config."""
+"""Architecture and phases of a config."""
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -7,8 +8,8 @@ from mmincubation.incubation.phases import read_phases, select_phases, valid_mod
 from mmincubation.incubation.recipe import valid_recipe
 from mmincubation.incubation.schedules import require_like_upstreams, schedules_of
 from mmincubation.incubation.start import valid_start
+from mmincubation.incubation.weights import missing_weights
 from mmincubation.registry import dicts_in
-from mmincubation.result import require_experiment
 from mmincubation.vit import Arch, Division
 
 from .signatures import required, resolve
@@ -24,16 +25,9 @@ def model_problems(cfg: Config) -> Iterator[str]:
             if any('arch' in required(cls) for _, cls in resolve(kind, 'mmincubation')):
                 yield f'{place}.arch is missing: {kind} needs it'
             continue
-        arch = yield from _read(f'{place}.arch', Arch.parse, model['arch'])
+        arch = yield from read_or_say(f'{place}.arch', Arch.parse, model['arch'])
         if arch is not None and kind.endswith('IncubationModel'):
-            yield from _read(f'{place}.modules', Division.of, arch.depth, model.get('modules', 4))
-
-
-def experiment_problems(cfg: Config) -> Iterator[str]:
-    """What result.json needs to know of the run."""
-    hooks = cfg.get('custom_hooks') or []
-    if 'experiment' in cfg or any('ResultHook' in str(hook.get('type')) for hook in hooks):
-        yield from _read('experiment', require_experiment, cfg.get('experiment'))
+            yield from read_or_say(f'{place}.modules', Division.of, arch.depth, model.get('modules', 4))
 
 
 def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
@@ -41,21 +35,23 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     if not is_incubation(cfg):
         return
     loop, model = cfg.train_cfg, cfg.model
-    recipe = yield from _read('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
-    yield from _read('train_cfg.start', valid_start, loop.get('start', 'random'))
+    recipe = yield from read_or_say('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
+    yield from read_or_say('train_cfg.start', valid_start, loop.get('start', 'random'))
     try:
         division = division_of(model)
     except (ValueError, TypeError, AttributeError):  # `model_problems` says so
         return
     modules = len(division)
-    mode = yield from _read('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
+    mode = yield from read_or_say('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
     if mode is not None:
-        phases = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
-        phases = phases and (yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase')))
+        phases = yield from read_or_say('train_cfg.phases', read_phases, loop.phases, modules, mode)
+        phases = phases and (yield from read_or_say('train_cfg.phase', select_phases, phases, loop.get('phase')))
+        if phases and loop.get('phase') and loop.get('weights_dir'):  # of a phase alone
+            yield from filter(None, [missing_weights(loop.phase, modules, Path(loop.weights_dir))])
         if phases and recipe:
-            yield from _read('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
+            yield from read_or_say('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
             for phase in phases if mode == 'joint' else []:
-                yield from _read('train_cfg.recipe', require_like_upstreams, recipe, division, phase.subphases)
+                yield from read_or_say('train_cfg.recipe', require_like_upstreams, recipe, division, phase.subphases)
 
 
 def is_incubation(cfg: Config) -> bool:
@@ -73,7 +69,7 @@ def division_of(model: dict) -> Division:
     return Division.of(Arch.parse(model.arch).depth, model.get('modules', 4))
 
 
-def _read(place: str, reader: Callable, *given) -> Generator[str, None, object]:
+def read_or_say(place: str, reader: Callable, *given) -> Generator[str, None, object]:
     """Return what `reader` makes of the given values, or None after a line that says why it refuses them."""
     try:
         return reader(*given)

@@ -7,9 +7,11 @@ from mmengine.config import Config
 from mmincubation.errors import ConfigError
 
 from .data_errors import policy_problems
-from .hooks import hook_problems
+from .hooks import experiment_problems, hook_problems
 from .keys import data_problems, key_problems, weight_problems
-from .models import experiment_problems, incubation_problems, model_problems
+from .models import incubation_problems, model_problems
+from .ranges import range_problems
+from .rehearsal import rehearsal_problems
 from .runtime import runtime_problems
 from .scaling import scaling_problems
 from .sections import missing_problems, section_problems
@@ -18,7 +20,9 @@ from .types import type_problems
 
 
 def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> list[str]:
-    """Find everything that would stop a run and that the config alone shows; nothing is built.
+    """Find everything that would stop a run and that the config alone shows.
+
+    The parts of a config in which nothing is wrong are built, without data and memory: see `rehearsal_problems`.
 
     Args:
         cfg: the config as it would run: it names its `launcher`, and options of a command have been applied.
@@ -38,7 +42,9 @@ def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None 
         # Later checks rely on what earlier ones look at: after a problem this may be its consequence, else it is a bug.
         if not found:
             raise
-    return list(found)
+    # What cannot be built because of a problem above would be said twice, in other words.
+    built = [] if found else rehearsal_problems(cfg, mode)
+    return list(dict.fromkeys([*found, *built, *_file_problems(cfg, mode)]))
 
 
 def refuse(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> None:
@@ -57,9 +63,8 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     yield from section_problems(cfg, mode)
     yield from key_problems(cfg)
     yield from type_problems(settings)
-    yield from data_problems(settings, mode)
-    if trains:  # a test loads the checkpoint that it is given
-        yield from weight_problems(settings)
+    yield from range_problems(cfg)
+    if trains:
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
     if trains:
@@ -70,3 +75,9 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from sharding_problems(cfg)
         yield from scaling_problems(cfg)
         yield from policy_problems(cfg)
+
+
+def _file_problems(cfg: Config, mode: str) -> Iterator[str]:
+    yield from data_problems(dict(cfg.items()), mode)
+    if mode == 'train':  # a test loads the checkpoint that it is given
+        yield from weight_problems(dict(cfg.items()))

@@ -11,12 +11,17 @@ from mmincubation.vit import Arch
 from .signatures import resolve
 
 
+ENDLESS = {'InfiniteSampler', 'MultiSourceSampler'}  # mmengine's, mmdet's and what is made of them
+
+
 def runtime_problems(cfg: Config, mode: str, gpu: bool) -> Iterator[str]:
     """All of them; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`, `gpu` says if the run has GPUs."""
     yield from zero_label_problems(cfg)
     yield from size_problems(cfg, mode)
+    yield from endless_problems(cfg, mode)
     if mode == 'train':
         yield from norm_problems(cfg, gpu)
+        yield from precision_problems(cfg, gpu)
         yield from compile_problems(cfg)
 
 
@@ -39,6 +44,31 @@ def norm_problems(cfg: Config, gpu: bool) -> Iterator[str]:
         if 1 in (pool_scales or ()) and (kinds.get(place) == 'BN' or alone and kinds.get(place) == 'SyncBN'):
             yield f'{place}.pool_scales: scale 1 gives BN one value per channel and image, and one is too few to ' \
                   'normalise with; set train_dataloader.batch_size=2 or more'
+
+
+def endless_problems(cfg: Config, mode: str) -> Iterator[str]:
+    """Samplers without an end where the data must end: in an epoch, a validation or a test."""
+    loop = cfg.get('train_cfg') or {}
+    counts_iters = str(loop.get('type')).endswith(('IterBasedTrainLoop', 'IterLoop')) or loop.get('by_epoch') is False
+    kinds = (['val'] if counts_iters else ['train', 'val']) if mode == 'train' else ['test']
+    for key in (f'{kind}_dataloader' for kind in kinds):
+        sampler = (cfg.get(key) or {}).get('sampler') or {}
+        found = [sampler['type']] if isinstance(sampler.get('type'), type) else [
+            cls for _, cls in resolve(str(sampler.get('type')), cfg.get('default_scope') or 'mmengine')]
+        if {base.__name__ for cls in found for base in cls.__mro__} & ENDLESS:
+            advice = "or train_cfg=dict(type='IterBasedTrainLoop', ...)" if key.startswith('train') else 'shuffle=False'
+            yield f'{key}.sampler.type={sampler["type"]}: it never ends, and this loop waits for its end; give ' \
+                  f"type='DefaultSampler', {advice}"
+
+
+def precision_problems(cfg: Config, gpu: bool) -> Iterator[str]:
+    """mmengine's mixed precision on a CPU, which asserts that there is a GPU."""
+    for place, wrapper in [('optim_wrapper', cfg.get('optim_wrapper')), *dicts_in(cfg.get('train_cfg'), 'train_cfg')]:
+        name = str((wrapper or {}).get('type'))
+        if not gpu and name.rpartition('.')[2] == 'AmpOptimWrapper':
+            yield f'{place}.type={name} needs a GPU; ' + (
+                'add --amp, which trains in bfloat16 on a CPU too' if place == 'optim_wrapper' else
+                "give type='mmincubation.AutocastOptimWrapper', without loss_scale: it trains in bfloat16 on a CPU too")
 
 
 def size_problems(cfg: Config, mode: str) -> Iterator[str]:

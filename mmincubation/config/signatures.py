@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from .packages import missing_package, needed, with_remedy
 
+NUMBERS = {'int', 'float', 'Number', 'numbers', 'Tensor', 'torch', 'None', 'NoneType', 'Optional', 'Union', 'typing'}
 SCOPES = ('mmengine', 'mmincubation', 'mmdet', 'mmseg')
 
 
@@ -206,6 +207,28 @@ def required(cls: Callable) -> frozenset[str]:
     parameters = list(inspect.signature(init).parameters.values())[1:]
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     return frozenset(p.name for p in parameters if p.kind in kinds and p.default is p.empty)
+
+
+@cache
+def numeric(obj: Callable) -> frozenset[str]:
+    """The keyword arguments that are numbers by their annotation, or without one by their default."""
+    found: dict[str, bool] = {}
+    for init in [vars(cls).get('__init__') for cls in obj.__mro__] if inspect.isclass(obj) else [obj]:
+        try:
+            parameters = inspect.signature(init).parameters.values()
+        except (TypeError, ValueError):
+            continue
+        for p in parameters:
+            found.setdefault(p.name, _is_number(p))
+    return frozenset(name for name, number in found.items() if number)
+
+
+def _is_number(parameter: inspect.Parameter) -> bool:
+    if parameter.annotation is parameter.empty:
+        return type(parameter.default) in (int, float)
+    given = parameter.annotation
+    words = set(re.findall(r'\w+', given.__name__ if isinstance(given, type) else str(given)))
+    return bool(words & {'int', 'float'}) and words <= NUMBERS
 
 
 @cache

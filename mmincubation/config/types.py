@@ -10,6 +10,7 @@ from .signatures import (
     is_scope,
     mentions,
     nearest,
+    numeric,
     required,
     resolve,
     unknown_type,
@@ -18,7 +19,7 @@ from .signatures import (
 # Read by the Runner from its config though no parameter of it, or by the tools (the second line).
 MORE_KEYS = ('runner_type', 'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn', 'activation_checkpointing',
              'efficient_conv_bn_eval', 'compile', 'custom_imports', 'tta_model', 'tta_pipeline', 'experiment',
-             'data_errors', 'max_data_errors')
+             'data_errors', 'max_data_errors', 'load_from_fresh')
 OWN_KEYS = {'type', '_scope_', '_delete_'}  # mmengine's
 # By kind (name of the root registry): keys that its builder takes out before the class sees them, and parameters that
 # the builder gives. Only kinds in GIVEN have a builder that gives a fixed set: there, missing ones are certain.
@@ -115,8 +116,10 @@ def _problems_of(node: dict, place: str, name: str, kind: str, obj: Callable, ow
     unknown = [k for k in node if k not in allowed and not any(mentions(owner, k) for owner in owners)]
     if others:  # only what is surely a slip of the pen
         unknown = [k for k in unknown if not mentions(obj, k) and get_close_matches(k, valid, 1, NEAR)]
-    if unknown or kind not in GIVEN:
-        return [unknown_key(f'{place}.{k}', valid, name) for k in unknown]
+    texts = [f'{place}.{k}={node[k]!r:.60}: give a number' for k in numeric(obj) & set(node)
+             if isinstance(node[k], str)]
+    if unknown or texts or kind not in GIVEN:
+        return [*(unknown_key(f'{place}.{k}', valid, name) for k in unknown), *sorted(texts)]
     return [f'{place}.{k} is missing: {name} needs it' for k in sorted(required(obj) - GIVEN[kind] - set(node))]
 
 

@@ -1,8 +1,10 @@
-"""Read an image, or say in two words why it cannot be read."""
+"""Read an image, or say in two words why it cannot be read; the folders of images."""
 import os
 from pathlib import Path
 
 from PIL import Image
+
+from mmincubation.registry import leaf_datasets
 
 
 def decode_image(path: str | Path) -> str | Image.Image:
@@ -36,3 +38,23 @@ def image_size(path: str | Path) -> str | tuple[int, int]:
         return 'missing file'
     except Exception:
         return 'unreadable image'
+
+
+def common_folder(dataset: dict) -> str:
+    """Return the folder that holds all images of a data set's config; of several data sets, the one above all."""
+    folders = []
+    for leaf in leaf_datasets(dataset):
+        prefix = leaf.get('data_prefix') if isinstance(leaf.get('data_prefix'), dict) else {}
+        folders.append(os.path.abspath(os.path.join(
+            leaf.get('data_root') or leaf.get('root') or '', prefix.get('img_path') or prefix.get('img') or '')))
+    return os.path.commonpath(folders) if folders else os.getcwd()
+
+
+def path_below(folder: str, path: str) -> str:
+    """Return a file's path relative to `folder`; of a file elsewhere its whole path, without the root.
+
+    So two files never have one name, and none leads out of the folder that it is joined to.
+    """
+    path = os.path.abspath(path)
+    inside = os.path.relpath(path, folder)
+    return os.path.splitdrive(path)[1].lstrip(os.sep) if inside.split(os.sep)[0] == os.pardir else inside

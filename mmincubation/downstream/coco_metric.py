@@ -3,6 +3,7 @@ import warnings
 from functools import cache
 from types import FunctionType
 
+from mmincubation.compat.coco_api import mend_coco
 from mmincubation.registry import METRICS
 
 
@@ -37,6 +38,7 @@ def _with_names(function: FunctionType, **names) -> FunctionType:
 def _metric_class() -> type:
     """Create the class on its first use, so that mmdet is imported only if a config names it."""
     from mmdet.evaluation import CocoMetric
+    mend_coco()
 
     class FastCocoMetric(CocoMetric):
         """mmdet's CocoMetric evaluated by `FastEval`, with the same options, keys and values."""

@@ -1,5 +1,7 @@
 """The processes of a run: how they were started, and the group that they form."""
+import hashlib
 import os
+import time
 from datetime import timedelta
 
 import torch
@@ -8,6 +10,7 @@ from mmengine.config import Config
 from mmincubation.errors import ConfigError
 
 LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+LINGER = 2.  # seconds
 SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 
 
@@ -44,6 +47,25 @@ def init_process_group(launcher: str, cfg: Config) -> float:
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
         torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
     return timeout
+
+
+def first_to_say(text: str) -> bool:
+    """Return whether this rank prints a line that other ranks may have to say too.
+
+    Before there is a process group, ranks of one machine read the same files and come to the same: its first rank
+    speaks. Then the ranks count who has this text; rank 0, which keeps the count, waits a little for the others.
+    """
+    if not torch.distributed.is_initialized():
+        return int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0))) == 0
+    try:
+        store, key = torch.distributed.distributed_c10d._get_default_store(), hashlib.sha256(text.encode()).hexdigest()
+        first, end = store.add(key, 1) == 1, time.monotonic() + LINGER
+        while torch.distributed.get_rank() == 0 and time.monotonic() < end \
+                and store.add(key, 0) < torch.distributed.get_world_size():
+            time.sleep(0.02)
+        return first
+    except Exception:  # the rank that counts is gone
+        return True
 
 
 def close_process_group() -> None:

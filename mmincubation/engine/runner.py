@@ -8,6 +8,7 @@ from pathlib import Path
 import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, is_main_process
+from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -17,25 +18,46 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.errors import ConfigError
+from mmincubation.checkpoints.hub import local_file
+from mmincubation.compat.coco_api import mend_coco
+from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
 from mmincubation.recovery.preemption import SIGNALS
+from mmincubation.registry import dicts_in
 from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sharded_groups, unwrap
 
 from .compiling import compile_model
+from .console import quiet
+from .named_errors import name_batches, name_builders
+from .seeds import seed_of
 from .sharding import take_shards
 
+OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 HOOK_REPLACEMENTS = {hooks.CheckpointHook: CheckpointHook, hooks.RuntimeInfoHook: RuntimeInfoHook}
 
 
+@name_builders
 class ToolRunner(Runner):
     """Run mmengine's Runner, but save each checkpoint atomically and with a digest.
 
     Its loggers may fail, and its workers leave SIGTERM and SIGUSR1 to their rank.
     """
-    _compiled = False
+    _compiled = seed_was_drawn = False
+
+    def set_randomness(self, seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Seed the process as mmengine does; a seed that nobody gave is drawn once for the run and all its ranks."""
+        if seed is None:
+            seed, self.seed_was_drawn = seed_of(self.cfg, self.work_dir), True
+            self._randomness_cfg = dict(self._randomness_cfg, seed=seed)
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Build mmengine's logger; its console shows no notes before the run begins."""
+        logger = super().build_logger(*args, **kwargs)
+        self.silence = quiet(logger)
+        return logger
 
     def build_visualizer(self, visualizer=None) -> Visualizer:
         """Build mmengine's visualiser; a backend that fails is named once and does not stop the run."""
@@ -50,6 +72,7 @@ class ToolRunner(Runner):
         mmseg's preprocessor has no argument for that, so the attribute is set on every preprocessor.
         """
         built = super().build_model(model)
+        mend_coco()  # by now mmdet is imported, if the run needs it
         for module in built.modules():
             if isinstance(module, BaseDataPreprocessor):
                 module._non_blocking = True
@@ -57,9 +80,20 @@ class ToolRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build mmengine's loader; its workers begin with `start_worker`."""
-        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        """Build mmengine's loader; its workers begin with `start_worker`, its errors name its place in the config.
+
+        Without workers torch refuses their settings, which are left out then.
+        """
+        if isinstance(dataloader, DataLoader):
+            return dataloader
+        if not dataloader.get('num_workers'):
+            dataloader = {key: value for key, value in dataloader.items() if key not in OF_WORKERS}
+        places = [node['place'] for _, node in dicts_in(dataloader['dataset'], '') if 'place' in node]
+        place = places[0].partition('.')[0] if places else 'dataloader'
+        with naming(place):
+            loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
+        name_batches(loader, place)
         return loader
 
     def register_hook(self, hook, priority=None) -> None:
@@ -91,6 +125,7 @@ class ToolRunner(Runner):
 
         The file is then read to the CPU, because a GPU need not hold the full tensors.
         """
+        filename = str(local_file(filename))
         checkpoint = super().load_checkpoint(filename, 'cpu' if self.sharded else map_location, *args, **kwargs)
         if self.sharded and 'optimizer' in checkpoint and self._resume:
             checkpoint['optimizer'] = take_shards(checkpoint['optimizer'], self.optim_wrapper)

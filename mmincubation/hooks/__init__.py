@@ -3,7 +3,7 @@ from .cost import CostMeter
 from .ema import EMAHook
 from .logs import PhaseLogProcessor
 from .result import ResultHook
-from .visualization import ClsVisualizationHook
+from .visualization import TestPicturesHook
 from .weights import WeightsHook
 
-__all__ = ['ClsVisualizationHook', 'CostMeter', 'EMAHook', 'PhaseLogProcessor', 'ResultHook', 'WeightsHook']
+__all__ = ['CostMeter', 'EMAHook', 'PhaseLogProcessor', 'ResultHook', 'TestPicturesHook', 'WeightsHook']

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from datetime import datetime, timezone
 from numbers import Real
 from pathlib import Path
@@ -28,6 +29,8 @@ from mmincubation.vit.sharding import unwrap
 
 from .cost import CostMeter, phase_name
 
+PRECISION = re.compile(r'(?:^|[/_])(?:m?AP|AR)(?:[@_]|$)|_precision$')  # of COCO, which gives -1 for no objects
+
 
 @HOOKS.register_module()
 class ResultHook(BaseHook):
@@ -39,9 +42,11 @@ class ResultHook(BaseHook):
 
     # After validation, logging and checkpoints: what they write (pictures, weights) belongs to the result.
     priority = 'LOWEST'
+    needs_experiment = True  # read by config/hooks.py
 
     def __init__(self) -> None:
-        self.metrics: dict[str, dict[str, float]] = {}
+        self.metrics: dict[str, dict[str, float | None]] = {}
+        self.notes: dict[str, str] = {}
         self.validated_at = -1
 
     def before_train(self, runner) -> None:
@@ -49,30 +54,33 @@ class ResultHook(BaseHook):
         require_experiment(runner.cfg.get('experiment'))
         cost_meter(runner)
         if runner.iter == 0:
-            self.metrics, self.validated_at = {}, -1
+            self.metrics, self.notes, self.validated_at = {}, {}, -1
 
     def before_train_epoch(self, runner) -> None:
         """Note the phase: the result lists phases in the order in which they began."""
         self.metrics.setdefault(phase_name(runner), {})
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        """Keep the finite numbers among the validation's metrics; warn about the others."""
+        """Keep the numbers among the validation's metrics, and None with a note for those that measure nothing."""
         numbers = {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, Real)}
-        # JSON has no number for NaN and infinity.
-        dropped = [key for key, value in numbers.items() if not math.isfinite(value)]
-        if dropped:
-            runner.logger.warning(f'result.json leaves out metrics that are not finite: {", ".join(dropped)}')
-        self.metrics[phase_name(runner)] = {key: value for key, value in numbers.items() if key not in dropped}
+        empty = {key: words for key, value in numbers.items() if (words := no_measure(key, value))}
+        for words in dict.fromkeys(empty.values()):
+            if new := [key for key, same in empty.items() if same == words and key not in self.notes]:
+                runner.logger.warning(f'null in result.json: {", ".join(new)}: {words}')
+        self.notes = {key: words for key, words in self.notes.items() if key not in numbers} | empty
+        self.metrics[phase_name(runner)] = {key: None if key in empty else value for key, value in numbers.items()}
         self.validated_at = runner.iter
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the metrics into the checkpoint: a resumed run does not validate finished phases again."""
-        checkpoint['result_hook'] = dict(metrics=copy.deepcopy(self.metrics), validated_at=self.validated_at)
+        checkpoint['result_hook'] = dict(
+            metrics=copy.deepcopy(self.metrics), notes=dict(self.notes), validated_at=self.validated_at)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Restore the metrics from the checkpoint, if it has them."""
         state = checkpoint.get('result_hook', dict(metrics={}, validated_at=-1))
         self.metrics, self.validated_at = copy.deepcopy(state['metrics']), state['validated_at']
+        self.notes = dict(state.get('notes', {}))
 
     def after_train(self, runner) -> None:
         """Write the result; validate first if the last step has not been validated.
@@ -93,6 +101,8 @@ class ResultHook(BaseHook):
             if loop_protocol(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)
+            if self.notes:
+                result['notes'] = self.notes
             runner.call_hook('add_to_result', result=result, folders=folders)
             # A hook's mistake must not cost the result of a training that is over.
             if unknown := result.keys() - Result.__annotations__.keys():
@@ -100,6 +110,21 @@ class ResultHook(BaseHook):
                                       'may set the keys of mmincubation.result.Result, or add numbers to `metrics`')
             write_result(path, {key: value for key, value in result.items() if key not in unknown})
         runner.logger.info(f'Result written to {path}')
+
+
+def no_measure(key: str, value: float) -> str:
+    """Return in words why a metric is no measure; '' if it is one."""
+    if value == -1 and PRECISION.search(key):
+        return 'the validation set has no such object'
+    return '' if math.isfinite(value) else f'the validation gave {value}'  # JSON has no number for that
+
+
+def add_result_hooks(runner) -> None:
+    """Give a runner whose config has `experiment`, or a ResultHook, the hooks that result.json needs."""
+    wanted = runner.cfg.get('experiment') or any(isinstance(hook, ResultHook) for hook in runner.hooks)
+    for kind in (CostMeter, ResultHook) if wanted else ():
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind())
 
 
 def cost_meter(runner) -> CostMeter:
@@ -123,7 +148,7 @@ def run_folder(runner) -> Path:
     return loop.weights_dir.parent if loop.only_phase and loop.weights_dir else Path(runner.work_dir)
 
 
-def own_phases(runner, metrics: dict[str, dict[str, float]]) -> list[Phase]:
+def own_phases(runner, metrics: dict[str, dict[str, float | None]]) -> list[Phase]:
     """Return the phases that this run went through, in the order in which they began.
 
     A phase that only validates, such as the assembled model before fine-tuning, costs nothing.
@@ -166,7 +191,7 @@ def with_earlier_phases(runner, phases: list[Phase], path: Path) -> list[Phase]:
     return [merged[name] for name in [meta, 'modules', *modules, ASSEMBLED, last] if name in merged]
 
 
-def final_metrics(runner, phases: list[Phase]) -> dict[str, float]:
+def final_metrics(runner, phases: list[Phase]) -> dict[str, float | None]:
     """Return the metrics of the finished model; empty if it has not been validated.
 
     The accuracy of a hybrid or of the meta model is not that of the assembled model, so those phases do not count.

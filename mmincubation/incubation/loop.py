@@ -67,7 +67,7 @@ class IncubationLoop(EpochLoop):
         self.recipe, self.only_phase = valid_recipe(recipe), phase
         self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
         every = read_phases(phases, modules, mode)
-        self._weights = PhaseWeights(self.model, self.weights_dir, valid_start(start), [p.name for p in every], phase)
+        self._weights = PhaseWeights(self.model, self.weights_dir, valid_start(start), phase)
         self.phases = select_phases(every, phase)
         self.phase, self.phase_epoch, self.runs, self._resumed = self.phases[0], 0, [], False
         self.phase_name = self.phase.name

@@ -96,16 +96,22 @@ def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase
         ValueError: a key, or a key within a phase, is unknown (the nearest valid one is named), a phase has no
             `epochs`, or modules cannot run side by side.
     """
-    names = phase_names(modules)
-    _require_known_keys('train_cfg.phases', cfg, [*names, 'module'])
+    names, place = phase_names(modules), 'train_cfg.phases'
+    wrong = _unknown_keys(place, cfg, [*names, 'module'])
+    wrong += [f'{place}.{name}={value!r:.60}: give a dict' for name, value in cfg.items()
+              if not isinstance(value, dict)]
+    if wrong:
+        raise ValueError('\n'.join(wrong))
     # `module_<i>` replaces keys of `module`; their values are not merged.
     merged = {name: dict(cfg.get('module', {}) if name.startswith('module_') else {}, **cfg.get(name, {}))
               for name in names}
     valid = [f.name for f in fields(Phase) if f.name not in ('name', 'subphases')]
     for name, values in merged.items():
-        _require_known_keys(f'train_cfg.phases.{name}', values, valid)
+        wrong += _unknown_keys(f'{place}.{name}', values, valid)
         if 'epochs' not in values:
-            raise ValueError(f'train_cfg.phases.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
+            wrong.append(f'{place}.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
+    if wrong:
+        raise ValueError('\n'.join(wrong))
     phases = [Phase(name, **values) for name, values in merged.items()]
     return phases if mode == 'sequential' else merge_module_phases(phases)
 
@@ -137,8 +143,7 @@ def resumed_phase(phases: list[Phase], name: str | None) -> Phase:
                           f'{[phase.name for phase in phases]}; give a checkpoint of this run')
 
 
-def _require_known_keys(place: str, cfg: dict, valid: list[str]) -> None:
-    for key in cfg:
-        if key not in valid:
-            near = get_close_matches(key, valid, 1) or valid
-            raise ValueError(f'{place}.{key} is unknown; nearest valid: {", ".join(near)}')
+def _unknown_keys(place: str, cfg: dict, valid: list[str]) -> list[str]:
+    """Return a line for each key that is not valid."""
+    return [f'{place}.{key} is unknown; nearest valid: {", ".join(get_close_matches(key, valid, 1) or valid)}'
+            for key in cfg if key not in valid]

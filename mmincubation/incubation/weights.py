@@ -10,19 +10,25 @@ from mmincubation.vit.transformer import VisionTransformer
 
 from .assemble import assemble
 from .model import IncubationModel
-from .phases import FINETUNE, Phase
+from .phases import FINETUNE, META, Phase
 from .start import begin_module
+
+
+def missing_weights(phase: str, modules: int, folder: Path) -> str | None:
+    """Return in words which file that a phase alone begins with is not in `folder`; None if all are there."""
+    needed = [] if phase == META else ['meta'] if phase != FINETUNE else [f'module_{i}' for i in range(modules)]
+    missing = [file for name in needed if not (file := folder / f'{name}_last.safetensors').is_file()]
+    return f'phase {phase} needs {missing[0]}; run the phases before it first (--phase NAME)' if missing else None
 
 
 class PhaseWeights:
     """Give the model, before each phase, the weights from earlier phases.
 
-    `folder` has the files of all phases. `names` are the names of all phases. `only` is the phase that runs alone, or
-    None.
+    `folder` has the files of all phases. `only` is the phase that runs alone, or None.
     """
 
-    def __init__(self, model: IncubationModel, folder: Path, start: str, names: list[str], only: str | None):
-        self.model, self.folder, self.start, self.names = model, folder, start, names
+    def __init__(self, model: IncubationModel, folder: Path, start: str, only: str | None):
+        self.model, self.folder, self.start = model, folder, start
         self.alone = only is not None
 
     def prepare(self, phase: Phase, trained: Iterable[int]) -> None:
@@ -32,12 +38,14 @@ class PhaseWeights:
             CheckpointError: a phase runs alone, and a file that it needs is missing or does not fit.
         """
         modules = [sub.module for sub in phase.subphases or [phase] if sub.module is not None]
+        if self.alone and (missing := missing_weights(phase.name, len(self.model.division), self.folder)):
+            raise CheckpointError(missing)
         if modules:
             if self.alone:
-                self._load(phase, self.model.meta, self.folder / 'meta_last.safetensors')
+                self._load(self.model.meta, self.folder / 'meta_last.safetensors')
             self._begin_modules(modules)
         elif phase.name == FINETUNE and self.alone:  # on every rank: all raise alike
-            self._load(phase, self.model.target, self._assemble(phase))
+            self._load(self.model.target, self._assemble())
         elif phase.name == FINETUNE:
             self._begin_modules(set(range(len(self.model.division))) - set(trained))  # a baseline: no incubation
             if is_main_process():  # the modules were trained in this model, so it is assembled
@@ -48,11 +56,9 @@ class PhaseWeights:
         for module in modules:
             begin_module(self.model.target, self.model.meta, self.model.division, module, self.start)
 
-    def _assemble(self, phase: Phase) -> Path:
+    def _assemble(self) -> Path:
         """Join the files of the modules, which other runs wrote, into one file; return its path."""
         files = [self.folder / f'module_{i}_last.safetensors' for i in range(len(self.model.division))]
-        for file in files:
-            self._require_file(phase, file)
         assembled = self.folder / 'assembled.safetensors'
         tensors, header = assemble(files)
         if is_main_process():
@@ -60,11 +66,5 @@ class PhaseWeights:
         barrier()  # the other ranks read it next
         return assembled
 
-    def _require_file(self, phase: Phase, path: Path) -> None:
-        if not path.is_file():
-            raise CheckpointError(f'phase {phase.name} needs {path}; run the phases before it first '
-                                  f'(--phase NAME, one of {self.names})')
-
-    def _load(self, phase: Phase, vit: VisionTransformer, path: Path) -> None:
-        self._require_file(phase, path)
+    def _load(self, vit: VisionTransformer, path: Path) -> None:
         print_log(f'{path}: {load_vit(vit, path)["coverage"]}', 'current')

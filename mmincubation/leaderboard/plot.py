@@ -26,7 +26,7 @@ def curve(run: Run, cost: str) -> list[tuple[float, float, str]]:
     phases, key = run.result['phases'], METRICS['classification'][0][1]
     ends = accumulate(phase[cost] for phase in phases)
     return [(end, phase['metrics'][key], clean(phase['name']))
-            for end, phase in zip(ends, phases, strict=True) if key in phase['metrics']]
+            for end, phase in zip(ends, phases, strict=True) if phase['metrics'].get(key) is not None]
 
 
 def plot_cost(runs: list[Run]) -> bytes:

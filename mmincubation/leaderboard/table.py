@@ -80,7 +80,9 @@ def make_details(row: Row) -> list[str]:
     """Return notes, coverage of the weights, and the phases of each run; by seed if there are several."""
     details = []
     for run in row.runs:
-        said = [run.result['experiment'].get('note'), run.result['weights'] and run.result['weights']['coverage']]
+        notes = [f'{title}: {words}' for title, key, _ in METRICS[row.task]
+                 if (words := run.result.get('notes', {}).get(key))]
+        said = [*notes, run.result['experiment'].get('note'), run.result['weights'] and run.result['weights']['coverage']]
         if len(run.result['phases']) > 1:
             said.append('; '.join(map(phase_text, run.result['phases'])))
         details += [f'seed {run.result["seed"]}: {text}' if len(row.runs) > 1 else text for text in said if text]
@@ -94,6 +96,6 @@ def phase_text(phase: Phase) -> str:
     if phase['images']:
         texts = [f'{phase["epochs"]:g} epochs', f'{phase["images"]:,} images', f'{number(phase["seconds"])} s']
     for title, key, factor in (metric for task in TASKS for metric in METRICS[task]):
-        if key in phase['metrics']:
+        if phase['metrics'].get(key) is not None:
             texts.append(f'{title} {factor * phase["metrics"][key]:.1f}')
     return f'{phase["name"]}: {", ".join(texts)}'

@@ -107,7 +107,7 @@ class CheckpointHook(hooks.CheckpointHook):
         self._remove_outdated(runner, name)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
-        if not self.save_best:
+        if not self.save_best or not metrics:
             return
         if 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])

@@ -24,7 +24,8 @@ ALLOW = '--allow-changed'
 # shows, how fast it reads, which checkpoints it keeps, what only a test uses. `load_from` is overwritten by resuming;
 # what `data_errors` leaves out is counted, and a run that a sample has stopped goes on with it.
 HARMLESS = (
-    'work_dir', 'experiment_name', 'resume', 'load_from', 'launcher', 'model_wrapper_cfg', 'find_unused_parameters',
+    'work_dir', 'experiment_name', 'resume', 'load_from', 'load_from_fresh', 'launcher', 'model_wrapper_cfg',
+    'find_unused_parameters',
     'model.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
     'experiment.note', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer', 'env_cfg',
     'default_hooks.timer', 'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint',

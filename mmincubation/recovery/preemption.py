@@ -1,6 +1,8 @@
-"""Stop all ranks at the same step after SIGTERM or SIGUSR1, with a checkpoint from which the same command resumes."""
+"""Stop all ranks at the same step after Ctrl-C, SIGTERM or SIGUSR1, with a checkpoint from which a command resumes."""
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,15 +14,18 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import distributed
 
-from mmincubation.errors import Preempted
+from mmincubation.errors import Interrupted, Preempted, end_at_once
 from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.resumable.protocol import loop_protocol
 
 from .checkpoint_files import checkpoints_of
 from .checkpoint_hook import CheckpointHook
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 SAME = 1.  # seconds within which signals are one request: srun and slurmstepd both send it at a time limit
+BOUNCE = 0.1  # the same for Ctrl-C on a process that nothing else has started
+LAUNCHED = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+COMMAND = 'MMINCUBATION_COMMAND'  # what a user has typed, if a script has started the tool
 
 
 class Request:
@@ -28,26 +33,33 @@ class Request:
 
     def __init__(self) -> None:
         self.at: float | None = None
+        self.number: int | None = None
+        self.building = True  # nothing has been trained or tested yet
 
     def receive(self, number: int, _frame) -> None:
         """Handle a signal: the first one asks for a stop, a later one ends the process at once, as by default.
 
-        Signals within `SAME` seconds of the first are part of the same request.
+        Signals within `SAME` seconds of the first are part of the same request. Ctrl-C while data and model are built,
+        where there is nothing to save, ends the process at once.
         """
+        if number == signal.SIGINT and self.building:
+            end_at_once(number, _frame)
         if self.at is None:
-            self.at = monotonic()
+            self.at, self.number = monotonic(), number
             text = f'{signal.Signals(number).name}: rank {get_rank()} stops after this step; another ends it at once\n'
-            os.write(2, text.encode())
-        elif monotonic() - self.at > SAME:
+            if get_rank() == 0:
+                os.write(2, text.encode())
+        elif monotonic() - self.at > (SAME if any(name in os.environ for name in LAUNCHED) else BOUNCE):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
 
 @contextmanager
 def listening() -> Iterator[Request]:
-    """Treat SIGTERM and SIGUSR1 as a request to stop while the context is open."""
+    """Treat Ctrl-C (SIGINT), SIGTERM and SIGUSR1 as a request to stop while the context is open."""
     request = Request()
-    before = {number: signal.signal(number, request.receive) for number in SIGNALS}
+    ignored = {signal.SIGINT} if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else set()  # a script's `train.py &`
+    before = {number: signal.signal(number, request.receive) for number in {*SIGNALS} - ignored}
     try:
         yield request
     finally:
@@ -113,8 +125,13 @@ class PreemptionHook(Hook):
 
     def before_train(self, runner) -> None:
         """Stop if a rank was asked while data and model were built."""
+        self.request.building = False
         if self.agreement.minimum(int(self.request.at is None)) == 0:
             self._stop(runner, 'before the first iteration')
+
+    def before_test(self, runner) -> None:
+        """From now on Ctrl-C stops after a batch."""
+        self.request.building = False
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Stop after this iteration if a rank was asked.
@@ -153,19 +170,33 @@ class PreemptionHook(Hook):
         """Stop tools/test.py after this batch if a rank was asked."""
         if batch_idx < self.shared_batches and self.agreement.tick(self.request.at is not None):
             self._leave()
-            raise Preempted(f'stopped after test batch {batch_idx + 1}; no metric was computed: run the command again')
+            raise self._kind(f'stopped after test batch {batch_idx + 1}; no metric was computed: run the command again')
+
+    @property
+    def _kind(self) -> type[Preempted]:
+        return Interrupted if self.request.number == signal.SIGINT else Preempted
 
     def _stop(self, runner, where: str) -> None:
         self._leave()
         last = checkpoints_of(runner.work_dir)
         state = f'the checkpoint to go on from is {last[0]}' if last else 'there is no checkpoint yet'
-        raise Preempted(f'stopped {where}; {state}. The same command with --resume goes on, exactly')
+        raise self._kind(f'stopped {where}; {state}. To go on, exactly: {resuming_command()}')
 
     def _leave(self) -> None:
         """Ignore more signals and wait for all ranks: a launcher signals the others as soon as one rank ends."""
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         self.agreement.wait()
+
+
+def resuming_command() -> str:
+    """Return the command line of this process, or of the script that started it, with `--resume`."""
+    words, kept = shlex.split(os.environ.get(COMMAND, '')) or ['python', *sys.argv], []
+    for before, word in zip(['', *words], words, strict=False):
+        path = before == '--resume' and not word.startswith('-')  # of `--resume PATH`
+        if not path and word.partition('=')[0] != '--resume':
+            kept.append(word)
+    return shlex.join([*kept, '--resume'])
 
 
 def at_rest(runner) -> bool:

@@ -6,6 +6,8 @@ from itertools import chain, count
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from mmincubation.errors import ConfigError
+
 from .draws import seeded
 from .timed_loader import TimedLoader
 
@@ -81,8 +83,8 @@ class PositionedBatches(Sampler):
                     skip -= 1
                 else:
                     yield list(chain.from_iterable(batches))
-            if empty and self.endless:
-                raise ValueError('the training set has not one batch: give a smaller train_dataloader.batch_size')
+            if empty:
+                raise ConfigError(no_batch(self.batches))
 
     def _of_rank(self, rank: int, epoch: int) -> Iterator[list[tuple]]:
         own, ranks = get_dist_info()
@@ -98,14 +100,22 @@ class PositionedBatches(Sampler):
             place += len(batch) * ranks  # ranks take samples in turn, so a rank's places are `ranks` apart
 
 
+def no_batch(batches: BatchSampler) -> str:
+    """Return in words that an epoch of these batches is empty."""
+    return (f'train_dataloader: {len(batches.sampler)} images (a rank) make no whole batch of {batches.batch_size}; '
+            'give a smaller batch_size, or drop_last=False')
+
+
 def resumable_loader(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
     """Return a loader with the settings of `loader`, a `SeededDataset` and `PositionedBatches`; load nothing yet.
 
     Raises:
-        ValueError: `loader` has no batch sampler with a sampler.
+        ConfigError: `loader` has no batch sampler with a sampler, or an epoch has no batch.
     """
     if not hasattr(loader.batch_sampler, 'sampler'):
-        raise ValueError('train_dataloader has no batch sampler with a sampler: such data cannot be resumed exactly')
+        raise ConfigError('train_dataloader has no batch sampler with a sampler: such data cannot be resumed exactly')
+    if not len(loader.batch_sampler):
+        raise ConfigError(no_batch(loader.batch_sampler))
     same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
             'generator', 'prefetch_factor', 'persistent_workers', 'pin_memory_device', 'in_order')
     return TimedLoader(

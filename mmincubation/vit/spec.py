@@ -7,6 +7,14 @@ HEAD_KEYS = ('norm', 'head')
 STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
 RENAMED = {'dim': 'embed_dim', 'heads': 'num_heads'}  # fields of earlier versions: timm's names since
 
+KINDS = {
+    int: ((int, ), 'a whole number'),
+    float: ((int, float), 'a number'),
+    bool: ((bool, ), 'True or False'),
+    str: ((str, ), 'text'),
+    float | None: ((int, float, type(None)), 'a number or None'),
+}
+
 
 @dataclass(frozen=True)
 class Arch:
@@ -29,6 +37,7 @@ class Arch:
     global_pool: str = 'token'
 
     def __post_init__(self):
+        self._require_types()
         if self.embed_dim % self.num_heads:
             raise ValueError(f'embed_dim={self.embed_dim} is not divisible by num_heads={self.num_heads}')
         if self.img_size % self.patch_size:
@@ -37,6 +46,14 @@ class Arch:
             raise ValueError(f"global_pool={self.global_pool!r}: give 'token' or 'avg'")
         if self.depth < 1:
             raise ValueError(f'depth={self.depth}: a ViT needs at least one block')
+
+    def _require_types(self) -> None:
+        """Values come from configs and files: a text would fail later, in other words."""
+        for field in fields(self):
+            kinds, words = KINDS[field.type]
+            value = getattr(self, field.name)
+            if not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds:
+                raise ValueError(f'arch: {field.name}={value!r}: give {words}')
 
     @property
     def grid(self) -> int:
@@ -70,9 +87,13 @@ class Arch:
             near = [get_close_matches(field, valid, 1) for field in unknown]
             raise ValueError(f'unknown arch fields {unknown}; nearest: {sum(near, [])}; valid: {valid}')
         if name is None:
+            if missing := [field for field in ('embed_dim', 'depth', 'num_heads') if field not in changes]:
+                raise ValueError(f'arch: {", ".join(missing)} missing; give them, or the name of a known one: '
+                                 f"name='vit_base' ({', '.join(ARCHS)})")
             return cls(**changes)
         if name not in ARCHS:
-            raise ValueError(f'unknown arch {name!r}; valid: {sorted(ARCHS)}')
+            raise ValueError(f'unknown arch {name!r}; known names: {", ".join(ARCHS)}; any other shape is a dict, such '
+                             f'as DeiT-Ti: arch=dict(embed_dim=192, depth=12, num_heads=3)')
         return replace(ARCHS[name], **changes)
 
 
@@ -125,6 +146,9 @@ class Division:
         Raises:
             ValueError: the modules do not add up to `depth`.
         """
+        if not isinstance(modules, int) and not (
+                isinstance(modules, list | tuple) and all(isinstance(depth, int) for depth in modules)):
+            raise ValueError(f'modules={modules!r:.60}: give a number of modules, or a list of their depths')
         if isinstance(modules, int):
             if not 1 <= modules <= depth or depth % modules:
                 raise ValueError(f'{depth} blocks do not divide into {modules} equal modules; '

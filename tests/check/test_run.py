@@ -105,24 +105,27 @@ def recipe(images, **changes):
     return lines(checked(e2e_config(images / 'images', images / 'work', **changes), images))
 
 
-@pytest.mark.parametrize('changes, expected', [
-    ({'auto_scale_lr': dict(base_batch_size=24)}, 'lr 0.01 is for 24; train with --auto-scale-lr (lr 0.0025'),
+@pytest.mark.parametrize('changes, expected, advice', [
+    ({'auto_scale_lr': dict(base_batch_size=24)}, 'lr 0.01 is for 24; train with --auto-scale-lr (lr 0.0025', True),
     ({'auto_scale_lr': dict(base_batch_size=24)}, '--gpus 4, or --cfg-options train_dataloader.batch_size=24, or '
-     '--cfg-options optim_wrapper.accumulative_counts=4'),
+     '--cfg-options optim_wrapper.accumulative_counts=4', True),
     ({'param_scheduler': [dict(type='MultiStepLR', by_epoch=True, milestones=[1, 5])]},
-     'milestones [5] of MultiStepLR'),
+     'milestones [5] of MultiStepLR', True),
     ({'param_scheduler': [dict(type='LinearLR', by_epoch=False, start_factor=0.1, end=50)]},
-     'LinearLR of train has end=50, but training ends after 8 iterations'),
-    ({'param_scheduler': [dict(type='LinearLR', by_epoch=True, start_factor=0.1, begin=2)]}, 'has begin=2, but'),
-    ({'train_dataloader.batch_size': 60}, '24 images are less than one batch'),
-    ({'load_from': '{folder}/other.safetensors'}, 'mlp.fc1')])
-def test_recipe_and_load_from(images, changes, expected):
+     'LinearLR of train has end=50, but training ends after 8 iterations', True),
+    ({'param_scheduler': [dict(type='LinearLR', by_epoch=True, start_factor=0.1, begin=2)]}, 'has begin=2, but', True),
+    ({'train_dataloader.batch_size': 60}, '24 images are less than one batch', False),
+    ({'load_from': '{folder}/other.safetensors'}, 'mlp.fc1', False)])
+def test_recipe_and_load_from(images, changes, expected, advice):
+    """What would run, and may not be what is meant, is advice: the check ends with 0."""
     small = VisionTransformer(
         dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_classes=3, mlp_ratio=2.))
     write_tensors(images / 'other.safetensors', {f'vit.{k}': v for k, v in small.state_dict().items()}, {})
     changes = {k: v.format(folder=images) if isinstance(v, str) else v for k, v in changes.items()}
-    problems = recipe(images, **changes)
-    assert len(problems) == 1 and expected in problems[0], problems
+    report = checked(e2e_config(images / 'images', images / 'work', **changes), images)
+    said = [*report.warnings, *lines(report)]
+    assert len(said) == 1 and expected in said[0], said
+    assert bool(report.warnings) == advice and 'warning' * advice in report.text()
 
 
 def test_a_batch_as_the_recipe_has_it_by_gpus_and_accumulation(images):
@@ -151,6 +154,15 @@ def test_weights_that_do_not_fit(data, changes, expected):
         cfg.model.backbone.out_indices = (5, 11, 17, 27)
     problems = lines(weights_of(cfg))
     assert any('model.backbone.init_cfg.checkpoint' in line and expected in line for line in problems), problems
+
+
+def test_a_forward_pass_that_fails_is_the_models_fault(data):
+    cfg = load_config(short_config('maskrcnn', data))
+    cfg.model.neck.in_channels += 16
+    problems = lines(checked(cfg, data))
+    assert any(line.startswith('model: its forward pass fails: RuntimeError: ') and 'pyramid.py' in line
+               for line in problems), problems
+    assert not any('could not be checked' in line for line in problems)
 
 
 def test_the_hash_in_a_name_is_the_files(data):

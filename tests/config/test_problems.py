@@ -71,7 +71,7 @@ INCUBATION = [
     ({'train_cfg.mode': 'joint', 'train_cfg.recipe': 'paper_code', 'model.arch.depth': 6, 'model.modules': [2, 1, 2, 1],
       'train_cfg.phases.module.drop_path_rate': 0.3}, 'modules trained jointly share the meta blocks before them'),
     ({'model.modules': 3}, '4 blocks do not divide into 3'),
-    ({'model.modules': 'x'}, 'model.modules: unsupported operand'),
+    ({'model.modules': 'x'}, "modules='x': give a number of modules"),
     (dict(custom_hooks=[dict(type='EMAHook')]), "mmengine's EMAHook would average over the phases"),
     ({'train_cfg.mode': 'joint', 'custom_hooks': [EARLY]},
      "custom_hooks.0: one EarlyStoppingHook sees the scores of all modules mixed in mode='joint'"),

@@ -5,12 +5,14 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmincubation.config.runtime import norm_problems, runtime_problems, zero_label_problems
+from mmincubation.config.problems import problems
+from mmincubation.config.runtime import endless_problems, norm_problems, runtime_problems, zero_label_problems
 from mmincubation.engine import launch
+from mmincubation.engine.options import apply_options
 from tests.helpers.paths import ROOT
 from tests.helpers.shrink import shrink
 from tests.helpers.synthetic_ade import write_ade
-from tests.helpers.toy import arguments
+from tests.helpers.toy import arguments, e2e_config, write_images
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 
@@ -118,3 +120,39 @@ def test_all_mistakes_come_at_once_and_from_the_tools(tmp_path, capsys):
     cfg.dump(tmp_path / 'wrong.py')
     assert launch.train(arguments(tmp_path / 'wrong.py', work_dir=str(tmp_path / 'work'))) == 2
     assert 'pool_scales' in capsys.readouterr().err and not (tmp_path / 'work').exists()
+
+
+EPOCHS, ITERS = dict(type='EpochBasedTrainLoop', max_epochs=2), dict(type='IterBasedTrainLoop', max_iters=2)
+
+
+@pytest.mark.parametrize('loop, mode, key, ends', [
+    (EPOCHS, 'train', 'train', False), (dict(by_epoch=True, max_epochs=2), 'train', 'train', False),
+    (dict(type='mmincubation.EpochLoop', max_epochs=2), 'train', 'train', False),
+    (dict(type='mmincubation.IncubationLoop', phases={}), 'train', 'train', False),
+    (ITERS, 'train', 'train', True), (dict(type='mmincubation.IterLoop', max_iters=2), 'train', 'train', True),
+    (dict(by_epoch=False, max_iters=2), 'train', 'train', True),
+    (ITERS, 'train', 'val', False), (EPOCHS, 'train', 'val', False), (EPOCHS, 'train', 'test', True),
+    (ITERS, 'test', 'test', False), (ITERS, 'test', 'train', True)])
+@pytest.mark.parametrize('sampler', ['InfiniteSampler', 'mmengine.InfiniteSampler', 'mmdet.GroupMultiSourceSampler'])
+def test_an_endless_sampler_where_data_must_end(loop, mode, key, ends, sampler):
+    finite = dict(sampler=dict(type='DefaultSampler', shuffle=True))
+    cfg = Config(dict(default_scope='mmdet', train_cfg=loop, **{f'{kind}_dataloader': finite for kind in (
+        'train', 'val', 'test')}))
+    assert not list(endless_problems(cfg, mode))
+    cfg[f'{key}_dataloader'] = dict(sampler=dict(type=sampler))
+    said = list(endless_problems(cfg, mode))
+    assert [line.startswith(f'{key}_dataloader.sampler.type={sampler}: it never ends') for line in said] == \
+        [True] * (not ends)
+
+
+def test_amp_optim_wrapper_on_a_cpu_and_its_remedy(tmp_path):
+    write_images(tmp_path / 'images')
+    for amp in (False, True):
+        cfg = e2e_config(tmp_path / 'images', tmp_path)
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
+        apply_options(cfg, arguments('c.py', amp=amp), 'train')
+        said = problems(cfg, 'train', 1, gpu=False)
+        assert said == ([] if amp else [
+            'optim_wrapper.type=AmpOptimWrapper needs a GPU; add --amp, which trains in bfloat16 on a CPU too'])
+        assert not amp or cfg.optim_wrapper.type == 'mmincubation.AutocastOptimWrapper'
+        assert problems(cfg, 'train', 1, gpu=True) == []

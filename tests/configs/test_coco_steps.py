@@ -7,13 +7,13 @@ import pytest
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
-from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmincubation.checkpoints import read_vit
 from mmincubation.config.load import load_config
 from mmincubation.config.problems import problems
-from mmincubation.engine import launch, options
+from mmincubation.engine import launch, outputs
 from mmincubation.errors import ConfigError
 from tests.configs.test_coco import ROOT
 from tests.helpers.shrink import shrink
@@ -143,22 +143,12 @@ def test_predictions_for_test_dev(trained, data):
         assert all(key in r and 0 <= r['score'] <= 1 for r in results)
 
 
-def test_label_pictures_of_a_segmentor(tmp_path):
-    cfg = load_config(ROOT / 'configs/demo/upernet_vit_demo_incub.py')
-    options.format_only(cfg, str(tmp_path / 'labels'))
-    assert not any('LoadAnnotations' in step.type for step in cfg.test_dataloader.dataset.pipeline)
-    metric = METRICS.build(dict(cfg.test_evaluator, type=f'mmseg.{cfg.test_evaluator.type}'))
-    metric.dataset_meta = dict(classes=('a', 'b'))
-    metric.process({}, [dict(img_path='x/7.jpg', pred_sem_seg=dict(data=torch.ones(1, 4, 4, dtype=torch.long)))])
-    assert metric.evaluate(1) == {} and (tmp_path / 'labels/7.png').is_file()
-
-
 def test_predictions_are_a_pickle():
     with pytest.raises(ConfigError, match='--out scores.txt: .* ends in .pkl'):
-        options.dump(Config(dict(default_scope='mmdet', test_evaluator=[])), 'scores.txt')
+        outputs.dump(Config(dict(default_scope='mmdet', test_evaluator=[])), 'scores.txt')
 
 
 def test_a_classifier_has_nothing_to_write():
     cfg = Config(dict(default_scope='mmengine', test_evaluator=dict(type='mmincubation.Accuracy')))
     with pytest.raises(ConfigError, match='--format-only: mmincubation.Accuracy writes no predictions'):
-        options.format_only(cfg, 'x')
+        outputs.format_only(cfg, 'x')

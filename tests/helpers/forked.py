@@ -41,6 +41,7 @@ def redirect(out: Path, err: Path) -> None:
 def main(out: Path, tool: str, args: tuple, env: dict, kill_at: str | None) -> None:
     """What the fork of a `Run` does."""
     redirect(out, out)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background ignore it
     os.environ.update(env, OMP_NUM_THREADS='1')
     sys.argv = [tool, *map(str, args)]
     spec = importlib.util.spec_from_file_location('tool', ROOT / f'tools/{tool}.py')

@@ -70,7 +70,7 @@ def test_weights_to_start_from_are_kept_where_nothing_is_to_be_resumed(images, t
     cfg.load_from = str(tmp_path / 'first/epoch_1.pth')
     cfg.dump(tmp_path / 'toy.py')
     assert train(tmp_path / 'toy.py', tmp_path / 'run') == 0
-    assert f'Load checkpoint from {cfg.load_from}' in ''.join(capfd.readouterr())
+    assert f'weights: load_from {cfg.load_from}' in ''.join(capfd.readouterr())
 
 
 def test_a_full_disk_stops_the_tool_with_the_last_checkpoint_intact(whole, tmp_path, capfd):

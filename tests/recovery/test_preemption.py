@@ -1,6 +1,7 @@
-"""SIGTERM and SIGUSR1: every rank stops at one step, and the same command goes on to the same weights."""
+"""Ctrl-C, SIGTERM and SIGUSR1: every rank stops at one step, and the same command goes on to the same weights."""
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmincubation.errors import PREEMPTED, PROCESS_LOST
+from mmincubation.errors import INTERRUPTED, PREEMPTED, PROCESS_LOST
+from mmincubation.recovery import preemption
 from tests.helpers.forked import ROOT, Run, free_port, ranks
 from tests.helpers.toy import incubation_config, write_images
 
@@ -54,7 +56,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize('number, where', [
     (signal.SIGTERM, 'rank 0 is listening'),
     slow(signal.SIGUSR1, r'Epoch\(train\) +\[1\]\[2/4\]'),
-    (signal.SIGTERM, r'Epoch\(train\) +\[2\]\[3/4\]'),
+    (signal.SIGINT, r'Epoch\(train\) +\[2\]\[3/4\]'),
     (signal.SIGUSR1, r'\[meta\] Epoch\(val\) +\[1\]\[2/4\]'),
     slow(signal.SIGTERM, r'phase module_1: '),
     (signal.SIGUSR1, r'\[assembled\] Epoch\(val\) +\[\d\]\[1/4\]'),
@@ -70,8 +72,9 @@ def test_the_same_command_goes_on_to_the_same_weights(whole, tmp_path, number, w
     else:
         run.wait_for(where)
     run.send(number)
-    assert run.code() == PREEMPTED, run.text()
-    assert re.search(r'Preempted: stopped .*The same command with --resume goes on', run.text())
+    stopped = (INTERRUPTED, 'Interrupted') if number == signal.SIGINT else (PREEMPTED, 'Preempted')
+    assert run.code() == stopped[0], run.text()
+    assert re.search(rf'{stopped[1]}: stopped .*To go on, exactly: python train {path} --resume\n', run.text())
     again = Run(tmp_path / 'again', 'train', path, '--resume')
     assert again.code() == 0, again.text()
     assert same(weights(tmp_path / 'incub'), whole)
@@ -93,30 +96,57 @@ def test_all_ranks_stop_at_the_step_that_one_was_asked_at(tmp_path, which):
     both[0].wait_for(r'Epoch\(train\) +\[1\]\[1/2\]')
     both[which].send(signal.SIGUSR1)
     assert [run.code() for run in both] == [PREEMPTED, PREEMPTED], both[0].text() + both[1].text()
-    stops = [re.search('Preempted: (.*)', run.text())[1] for run in both]
-    assert stops[0] == stops[1] and 'SIGUSR1: rank' not in both[1 - which].text()
+    texts = both[0].text() + both[1].text()
+    assert texts.count('Preempted: stopped ') == 1
+    assert texts.count('SIGUSR1: rank 0 stops') == (which == 0)
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path):
+@pytest.mark.parametrize('number, pause', [(signal.SIGTERM, 1.2), (signal.SIGINT, 0.3)])
+def test_a_second_signal_ends_it_at_once(tmp_path, number, pause):
     run = Run(tmp_path / 'out', 'train', config(tmp_path, delay=1.))
     run.wait_for('phase meta: ')
-    run.send(signal.SIGTERM)
-    time.sleep(1.2)
+    run.send(number)
+    time.sleep(pause)
     begun = time.monotonic()
-    run.send(signal.SIGTERM)
-    assert run.code() == -signal.SIGTERM and time.monotonic() - begun < 1
-    assert 'another ends it at once' in run.text()
+    run.send(number)
+    assert run.code() == -number and time.monotonic() - begun < 1
+    assert 'another ends it at once' in run.text() and 'Traceback' not in run.text()
 
 
-@pytest.mark.parametrize('persistent', [False, True])
-def test_workers_ignore_a_signal_to_the_whole_process_group(tmp_path, persistent):
+def test_ctrl_c_while_a_run_is_built_loses_nothing(tmp_path):
+    run = Run(tmp_path / 'out', 'train', config(tmp_path))
+    status = Path(f'/proc/{run.pid}/status')
+    while not int(re.search(r'SigCgt:\s+(\w+)', status.read_text())[1], 16) & 1 << (signal.SIGTERM - 1):
+        time.sleep(0.001)
+    run.send(signal.SIGINT)
+    assert run.code() == INTERRUPTED, run.text()
+    assert run.text().endswith('Interrupted: stopped by Ctrl-C, nothing is lost\n')
+    assert 'Traceback' not in run.text()
+
+
+@pytest.mark.parametrize('given, command', [
+    ('tools/train.py c.py', 'python tools/train.py c.py --resume'),
+    ('tools/train.py --resume --amp c.py', 'python tools/train.py --amp c.py --resume'),
+    ('tools/train.py c.py --resume work/epoch_1.pth --amp', 'python tools/train.py c.py --amp --resume'),
+    ('tools/train.py c.py --resume=work/epoch_1.pth', 'python tools/train.py c.py --resume'),
+    ("tools/train.py 'my config.py' --cfg-options \"a=['x y']\"",
+     "python tools/train.py 'my config.py' --cfg-options 'a=['\"'\"'x y'\"'\"']' --resume")])
+def test_the_command_that_goes_on(monkeypatch, given, command):
+    monkeypatch.setattr(sys, 'argv', shlex.split(given))
+    assert preemption.resuming_command() == command
+    monkeypatch.setenv(preemption.COMMAND, 'tools/dist_train.sh c.py 4 ')
+    assert preemption.resuming_command() == 'tools/dist_train.sh c.py 4 --resume'
+
+
+@pytest.mark.parametrize('persistent, number', [(False, signal.SIGTERM), (True, signal.SIGINT)])
+def test_workers_ignore_a_signal_to_the_whole_process_group(tmp_path, persistent, number):
     loader = dict(num_workers=2, persistent_workers=persistent)
     path = config(tmp_path, delay=0.05, train_dataloader=loader, val_dataloader=loader)
     run = Run(tmp_path / 'out', 'train', path)
     run.wait_for(r'Epoch\(train\) +\[1\]\[1/4\]')
-    run.send(signal.SIGTERM, group=True)
-    assert run.code() == PREEMPTED, run.text()
-    assert 'DataLoader worker' not in run.text()
+    run.send(number, group=True)
+    assert run.code() == (INTERRUPTED if number == signal.SIGINT else PREEMPTED), run.text()
+    assert 'DataLoader worker' not in run.text() and 'Traceback' not in run.text()
 
 
 def test_an_evaluation_stops_after_its_batch(tmp_path):
@@ -125,26 +155,30 @@ def test_an_evaluation_stops_after_its_batch(tmp_path):
     assert trained.code() == 0, trained.text()
     run = Run(tmp_path / 'out', 'test', path, tmp_path / 'incub/weights/finetune_last.safetensors')
     run.wait_for(r'Epoch\(test\) +\[1/4\]')
-    run.send(signal.SIGTERM)
-    assert run.code() == PREEMPTED
+    run.send(signal.SIGINT)
+    assert run.code() == INTERRUPTED
     assert 'no metric was computed' in run.text() and 'accuracy/top1' not in run.text()
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_torchrun_passes_the_signal_on_and_the_exit_code_back(tmp_path, number):
     path = config(tmp_path, delay=0.02)
     env = dict(os.environ, PORT=str(free_port()), OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT),
                PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
     with open(tmp_path / 'out', 'w') as out:
         command = [ROOT / 'tools/dist_train.sh', path, '2', '--resume']
-        launcher = subprocess.Popen(command, stdout=out, stderr=out, env=env)
+        launcher = subprocess.Popen(command, stdout=out, stderr=out, env=env,
+                                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         while not re.search(r'Epoch\(train\) +\[1\]\[1/2\]', (tmp_path / 'out').read_text()):
             assert launcher.poll() is None, (tmp_path / 'out').read_text()
             time.sleep(0.1)
         launcher.send_signal(number)
-        assert launcher.wait(60) == PREEMPTED, (tmp_path / 'out').read_text()
-    assert (tmp_path / 'out').read_text().count('Preempted: stopped ') == 2
+        code = INTERRUPTED if number == signal.SIGINT else PREEMPTED
+        assert launcher.wait(60) == code, (tmp_path / 'out').read_text()
+    said = (tmp_path / 'out').read_text()
+    assert len(re.findall(r'(Preempted|Interrupted): stopped .*dist_train.sh .*incub.py 2 --resume', said)) == 1
+    assert 'Traceback' not in said and 'closing signal' not in said
 
 
 FAKES = dict(
