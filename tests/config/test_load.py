@@ -104,7 +104,7 @@ def test_broken_base_names_file_and_line(write, tmp_path):
 
 @pytest.mark.parametrize('more, expected', [
     ('param_schedulers = []', "param_schedulers: nothing reads this top-level key (nearest: 'param_scheduler')"),
-    ('seed = 3', 'seed: nothing reads this top-level key: remove it, or begin its name with _'),
+    ('gadget = 3', 'gadget: nothing reads this top-level key: remove it, or begin its name with _'),
     ('train_cfg = dict(_delete_=True, by_epoch=True, max_epoch=1)', 'train_cfg.max_epoch: EpochBasedTrainLoop has no '
      "such key (nearest: 'max_epochs')"),
     ("train_cfg = dict(type='EpochBasedTrainLoop')", 'train_cfg.max_epochs is missing: EpochBasedTrainLoop needs it'),
