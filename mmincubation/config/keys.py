@@ -11,6 +11,7 @@ from mmincubation.checkpoints.hub import SCHEME, HubFile
 from mmincubation.registry import dicts_in
 
 from .load import names_in
+from .old_keys import successor
 from .signatures import nearest
 from .types import runner_keys
 
@@ -51,7 +52,8 @@ def _nobody_reads(key: str, cfg: Config, valid: set[str]) -> str:
     """The nearest key may also be one level deeper: `max_epochs` belongs into `train_cfg`."""
     inner = {name: f'{top}.{name}' for top in valid if isinstance(cfg.get(top), dict) for name in cfg[top]}
     hint = nearest(key, inner | {name: name for name in valid})
-    return f'{key}: nothing reads this top-level key' + (hint or ': remove it, or begin its name with _')
+    return f'{key}: nothing reads this top-level key' + (
+        successor(key) or hint or ': remove it, or begin its name with _')
 
 
 def data_problems(cfg: dict, mode: str) -> Iterator[str]:

@@ -121,6 +121,11 @@ def _one_line(error: Exception) -> str:
         return 'a config that imports more than the standard library is one of the read_base() style, in which what ' \
                'is imported can be a type and cannot be called; write the value itself'
     text = str(error.args[0] if error.args else error).removesuffix(' in None')  # a place that mmengine does not know
+    if text.startswith('The configuration file type in the inheritance chain must match'):
+        file = re.search(r'non-builtin module in (.*?\.py)\.', text)
+        where = f': {file[1]}' if file else ''
+        return f'one of its bases is of another style{where}; a config with _base_ has bases that import nothing but ' \
+               'the standard library, one with read_base() has bases without _base_'
     if 'import_modules_from_strings() ' in text:
         return "custom_imports: write it as dict(imports=['package.module'])"
     kind = type(error).__name__

@@ -1,4 +1,5 @@
 """Names in place of the classes of a config, so that configs of all styles are read and stored alike."""
+import os
 from types import ModuleType
 from typing import Any
 
@@ -17,8 +18,8 @@ NAMED = ('type', 'constructor', 'ema_type')  # keys whose value mmengine takes a
 def without_classes(cfg: Config) -> Config:
     """Return `cfg` with a name in place of each class that is a type; one without classes is returned as it is.
 
-    mmengine's pure Python style (`read_base()`) has classes; what such a config imports is left out, and if it names no
-    default scope it gets the model's.
+    A path that begins with `~/` is completed too. mmengine's pure Python style (`read_base()`) has classes; what such a
+    config imports is left out, and if it names no default scope it gets the model's.
 
     Raises:
         ConfigError: a class or a function is no type, or has no name from which it can be found again.
@@ -47,7 +48,9 @@ def _plain(value: Any, place: str, scope: str, changed: dict) -> Any:
         return {key: _plain(inner, f'{place}.{key}', scope, changed) for key, inner in value.items()}
     if type(value) in (list, tuple):
         return type(value)(_plain(inner, f'{place}.{i}', scope, changed) for i, inner in enumerate(value))
-    if isinstance(value, torch.dtype):
+    if isinstance(value, str) and value.startswith('~/'):
+        changed[place] = os.path.expanduser(value)
+    elif isinstance(value, torch.dtype):
         changed[place] = str(value).removeprefix('torch.')
     elif _is_object(value):
         changed[place] = _named(value, place, scope)

@@ -7,11 +7,13 @@ from mmengine.config import Config
 from mmincubation.errors import ConfigError
 
 from .classes import class_problems
+from .counting import counting_problems
 from .data_errors import policy_problems
 from .hooks import experiment_problems, hook_problems
 from .keys import data_problems, key_problems, weight_problems
 from .labels import label_problems
 from .models import incubation_problems, model_problems
+from .old_keys import old_metainfo_problems
 from .ranges import range_problems
 from .rehearsal import rehearsal_problems
 from .runtime import runtime_problems
@@ -66,7 +68,9 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     yield from key_problems(cfg)
     yield from type_problems(settings)
     yield from range_problems(cfg)
+    yield from old_metainfo_problems(settings)
     if trains:
+        yield from counting_problems(cfg)
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
     if trains:

@@ -3,6 +3,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from difflib import get_close_matches
+from importlib import import_module
 
 from .packages import missing_package, needed
 from .signatures import (
@@ -48,6 +49,7 @@ PLAIN_KEYS = {
 DEFAULT_CONSTRUCTOR = 'DefaultOptimWrapperConstructor'
 DEFAULT_PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
                      'flat_decay_mult', 'bypass_duplicate', 'dcn_offset_lr_mult'}
+COMPILED = ('soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri', 'carafe', 'CARAFE', 'FPN_CARAFE', 'PSAHead')
 NEAR = 0.88  # difflib's ratio: one letter in five or more
 LOADER_KEYS = {'num_batch_per_epoch', 'disable_subprocess_warning'}
 
@@ -86,7 +88,9 @@ def _walk(node, place: str, scope: str, owners: tuple) -> Iterator[str]:
         found = []
         if isinstance(name, str):
             found = resolve(name, scope)
-            if found and (package := needed(name)):
+            if name in COMPILED and hasattr(import_module('mmcv._ext'), 'MissingOp'):  # ours stands for it
+                yield f'{place}.type: {name} needs compiled ops of mmcv, which are not installed; choose another'
+            elif found and (package := needed(name)):
                 yield f'{place}.type: {missing_package(name, package)}'
             elif found:
                 yield from _key_problems(node, place, name, found, owners)

@@ -1,5 +1,6 @@
 """What the text of a value on the command line means."""
 import ast
+import os
 import re
 from typing import Any
 
@@ -11,9 +12,9 @@ def read_value(text: str) -> Any:
     """Return the value that is written as a Python literal, else as mmengine's options are.
 
     A literal is made of numbers, quoted text, lists, tuples and dicts (`{...}` or `dict(...)`); backslashes in it are
-    themselves. Else these are read: `true` and `false` in any case, `inf`, `nan`, `007`, plain text with its spaces,
-    and `[a, b]`, `(a, b)` and `a,b`, a list, of such parts. A comma before a space is part of a plain text. Quotes
-    around a whole list or tuple are left out.
+    themselves. Else these are read: `true` and `false` in any case, `inf`, `nan`, `007`, plain text with its spaces (at
+    its beginning `~/` is the home), and `[a, b]`, `(a, b)` and `a,b`, a list, of such parts. A comma before a space is
+    part of a plain text. Quotes around a whole list or tuple are left out.
 
     Raises:
         ValueError: a bracket or a quote is not closed, or a dict is no literal.
@@ -111,4 +112,5 @@ def _word(text: str) -> Any:
             return kind(text)
         except ValueError:
             pass
-    return {'true': True, 'false': False}.get(text.lower(), text)
+    path = os.path.expanduser(text) if text.startswith('~/') else text  # no shell does it behind a `=`
+    return {'true': True, 'false': False}.get(text.lower(), path)

@@ -24,7 +24,8 @@ def apply_options(cfg: Config, args: Namespace, mode: str) -> None:
     cfg.launcher = args.launcher
     if any(missing_problems(cfg, mode)) or any(section_problems(cfg, mode)):
         return
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    given = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(args.config).stem)
+    cfg.work_dir = str(Path(given).expanduser())
     if mode == 'train':
         _apply_train(cfg, args)
     else:

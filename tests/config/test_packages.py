@@ -66,3 +66,13 @@ def test_imports_of_packages_that_are_not_installed(tmp_path, monkeypatch, text,
     with pytest.raises(ConfigError) as error:
         load_config('run.py')
     assert str(error.value).removeprefix('run.py: ') == line
+
+
+@pytest.mark.parametrize('name', ['soft_nms', 'nms', 'FPN_CARAFE'])
+def test_ops_that_nothing_stands_for_are_named_before_the_run(name):
+    nms = dict(test_cfg=dict(nms=dict(type=name, iou_threshold=.5)))
+    node = dict(type=name) if name == 'FPN_CARAFE' else nms
+    found = [line for line in type_problems(dict(default_scope='mmdet', model=node)) if 'compiled' in line]
+    place = 'model.type' if name == 'FPN_CARAFE' else 'model.test_cfg.nms.type'
+    line = f'{place}: {name} needs compiled ops of mmcv, which are not installed; choose another'
+    assert found == ([] if name == 'nms' else [line])

@@ -57,6 +57,7 @@ AS_TEXT = dict(
 def write(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'base.py').write_text("log_level = 'ERROR'\ntrain_cfg = dict(val_interval=1)\n")
+    (tmp_path / 'other.py').write_text('import torch\n')
 
     def write_config(text):
         (tmp_path / 'run.py').write_text(text)
@@ -113,6 +114,7 @@ def test_classes_of_other_packages_have_their_import_path(write, tmp_path, monke
     ('import functools\nmodel = dict(type=functools.partial(print))', 'model.type is functools.partial'),
     ('from mmdet.models import NoSuch\nmodel = dict(type=NoSuch)', 'Failed to import NoSuch from .* line 1'),
     ('import torch\nmodel = dict(type=torch.nn.NoSuch)', 'Failed to import torch.nn.NoSuch$'),
+    ("_base_ = 'other.py'", "one of its bases is of another style: .*other.py; a config with _base_ has bases that"),
     ('import numpy as np\nmodel = dict(size=np.sqrt(4))', 'what is imported can be a type and cannot be called'),
     ('with read_base():\n    from .gone import *', 'base gone.py does not exist'),
 ])

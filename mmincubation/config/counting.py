@@ -1,0 +1,70 @@
+"""What counts epochs in a loop over iterations, and so would never happen; what is named as no metric is."""
+from collections.abc import Iterator
+
+from mmengine import hooks
+from mmengine.config import Config
+from mmengine.runner import IterBasedTrainLoop
+
+from .hooks import hooks_of
+from .signatures import resolve
+
+
+def counting_problems(cfg: Config) -> Iterator[str]:
+    """One line for each schedule and checkpoint that waits for epochs which do not come, and each misnamed best score.
+
+    mmengine's loop over iterations is one epoch long, whatever the data: what counts epochs acts when all is over.
+    """
+    if _counts_iterations(cfg):
+        yield from _schedules(cfg)
+        for place, hook in _checkpoints(cfg):
+            if hook.get('by_epoch', True) and hook.get('interval', -1) > 0:
+                yield f'{place}: it counts epochs, and a loop over iterations has one: nothing would be saved before ' \
+                      'the end; write by_epoch=False, and interval in iterations'
+    yield from _best_scores(cfg)
+
+
+def _counts_iterations(cfg: Config) -> bool:
+    loop, scope = cfg.train_cfg, cfg.get('default_scope') or 'mmengine'
+    if 'type' not in loop:
+        return not loop.get('by_epoch', True)
+    kinds = [kind for _, kind in resolve(loop['type'], scope)] if isinstance(loop['type'], str) else [loop['type']]
+    return any(isinstance(kind, type) and issubclass(kind, IterBasedTrainLoop) for kind in kinds)
+
+
+def _schedules(cfg: Config) -> Iterator[str]:
+    given = cfg.get('param_scheduler') or []
+    for i, schedule in enumerate(given if isinstance(given, list | tuple) else [given]):
+        kind = str(schedule.get('type'))
+        counts = 'type' in schedule and schedule.get('by_epoch', True) and not schedule.get('convert_to_iter_based')
+        if counts and 'ReduceOnPlateau' not in kind:  # that one counts validations
+            yield f'param_scheduler.{i}: {kind} counts epochs, and a loop over iterations has one: it would change ' \
+                  'nothing; write by_epoch=False, and begin, end and milestones in iterations'
+
+
+def _checkpoints(cfg: Config) -> Iterator[tuple[str, dict]]:
+    for place, _ in hooks_of(cfg, hooks.CheckpointHook):
+        section, _, name = place.partition('.')
+        yield place, cfg[section][int(name) if name.isdigit() else name]
+
+
+def _best_scores(cfg: Config) -> Iterator[str]:
+    """A best score without the prefix that every evaluator of the config puts before its scores."""
+    prefixes = _prefixes(cfg)
+    if not prefixes or None in prefixes:
+        return
+    for place, hook in _checkpoints(cfg):
+        names = hook.get('save_best') or []
+        for name in [names] if isinstance(names, str) else names:
+            if '/' not in name and name != 'auto':
+                full = ' or '.join(f'{prefix}/{name}' for prefix in prefixes)
+                yield f'{place}.save_best={name}: scores are named with their metric; write {full}'
+
+
+def _prefixes(cfg: Config) -> list[str | None]:
+    """The prefixes of the evaluators' scores, None for one that has none or is not known."""
+    given = cfg.get('val_evaluator') or []
+    found = []
+    for evaluator in given if isinstance(given, list | tuple) else [given]:
+        kinds = resolve(evaluator['type'], cfg.get('default_scope') or 'mmengine') if 'type' in evaluator else []
+        found += [evaluator.get('prefix') or getattr(kind, 'default_prefix', None) for _, kind in kinds] or [None]
+    return list(dict.fromkeys(found))
