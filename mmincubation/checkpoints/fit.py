@@ -55,12 +55,12 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
 
 
 def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
-                fields=('num_heads', 'norm_eps', 'global_pool'), prefix: str | None = None, setting: str = ''
-                ) -> dict:
+                fields=('num_heads', 'norm_eps', 'global_pool'), prefix: str | None = None, setting: str = '') -> dict:
     """Load a ViT's file strictly into `module`, a ViT of `arch` or some of its layers; return the report.
 
     Patch kernel and position embedding are resized first. `drop`, `fresh`, `setting` and the report are those of
-    `load_strict`; `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see `require_known_fields`.
+    `load_strict`; `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see
+    `require_known_fields`.
     `prefix` chooses among several ViTs in the file, see `open_vit`.
 
     Raises:
@@ -89,7 +89,8 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
                     prefix: str | None = None) -> dict:
     """Load `checkpoint` into a classifier's ViT, log what was loaded, and return the report of `load_fitted`.
 
-    `prefix` chooses among several ViTs in the file, see `open_vit`. `fresh` names what keeps its random weights, though the file may have others: `('head', )` for other classes.
+    `prefix` chooses among several ViTs in the file, see `open_vit`. `fresh` names what keeps its random weights, though
+    the file may have others: `('head', )` for other classes.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.

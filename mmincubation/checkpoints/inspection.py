@@ -92,7 +92,8 @@ def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]
     if weights.format == 'mmengine':  # one of our runs: its config may have another pooling
         arch.pop('global_pool', None)
         note += "; global_pool is in the run's config alone"
-    stated = {key: value for key, value in (weights.stated.fields if weights.stated else {}).items() if key != 'activation'}
+    stated = dict(weights.stated.fields) if weights.stated else {}
+    stated.pop('activation', None)  # no field of Arch
     guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
     guessed = {key: value for key, value in guessed.items() if key not in stated}
     # transformers' epsilon differs between conversions, so the width does not tell it.

@@ -14,10 +14,10 @@ NUMBER = re.compile(r'(?<=[._])(\d+)(?=\.)')  # the number of a block is the fir
 class Format:
     """The names that a program gives the tensors of a plain ViT.
 
-    A ViT is there where the key `patch` and keys that begin with `block` lie below one prefix. `names` maps timm's names
-    to those of the program's backbone, whole or without `.weight` and `.bias`; `#` is a block's number, q, k and v are
-    thirds of timm's qkv. A whole model has `root` before its backbone's names, and `head` beside it. `aliases` map other
-    names of the program, with `root`, to timm's.
+    A ViT is there where the key `patch` and keys that begin with `block` lie below one prefix. `names` maps timm's
+    names to those of the program's backbone, whole or without `.weight` and `.bias`; `#` is a block's number, q, k and
+    v are thirds of timm's qkv. A whole model has `root` before its backbone's names, and `head` beside it. `aliases`
+    map other names of the program, with `root`, to timm's.
     """
     name: str
     block: str

@@ -13,11 +13,11 @@ from .shapes import differing_fields, public_arch
 from .shards import weights_sha256
 
 SHOWN = 8
-OTHER_HEAD = 'give a file with another head'
 POOLED_HEAD = 'the head of the file reads the mean of the patches through fc_norm, which this ViT has not'
 
 
-def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, drop=(), fresh=(), setting: str = '') -> dict:
+def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, drop=(), fresh=(), setting: str = ''
+                ) -> dict:
     """Load `tensors` into `module`. If they do not fit, raise before anything is changed.
 
     Only names and shapes decide, so all ranks of a distributed run decide alike.
@@ -120,7 +120,8 @@ def assumed(weights: Weights, arch: Arch) -> list[str]:
     stated = weights.stated.fields if weights.stated else {}
     values = dict(activation='GELU', num_heads=arch.num_heads, norm_eps=f'{arch.norm_eps:g}')
     unknown = {key: value for key, value in values.items() if key not in stated}
-    return [f'assumed, the file does not say it: {", ".join(f"{k}={v}" for k, v in unknown.items())}'] if unknown else []
+    listed = ', '.join(f'{key}={value}' for key, value in unknown.items())
+    return [f'assumed, the file does not say it: {listed}'] if unknown else []
 
 
 def _is_named(name: str, prefixes) -> bool:
@@ -158,13 +159,16 @@ def _about_head(own: dict, new: dict, setting: str) -> list[str]:
         return [POOLED_HEAD + (f"; fresh=('head', 'norm') in {setting} begins both anew" if setting else '')]
     if missing := [part for part in ('norm', 'head') if f'{part}.weight' in own and f'{part}.weight' not in new]:
         begin = f'fresh={tuple(missing)} in {setting} begins {"both" if missing[1:] else "it"} anew'
-        return [f'the file has no {" and no ".join(missing)}; {begin if setting else "give a file of a whole classifier"}']
+        begin = begin if setting else 'give a file of a whole classifier'
+        return [f'the file has no {" and no ".join(missing)}; {begin}']
     if 'head.weight' not in own or 'head.weight' not in new:
         return []
-    begin, classes, inputs = f"fresh=('head',) in {setting} begins it anew", len(own['head.weight']), new['head.weight'].shape[-1]
-    if inputs == 2 * own['head.weight'].shape[1]:
-        return [f'the head of the file reads {inputs} values, more than one token; {begin if setting else OTHER_HEAD}']
-    return [f'for other classes than those of the file {begin}'] if setting and classes != len(new['head.weight']) else []
+    begin = f"fresh=('head',) in {setting} begins it anew"
+    theirs, ours = new['head.weight'].shape, own['head.weight'].shape
+    if theirs[-1] == 2 * ours[-1]:
+        return [f'the head of the file reads {theirs[-1]} values, more than one token; '
+                f'{begin if setting else "give a file with another head"}']
+    return [f'for other classes than those of the file {begin}'] if setting and theirs[0] != ours[0] else []
 
 
 def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:

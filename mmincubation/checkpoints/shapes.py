@@ -16,7 +16,8 @@ PUBLIC = {
     "timm's ViT-H": Arch(embed_dim=1280, depth=32, num_heads=16, patch_size=14),
 }
 
-SHOWN_BY_SHAPES = ('embed_dim', 'depth', 'patch_size', 'img_size', 'mlp_ratio', 'qkv_bias', 'init_values', 'num_classes')
+SHOWN_BY_SHAPES = ('embed_dim', 'depth', 'patch_size', 'img_size', 'mlp_ratio', 'qkv_bias', 'init_values',
+                   'num_classes')
 
 
 def vit_shapes(arch: Mapping) -> dict[str, Size]:
@@ -33,8 +34,8 @@ def vit_shapes(arch: Mapping) -> dict[str, Size]:
 def misfits(tensors: Mapping[str, Tensor], arch: Mapping) -> dict[str, list[str]]:
     """Return the names that keep `tensors` from being those of a plain ViT of `arch`: what they are, and the names.
 
-    `arch` may lack what `vit_shapes` allows. The final norm may be absent or called fc_norm (after average pooling), and
-    the class token with its row may be absent.
+    `arch` may lack what `vit_shapes` allows. The final norm may be absent or called fc_norm (after average pooling),
+    and the class token with its row may be absent.
     """
     expected, own = vit_shapes(arch), {name.split('.')[0] for name in tensors}
     if 'norm' not in own:

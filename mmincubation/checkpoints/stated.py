@@ -23,7 +23,7 @@ POOLED = dict(vit='token', vit_msn='token')  # what the head reads, by transform
 
 @dataclass(frozen=True)
 class Stated:
-    """What `config.json` or a checkpoint states: fields of `Arch`, and `activation`. `source` says where it was found."""
+    """What `config.json` or a checkpoint states: fields of `Arch`, and `activation`; `source` is its place."""
     source: str
     fields: dict = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -77,8 +77,8 @@ def _of_transformers(place: str, config: dict, tensors: Mapping[str, Tensor]) ->
                                     f'{_listed(shown)}): not used'])
     act = config.get('hidden_act') or 'gelu'
     if act not in GELU:
-        raise CheckpointError(f'{place}: hidden_act={act}, this ViT computes gelu, so its results would be others; give '
-                              'the weights of a model with hidden_act=gelu')
+        raise CheckpointError(f'{place}: hidden_act={act}, this ViT computes gelu, so its results would be others; '
+                              'give the weights of a model with hidden_act=gelu')
     if config.get('use_swiglu_ffn'):
         raise CheckpointError(f'{place}: use_swiglu_ffn=true, this ViT has no gated MLPs; give the weights of a model '
                               'without them')
@@ -111,8 +111,8 @@ def _of_timm(place: str, name: str, pool: dict, args, tensors: Mapping[str, Tens
         return Stated(place, notes=[f'{place}={name} describes another network ({_listed(built)}; the file has '
                                     f'{_listed(size)}): not used'])
     if other := _other_function(model):
-        raise CheckpointError(f'{place}={name} has {other}, which this ViT does not compute; give the weights of a plain '
-                              'ViT')
+        raise CheckpointError(f'{place}={name} has {other}, which this ViT does not compute; give the weights of a '
+                              'plain ViT')
     pooled = model.global_pool if isinstance(model.fc_norm, nn.Identity) else None
     fields = dict(activation='gelu', num_heads=model.blocks[0].attn.num_heads, norm_eps=model.blocks[0].norm1.eps)
     fields |= dict(global_pool=pooled) if pooled in ('token', 'avg') else {}
@@ -149,4 +149,4 @@ def _shown(tensors: Mapping[str, Tensor]) -> dict:
 
 
 def _listed(values: dict) -> str:
-    return ', '.join(f'{key}={value:g}' if isinstance(value, float) else f'{key}={value}' for key, value in values.items())
+    return ', '.join(f'{key}={f"{value:g}" if isinstance(value, float) else value}' for key, value in values.items())

@@ -76,7 +76,7 @@ def test_mmengines_ema_is_what_a_runner_would_evaluate(tmp_path):
 def test_extra_tokens_are_refused(tmp_path, name):
     state = {**random_vit().state_dict(), name: torch.ones(1, 4, 16)}
     torch.save(state, tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match=rf'a\.pth: this is a ViT with register tokens \({name} of shape \(1, 4, 16\)'):
+    with pytest.raises(CheckpointError, match=rf'a\.pth: this is .* register tokens \({name} of shape \(1, 4, 16\)'):
         read_vit(tmp_path / 'a.pth')
 
 

@@ -61,7 +61,8 @@ def dinov2_hf_names(state: dict) -> dict:
 
 
 def _transformers_names(state: dict, root: str, pairs: list) -> dict:
-    pairs = [(r'^head', 'classifier'), (r'^blocks\.', f'{root}.encoder.layer.'), (r'^norm', f'{root}.layernorm'), *pairs,
+    pairs = [(r'^head', 'classifier'), (r'^blocks\.', f'{root}.encoder.layer.'), (r'^norm', f'{root}.layernorm'),
+             *pairs,
              (r'^cls_token', f'{root}.embeddings.cls_token'), (r'^pos_embed', f'{root}.embeddings.position_embeddings'),
              (r'^patch_embed\.proj', f'{root}.embeddings.patch_embeddings.projection')]
     out = {}
@@ -76,7 +77,8 @@ def _transformers_names(state: dict, root: str, pairs: list) -> dict:
 def torchvision_names(state: dict) -> dict:
     """torchvision.models.VisionTransformer."""
     pairs = [(r'^head', 'heads.head'), (r'^norm', 'encoder.ln'), (r'^blocks\.', 'encoder.layers.encoder_layer_'),
-             (r'norm(\d)', r'ln_\1'), (r'attn\.qkv\.', 'self_attention.in_proj_'), (r'attn\.proj', 'self_attention.out_proj'),
+             (r'norm(\d)', r'ln_\1'), (r'attn\.qkv\.', 'self_attention.in_proj_'),
+             (r'attn\.proj', 'self_attention.out_proj'),
              (r'mlp\.fc1', 'mlp.0'), (r'mlp\.fc2', 'mlp.3'), (r'^cls_token', 'class_token'),
              (r'^pos_embed', 'encoder.pos_embedding'), (r'^patch_embed\.proj', 'conv_proj')]
     return {_replaced(key, pairs): value for key, value in state.items()}
@@ -137,7 +139,8 @@ FILES = {
     'hf.bin': ('hf', hf_names, True),
     'hf_model.safetensors': ('hf', lambda s: {**_alone(hf_names(s), 'vit.'), 'pooler.dense.bias': torch.ones(16),
                                               'embeddings.mask_token': torch.zeros(1, 1, 16)}, False),
-    'hf_mim.safetensors': ('hf', lambda s: {**hf_names(headless(s)), 'decoder.0.weight': torch.zeros(48, 16, 1, 1)}, False),
+    'hf_mim.safetensors': ('hf', lambda s: {**hf_names(headless(s)),
+                                            'decoder.0.weight': torch.zeros(48, 16, 1, 1)}, False),
     'ijepa_like.safetensors': ('hf', lambda s: hf_names(s, 'ijepa'), True),
     'dinov2_hf.safetensors': ('hf-dinov2', lambda s: {**dinov2_hf_names(headless(s)), 'dinov2.embeddings.mask_token':
                                                       torch.zeros(1, 16)}, False),
