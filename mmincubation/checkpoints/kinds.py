@@ -94,7 +94,7 @@ def _foreign(path: Path, start: bytes) -> str:
         if start.lstrip().lower().startswith(beginning.lower()):
             return fault
     if path.suffix == '.onnx' or start[0] == 8 and start[2:3] == b'\x12':  # its version, then the producer's name
-        return ('is an ONNX graph, whose names and layouts differ between exports; take the PyTorch weights that it was '
-                'made of')
+        return ('is an ONNX graph, whose names and layouts differ between exports; take the PyTorch weights that it '
+                'was made of')
     return (f'is no weight file ({path.stat().st_size:,} bytes, it begins with {start[:8]!r}); if it should be one, '
             f'download it again; {READ}')
