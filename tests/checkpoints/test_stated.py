@@ -148,3 +148,7 @@ def test_timms_own_checkpoints_name_their_model(tmp_path):
     args.model_kwargs['act_layer'] = 'gelu'
     torch.save(dict(arch='vit_tiny_patch16_224', state_dict=model.state_dict(), args=args), tmp_path / 'b.pth.tar')
     assert 'arch=vit_tiny_patch16_224, in timm' in coverage(str(tmp_path / 'b.pth.tar'))
+    args.model_kwargs['fc_norm'], args.gp = False, 'avg'
+    torch.save(dict(arch='vit_tiny_patch16_224', state_dict=model.state_dict(), args=args), tmp_path / 'c.pth.tar')
+    with pytest.raises(CheckpointError, match='arch says global_pool=avg, the model has global_pool=token'):
+        coverage(str(tmp_path / 'c.pth.tar'))
