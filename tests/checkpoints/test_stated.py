@@ -95,6 +95,13 @@ def test_our_headers_say_all(tmp_path):
     assert '100.0 %' in said and 'config.json' not in said and 'assumed' not in said
 
 
+def test_a_converted_file_keeps_what_was_assumed(tmp_path):
+    path = written(tmp_path, None)
+    convert(path, tmp_path / 'b.safetensors', arch=dict(num_heads=2))
+    said = coverage(str(tmp_path / 'b.safetensors'))
+    assert 'assumed when it was converted: ' in said and 'activation=GELU' in said and 'norm_eps' in said
+
+
 # --- timm
 
 def plain(state: dict) -> dict:
