@@ -217,8 +217,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, EOFError) or 'unexpected EOF' in text:
         return 'is truncated; nothing was executed. Download or write it again'
     if 'Unsupported operand' in text:
-        return ('written with a pickle protocol that cannot be read without executing it; nothing was executed. Save it '
-                'again by torch.save, which uses protocol 2')
+        return ('written with a pickle protocol that cannot be read without executing it; nothing was executed. Save '
+                'it again by torch.save, which uses protocol 2')
     lines = [line for line in text.splitlines() if line and 'weights_only' not in line] or ['']
     return (f'damaged or not plain weights ({type(error).__name__}: {lines[0][:120]}); nothing was executed. '
             'Download it again, or convert it to safetensors at its source')

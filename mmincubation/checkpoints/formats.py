@@ -25,7 +25,8 @@ class Weights:
     """A ViT's tensors under timm's names, with what its file says.
 
     `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
-    shows them. `taps` are the norms of a ViTBackbone's maps. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
+    shows them. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
+    `taps` are the norms of a ViTBackbone's maps.
     """
     format: str
     tensors: dict[str, Tensor]

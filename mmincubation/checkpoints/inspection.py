@@ -80,8 +80,9 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
     _require_agreement(stated, shown, source)
     if stated:
         notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
-    taps = ['left out: tap_norms, which only a ViTBackbone with the same taps takes'] if weights.taps else []
-    return {**shown, **guessed, **stated}, [*notes, *weights.notes, *taps]
+    if weights.taps:
+        notes.append('left out: tap_norms, which only a ViTBackbone with the same taps takes')
+    return {**shown, **guessed, **stated}, [*notes, *weights.notes]
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:

@@ -21,8 +21,8 @@ FOREIGN = (
 )
 # Members of zip archives that torch.save did not write.
 ARCHIVES = (
-    ('constants.pkl', 'is a TorchScript program, which can do anything when it is loaded; where you trust it, write its '
-     "weights anew: `torch.save(torch.jit.load('{path}', map_location='cpu').state_dict(), 'NEW.pth')`"),
+    ('constants.pkl', 'is a TorchScript program, which can do anything when it is loaded; where you trust it, write '
+     "its weights anew: `torch.save(torch.jit.load('{path}', map_location='cpu').state_dict(), 'NEW.pth')`"),
     ('.npy', "is an archive of NumPy arrays, as JAX's ViTs are published; timm reads those: create the model by timm "
      'with checkpoint_path, and save its state_dict()'),
     ('serialized_exported_program.json', 'is a program of torch.export; save the state dict of the model instead'),
@@ -84,8 +84,8 @@ def _fault_of_archive(path: Path) -> str | None:
 def _fault_of_shard(path: Path) -> str | None:
     shard = SHARD.search(path.name)
     if shard and int(shard[2]) > 1:
-        return (f'is shard {int(shard[1])} of {int(shard[2])} of a model; give the index of the shards (.index.json) or '
-                'the folder')
+        return (f'is shard {int(shard[1])} of {int(shard[2])} of a model; give the index of the shards (.index.json) '
+                'or the folder')
     return None
 
 
@@ -93,7 +93,8 @@ def _foreign(path: Path, start: bytes) -> str:
     for beginning, fault in FOREIGN:
         if start.lstrip().lower().startswith(beginning.lower()):
             return fault
-    if path.suffix == '.onnx' or start[0] == 8 and start[2:3] == b'\x12':  # ONNX: ir_version, then the producer's name
-        return 'is an ONNX graph, whose names and layouts differ between exports; take the PyTorch weights it is made of'
+    if path.suffix == '.onnx' or start[0] == 8 and start[2:3] == b'\x12':  # its version, then the producer's name
+        return ('is an ONNX graph, whose names and layouts differ between exports; take the PyTorch weights that it '
+                'was made of')
     return (f'is no weight file ({path.stat().st_size:,} bytes, it begins with {start[:8]!r}); if it should be one, '
             f'download it again; {READ}')

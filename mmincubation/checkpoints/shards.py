@@ -46,8 +46,8 @@ def shard_files(source: str | Path) -> dict[Path, list[str]]:
     places = _weight_map(index)
     shards = {name: local_file(neighbour(source, index, name)) for name in sorted(set(places.values()))}
     if missing := [name for name, path in shards.items() if not path.is_file()]:
-        raise CheckpointError(f'{index}: {len(missing)} of its {len(shards)} shards are missing ({missing[0]}); put all '
-                              'of them beside it')
+        raise CheckpointError(f'{index}: {len(missing)} of its {len(shards)} shards are missing ({missing[0]}); put '
+                              'all of them beside it')
     return {path: [tensor for tensor, place in places.items() if place == name] for name, path in shards.items()}
 
 
@@ -59,7 +59,8 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise CheckpointError(f'{index} is no index of shards: it has no `weight_map`; give the weights or their folder'
                               ) from error
     if odd := [name for name in names if not isinstance(name, str) or name in ('', '..') or Path(name).name != name]:
-        raise CheckpointError(f'{index}: its shard {str(odd[0])[:120]!r} is no file name; shards lie beside their index')
+        raise CheckpointError(f'{index}: its shard {str(odd[0])[:120]!r} is no file name; shards lie beside '
+                              'their index')
     return places
 
 

@@ -8,6 +8,8 @@ arguments and build numbers only. `allow_mm_checkpoints` lists everything that a
 """
 import argparse
 import re
+from collections import OrderedDict
+from pathlib import PurePosixPath
 from pickle import UnpicklingError
 from typing import Any
 
@@ -17,9 +19,20 @@ from mmengine.logging import HistoryBuffer
 
 NUMERIC = re.compile(r'[biufc]\d{1,2}')  # numpy's codes of bool, int, unsigned, float and complex; no objects, no text
 
+# What training scripts store beside their weights: settings, which are dicts of another name, and paths.
+SETTINGS = (
+    'yacs.config.CfgNode', 'fvcore.common.config.CfgNode', 'detectron2.config.config.CfgNode', 'easydict.EasyDict',
+    'addict.addict.Dict', 'pytorch_lightning.utilities.parsing.AttributeDict',
+    'lightning.pytorch.utilities.parsing.AttributeDict', 'lightning_fabric.utilities.data.AttributeDict',
+    'lightning.fabric.utilities.data.AttributeDict')
+PATHS = [f'{module}.{kind}Path' for module in ('pathlib', 'pathlib._local')
+         for kind in ('Posix', 'Windows', 'PurePosix', 'PureWindows')]
+
 
 def allow_mm_checkpoints() -> None:
-    """Let `torch.load(weights_only=True)` read checkpoints of mmengine Runners and of DeiT's scripts (Namespace).
+    """Let `torch.load(weights_only=True)` read checkpoints of mmengine Runners and of other programs' scripts.
+
+    `argparse.Namespace` is itself, SETTINGS become plain dicts, PATHS texts.
 
     Call it once per process before the first load; more calls change nothing. Numpy arrays outside of HistoryBuffers
     are loaded as a subclass of `numpy.ndarray`, which is saved as a plain array. Loading then raises UnpicklingError
@@ -33,8 +46,20 @@ def allow_mm_checkpoints() -> None:
     ]
     for core in ('numpy.core.multiarray', 'numpy._core.multiarray'):  # numpy 1.x, numpy 2.x
         stand_ins += [(_empty_array, f'{core}._reconstruct'), (_scalar, f'{core}.scalar')]
+    stand_ins += [(_Settings, name) for name in SETTINGS] + [(_path, name) for name in PATHS]
     # Pairs of (class, name): the unpickler loads our class wherever a file has that name.
     torch.serialization.add_safe_globals([argparse.Namespace, *stand_ins])
+
+
+class _Settings:
+    """Stand for a dict of settings; what it was built from does not count, only its entries."""
+
+    def __new__(cls, *args, **kwargs) -> OrderedDict:
+        return OrderedDict()
+
+
+def _path(*parts: str) -> str:
+    return str(PurePosixPath(*parts))
 
 
 class _Dtype:

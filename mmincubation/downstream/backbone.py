@@ -64,9 +64,10 @@ class ViTBackbone(BaseModule):
     boxes it pools to the precision of the map. `with_cp` saves memory by computing blocks twice, see `run_block`.
 
     `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, in any format of
-    docs/guides/weights.md. Every tensor must match, except the classifier's norm and head and an unused class token,
-    which are dropped. Position embedding and patch kernel are resized. The report is logged and stored in
-    `load_report`. Without `init_cfg` the weights are drawn from timm's distributions.
+    docs/guides/weights.md; the optional `prefix` chooses one of several ViTs in it. Every tensor must match, except the
+    classifier's norm and head and an unused class token, which are dropped. Position embedding and patch kernel are
+    resized. The report is logged and stored in `load_report`. Without `init_cfg` the weights are drawn from timm's
+    distributions.
 
     Raises:
         ValueError: arguments contradict each other; the message says which.

@@ -86,9 +86,10 @@ class ViTClassifier(BaseClassifier):
     """A ViT trained end to end: the E2E baseline, or fine-tuning from a file.
 
     `init_cfg=dict(type='Pretrained', checkpoint=PATH, fresh=('head', ))` names a ViT's file to start from. Position
-    embedding and patch kernel are resized to `arch`. The optional `fresh` names weights that keep their random values.
-    `init_weights` loads the file strictly, stores the report in `load_report`, and raises CheckpointError if the file
-    does not fit. `with_cp` saves memory by computing blocks twice, see `run_block`.
+    embedding and patch kernel are resized to `arch`. The optional `fresh` names weights that keep their random values,
+    `prefix` one of several ViTs in the file. `init_weights` loads the file strictly, stores the report in
+    `load_report`, and raises CheckpointError if the file does not fit. `with_cp` saves memory by computing blocks
+    twice, see `run_block`.
     """
 
     def __init__(self, arch: str | dict, drop_path_rate: float = 0., data_preprocessor: dict | None = None,

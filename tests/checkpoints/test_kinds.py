@@ -1,7 +1,12 @@
 """What a file is, by its bytes: good ones are read whatever their name, the others are named, with a true remedy."""
 import json
 import pickle
+import sys
 import zipfile
+from argparse import Namespace
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -71,7 +76,7 @@ def zipped(path):
     ('a.pth', lambda path: path.write_bytes(b'\x1f\x8b' * 99), 'is compressed by gzip; unpack it'),
     ('a.pkl', lambda path: path.write_bytes(pickle.dumps({'a': [1.]})), 'is a pickle that torch.save did not write'),
     ('whole.pth', lambda path: torch.save(nn.Linear(2, 2), path), 'asks for torch.nn.*save the state dict alone'),
-    ('a.safetensors', lambda path: save(STATE, path), 'is no safetensors file but one of torch.save.*rename it to .pth'),
+    ('a.safetensors', lambda path: save(STATE, path), 'is no safetensors file but one of torch.save.*rename it'),
     ('old.safetensors', lambda path: save(STATE, path, old=True), 'is no safetensors file but one of torch.save'),
     ('four.pth', lambda path: torch.save(STATE, path, pickle_protocol=4), 'pickle protocol that cannot be read'),
     ('config.json', lambda path: path.write_text('{"hidden_size": 48}'), 'is no index of shards'),
@@ -149,3 +154,20 @@ def test_a_distributed_checkpoint_is_named(tmp_path):
         read_tensors(tmp_path / 'dcp')
     dcp_to_torch_save(str(tmp_path / 'dcp'), str(tmp_path / 'new.pth'))  # what the message says
     assert equal(open_vit(tmp_path / 'new.pth').tensors, STATE)
+
+
+def test_settings_beside_the_weights_are_read_as_data(tmp_path, monkeypatch):
+    """CfgNode (Swin, detectron2), AttributeDict (Lightning), paths in the arguments of scripts."""
+    settings = dict(lr=.1, data=PurePosixPath('/data/imagenet'))
+    for name in ('yacs.config.CfgNode', 'lightning_fabric.utilities.data.AttributeDict', 'easydict.EasyDict'):
+        module, _, kind = name.rpartition('.')
+        cls = type(kind, (dict, ), dict(__module__=module))
+        for part in accumulate(module.split('.'), lambda a, b: f'{a}.{b}'):
+            monkeypatch.setitem(sys.modules, part, ModuleType(part))
+        setattr(sys.modules[module], kind, cls)
+        node = cls(settings)
+        node.__dict__['__immutable__'] = True
+        save(dict(state_dict=STATE, config=node, args=Namespace(output=Path('out'))), tmp_path / 'a.pth')
+        content, _ = read_tensors(tmp_path / 'a.pth')
+        assert dict(content['config']) == dict(lr=.1, data='/data/imagenet') and content['args'].output == 'out'
+        assert equal(open_vit(tmp_path / 'a.pth').tensors, STATE)

@@ -93,7 +93,8 @@ def test_several_are_listed_and_chosen_by_prefix(tmp_path, name):
     models = ViTClassifier(ARCH.to_dict(), init_cfg=init_cfg), ViTBackbone(ARCH, (3, ), init_cfg=init_cfg)
     for model in models:
         model.init_weights()
-        assert re.search(f'taken from .*{prefix.removeprefix("module.").strip(".")}.*, as prefix says', model.load_report['coverage'])
+        words = prefix.removeprefix('module.').strip('.')
+        assert re.search(f'taken from .*{words}.*, as prefix says', model.load_report['coverage'])
     assert equal(models[0].vit.state_dict(), STATE) and equal(models[1].blocks.state_dict(), VIT.blocks.state_dict())
     convert(str(path), tmp_path / 'b.safetensors', arch=dict(num_heads=2, norm_eps=1e-6), prefix=prefix)
     assert equal(open_vit(tmp_path / 'b.safetensors').tensors, STATE)
@@ -101,7 +102,7 @@ def test_several_are_listed_and_chosen_by_prefix(tmp_path, name):
 
 def test_a_prefix_that_is_not_there_is_named(tmp_path):
     torch.save(dict(model=STATE), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match=r"no ViT below the prefix 'backbone\.', but at 'model'; leave prefix out"):
+    with pytest.raises(CheckpointError, match=r"no ViT below the prefix 'backbone\.', but at 'model'; leave prefix"):
         open_vit(tmp_path / 'a.pth', 'backbone.')
     torch.save(dict(conv=torch.ones(1)), tmp_path / 'b.pth')
     with pytest.raises(CheckpointError, match='no ViT in a known format; its first keys are conv'):
@@ -113,7 +114,8 @@ def test_averaged_weights_of_the_programs_own_choice(tmp_path):
     contents = dict(
         timm=(dict(state_dict=below('', STATE, 1), state_dict_ema=STATE), 'state_dict'),
         deit=(dict(model=STATE, model_ema=AveragedModel(VIT).state_dict() | below('module.', STATE, 1)), 'model_ema'),
-        mmengine=(dict(state_dict=below('vit.', STATE), ema_state_dict=below('module.vit.', STATE, 1)), 'ema_state_dict'),
+        mmengine=(dict(state_dict=below('vit.', STATE), ema_state_dict=below('module.vit.', STATE, 1)),
+                  'ema_state_dict'),
         incubation=(dict(state_dict=below('target.', STATE) | below('meta.', STATE, 1)), 'meta'))
     for name, (content, other) in contents.items():
         torch.save(content, tmp_path / f'{name}.pth')
