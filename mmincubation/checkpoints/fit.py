@@ -95,7 +95,8 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
     Raises:
         CheckpointError: the file cannot be read or does not match.
     """
-    drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))  # timm's name of the norm after average pooling
+    # timm's names of the norm after average pooling, and of a layer before the head in early files.
+    drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()), *(('pre_logits', ) if 'head' in fresh else ()))
     # Pooling belongs to the head: a new head may read another one than the file's.
     fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
     report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields,

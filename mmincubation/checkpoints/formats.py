@@ -71,6 +71,7 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     _leave_out(weights)
     weights.tensors, notes = add_class_row(weights.tensors)
     weights.notes += notes
+    _add_patch_bias(weights)
     if not weights.known:
         weights.stated = read_stated(path, content, weights.tensors)
         weights.notes += weights.stated.notes if weights.stated else []
@@ -97,6 +98,14 @@ def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
     if phase != 'finetune':
         raise CheckpointError(f'{path}: an incubation in its phase {phase}, the target is not assembled yet; give '
                               'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
+
+
+def _add_patch_bias(weights: Weights) -> None:
+    """Give the patches of mmseg's own ViT, which have no bias, one of zeros: it computes the same."""
+    if weights.format == 'mmpretrain' and 'patch_embed.proj.bias' not in weights.tensors:
+        kernel = weights.tensors['patch_embed.proj.weight']
+        weights.tensors = weights.tensors | {'patch_embed.proj.bias': kernel.new_zeros(len(kernel))}
+        weights.notes.append('patch_embed.proj.bias: zeros added, the file has none')
 
 
 def _leave_out(weights: Weights) -> None:

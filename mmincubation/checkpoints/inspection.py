@@ -75,6 +75,8 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
     else:
         shown, guessed, notes = _guess(weights, source)
         notes = [] if set(WITHOUT_TRACE) <= set(stated) else notes  # nothing is guessed if both are stated
+        if not weights.known and 'activation' not in (weights.stated.fields if weights.stated else {}):
+            notes.append('activation=GELU, which no file says')
     _require_agreement(stated, shown, source)
     if stated:
         notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')

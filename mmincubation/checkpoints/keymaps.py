@@ -80,7 +80,12 @@ FORMATS = (
         'blocks.#.ls2.gamma': 'layers.#.ffn.gamma2.weight',
         'norm': 'ln1',
         'fc_norm': 'ln2',  # after average pooling
-    }, root='backbone.', head='head.layers.head', aliases={'head.fc': 'head'}),
+    }, root='backbone.', head='head.layers.head', aliases={
+        'head.fc': 'head',
+        'backbone.layers.#.attn.attn.in_proj_weight': 'blocks.#.attn.qkv.weight',  # mmseg's VisionTransformer
+        'backbone.layers.#.attn.attn.in_proj_bias': 'blocks.#.attn.qkv.bias',
+        'backbone.layers.#.attn.attn.out_proj': 'blocks.#.attn.proj',
+    }),
     # transformers: ViT, ViT-MAE, ViT-MSN, I-JEPA.
     Format('hf', 'encoder.layer.0.layernorm_before.', TRANSFORMERS | {
         'blocks.#.norm1': 'encoder.layer.#.layernorm_before',

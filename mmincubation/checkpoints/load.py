@@ -126,7 +126,8 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
 def assumed(weights: Weights, arch: Arch) -> list[str]:
     """Return one note on what neither the file nor `config.json` says, and what is assumed; none if all is known."""
     if weights.known:
-        return []
+        notes = weights.header.get('assumed') or []  # of a converted file
+        return [f'assumed when it was converted: {"; ".join(map(str, notes))}'] if notes else []
     stated = weights.stated.fields if weights.stated else {}
     values = dict(activation='GELU', num_heads=arch.num_heads, norm_eps=f'{arch.norm_eps:g}')
     unknown = {key: value for key, value in values.items() if key not in stated}

@@ -47,7 +47,9 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
         return _of_transformers(place, config, tensors)
     import timm  # here: its models take a second
     if isinstance(name := content.get('arch'), str) and timm.is_model(name):
-        return _of_timm(f'{path}: arch', name, {}, getattr(content.get('args'), 'model_kwargs', None), tensors)
+        args = content.get('args')
+        pool = {'global_pool': args.gp} if getattr(args, 'gp', None) else {}
+        return _of_timm(f'{path}: arch', name, pool, getattr(args, 'model_kwargs', None), tensors)
     return None
 
 

@@ -129,7 +129,7 @@ class ViTBackbone(BaseModule):
     def _load(self, path: str, prefix: str | None) -> dict:
         """Load the file, on every rank, and return the report."""
         # Drop what a backbone does not have: the classifier's norm and head, and an unused class token.
-        drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
+        drop = ('norm', 'fc_norm', 'pre_logits', 'head', *(() if self.prefix else ('cls_token', )))
         return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
                            fields=('num_heads', 'norm_eps'), prefix=prefix)
 

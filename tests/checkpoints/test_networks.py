@@ -144,6 +144,34 @@ def test_torchvisions_vit_computes_the_same(tmp_path):
     torch.testing.assert_close(classifier.eval().vit(images), model(images), atol=1e-5, rtol=1e-5)
 
 
+def test_mmsegs_own_vit_computes_the_same(tmp_path):
+    from mmseg.models.backbones import VisionTransformer as MMSegViT
+    torch.manual_seed(0)
+    model = MMSegViT(img_size=16, patch_size=4, embed_dims=16, num_layers=4, num_heads=2, out_indices=(3, ),
+                     norm_cfg=dict(type='LN', eps=1e-6))
+    model.eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=.2)
+    state = {f'backbone.{key}': value for key, value in model.state_dict().items()}
+    torch.save(dict(meta={}, state_dict=state | {'decode_head.conv_seg.weight': torch.ones(1)}), tmp_path / 'a.pth')
+    backbone = ViTBackbone(ARCH, (3, ), cls_token=True, init_cfg=init_cfg(str(tmp_path / 'a.pth')))
+    backbone.init_weights()
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(backbone.eval()(images)[0], model(images)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_layer_before_the_head_goes_with_it(tmp_path):
+    """timm's first ImageNet-21k files have pre_logits."""
+    state = random_vit().state_dict()
+    path = saved(tmp_path, state | {'pre_logits.fc.weight': torch.ones(16, 16), 'pre_logits.fc.bias': torch.ones(16)})
+    for module in (ViTBackbone(ARCH, (3, ), init_cfg=init_cfg(path)),
+                   ViTClassifier(ARCH.to_dict(), init_cfg=init_cfg(path, fresh=('head', )))):
+        module.init_weights()
+        assert 'dropped by name' in module.load_report['coverage']
+    with pytest.raises(CheckpointError, match='2 unexpected: pre_logits.fc.weight'):
+        ViTClassifier(ARCH.to_dict(), init_cfg=init_cfg(path)).init_weights()
+
+
 # --- what is known of a file that does not fit
 
 @pytest.mark.parametrize('change, said, never', [

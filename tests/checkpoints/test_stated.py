@@ -95,6 +95,13 @@ def test_our_headers_say_all(tmp_path):
     assert '100.0 %' in said and 'config.json' not in said and 'assumed' not in said
 
 
+def test_a_converted_file_keeps_what_was_assumed(tmp_path):
+    path = written(tmp_path, None)
+    convert(path, tmp_path / 'b.safetensors', arch=dict(num_heads=2))
+    said = coverage(str(tmp_path / 'b.safetensors'))
+    assert 'assumed when it was converted: ' in said and 'activation=GELU' in said and 'norm_eps' in said
+
+
 # --- timm
 
 def plain(state: dict) -> dict:
@@ -148,3 +155,7 @@ def test_timms_own_checkpoints_name_their_model(tmp_path):
     args.model_kwargs['act_layer'] = 'gelu'
     torch.save(dict(arch='vit_tiny_patch16_224', state_dict=model.state_dict(), args=args), tmp_path / 'b.pth.tar')
     assert 'arch=vit_tiny_patch16_224, in timm' in coverage(str(tmp_path / 'b.pth.tar'))
+    args.model_kwargs['fc_norm'], args.gp = False, 'avg'
+    torch.save(dict(arch='vit_tiny_patch16_224', state_dict=model.state_dict(), args=args), tmp_path / 'c.pth.tar')
+    with pytest.raises(CheckpointError, match='arch says global_pool=avg, the model has global_pool=token'):
+        coverage(str(tmp_path / 'c.pth.tar'))
