@@ -110,12 +110,12 @@ def train(cfg, work_dir, resume=None) -> int:
     return launch.train(arguments(path, name, work_dir=str(work_dir), resume=resume))
 
 
-@pytest.mark.parametrize('loop, kill', [('epoch', 5), ('best', 5), ('iter', 4), ('iter', 7)])
+@pytest.mark.parametrize('loop, kill', [('epoch', 5), ('best', 5), ('iter', 4), ('iter', 7), ('incub', 7)])
 def test_a_hook_goes_on_with_what_it_had_counted(images, tmp_path, loop, kill):
     """Killed after a checkpoint of every second iteration, or of an epoch, or of a best one within a validation."""
     seen = {}
     for name in ('whole', 'killed'):
-        cfg = e2e_config(images, tmp_path / name)
+        cfg = (incubation_config if loop == 'incub' else e2e_config)(images, tmp_path / name)
         cfg.custom_hooks += [dict(type='mmincubation.Counts', name=name), dict(type='mmincubation.Counts', name=f'{name} 2')]
         cfg.train_cfg.val_interval = 1
         if loop == 'iter':
@@ -131,7 +131,7 @@ def test_a_hook_goes_on_with_what_it_had_counted(images, tmp_path, loop, kill):
             cfg.custom_hooks[-1].kill = 0
         assert train(cfg, tmp_path / name, 'auto') == 0
         seen[name] = Counts.seen[name], Counts.seen[f'{name} 2']
-    assert seen['whole'][0]['pair'][2][0] == 8
+    assert seen['whole'][0]['pair'][2][0] == (16 if loop == 'incub' else 8)
     for whole, killed in zip(*seen.values(), strict=True):
         assert mark(killed, set()) == mark(whole, set()), (whole, killed)
 
