@@ -10,7 +10,6 @@ from mmincubation.vit import Arch
 
 from .signatures import resolve
 
-
 ENDLESS = {'InfiniteSampler', 'MultiSourceSampler'}  # mmengine's, mmdet's and what is made of them
 
 

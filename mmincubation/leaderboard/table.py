@@ -82,7 +82,8 @@ def make_details(row: Row) -> list[str]:
     for run in row.runs:
         notes = [f'{title}: {words}' for title, key, _ in METRICS[row.task]
                  if (words := run.result.get('notes', {}).get(key))]
-        said = [*notes, run.result['experiment'].get('note'), run.result['weights'] and run.result['weights']['coverage']]
+        said = [*notes, run.result['experiment'].get('note'),
+                run.result['weights'] and run.result['weights']['coverage']]
         if len(run.result['phases']) > 1:
             said.append('; '.join(map(phase_text, run.result['phases'])))
         details += [f'seed {run.result["seed"]}: {text}' if len(row.runs) > 1 else text for text in said if text]
