@@ -26,6 +26,8 @@ if [ -z "${SLURM_JOB_ID:-}" ]; then
         "$ROOT/tools/slurm_train.sh" "$@"
 fi
 trap : TERM USR1 # not '': srun would inherit that; bash runs it once srun has ended
+# What a stopped run says that goes on.
+export MMINCUBATION_COMMAND=$(printf '%q ' "$ROOT/tools/slurm_train.sh" "$@")
 CODE=0
 # --kill-on-bad-exit: a rank that dies must not leave the others waiting. --resume begins anew if there is nothing yet.
 srun "${RESOURCES[@]}" --kill-on-bad-exit=1 \

@@ -4,16 +4,19 @@ from collections.abc import Iterator
 from mmengine import hooks
 from mmengine.config import Config
 
-from mmincubation.result import require_experiment
+from mmincubation.result import ResultError, require_experiment
 
-from .models import is_incubation, read_or_say
+from .models import is_incubation
 from .signatures import resolve
 
 
 def experiment_problems(cfg: Config) -> Iterator[str]:
     """What result.json needs to know of the run: a config with `experiment`, or with a ResultHook, gets one."""
     if 'experiment' in cfg or any(getattr(cls, 'needs_experiment', False) for _, cls in hooks_of(cfg, hooks.Hook)):
-        yield from read_or_say('experiment', require_experiment, cfg.get('experiment'))
+        try:
+            require_experiment(cfg.get('experiment'))
+        except ResultError as error:
+            yield str(error)
 
 
 def hook_problems(cfg: Config) -> Iterator[str]:

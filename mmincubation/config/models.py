@@ -25,9 +25,9 @@ def model_problems(cfg: Config) -> Iterator[str]:
             if any('arch' in required(cls) for _, cls in resolve(kind, 'mmincubation')):
                 yield f'{place}.arch is missing: {kind} needs it'
             continue
-        arch = yield from read_or_say(f'{place}.arch', Arch.parse, model['arch'])
+        arch = yield from _read(f'{place}.arch', Arch.parse, model['arch'])
         if arch is not None and kind.endswith('IncubationModel'):
-            yield from read_or_say(f'{place}.modules', Division.of, arch.depth, model.get('modules', 4))
+            yield from _read(f'{place}.modules', Division.of, arch.depth, model.get('modules', 4))
 
 
 def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
@@ -35,24 +35,23 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     if not is_incubation(cfg):
         return
     loop, model = cfg.train_cfg, cfg.model
-    recipe = yield from read_or_say('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
-    yield from read_or_say('train_cfg.start', valid_start, loop.get('start', 'random'))
+    recipe = yield from _read('train_cfg.recipe', valid_recipe, loop.get('recipe', 'clean'))
+    yield from _read('train_cfg.start', valid_start, loop.get('start', 'random'))
     try:
         division = division_of(model)
     except (ValueError, TypeError, AttributeError):  # `model_problems` says so
         return
     modules = len(division)
-    mode = yield from read_or_say(
-        'train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
+    mode = yield from _read('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
     if mode is not None:
-        phases = yield from read_or_say('train_cfg.phases', read_phases, loop.phases, modules, mode)
-        phases = phases and (yield from read_or_say('train_cfg.phase', select_phases, phases, loop.get('phase')))
+        phases = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
+        phases = phases and (yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase')))
         if phases and loop.get('phase') and loop.get('weights_dir'):  # of a phase alone
             yield from filter(None, [missing_weights(loop.phase, modules, Path(loop.weights_dir))])
         if phases and recipe:
-            yield from read_or_say('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
+            yield from _read('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
             for phase in phases if mode == 'joint' else []:
-                yield from read_or_say('train_cfg.recipe', require_like_upstreams, recipe, division, phase.subphases)
+                yield from _read('train_cfg.recipe', require_like_upstreams, recipe, division, phase.subphases)
 
 
 def is_incubation(cfg: Config) -> bool:
@@ -70,7 +69,7 @@ def division_of(model: dict) -> Division:
     return Division.of(Arch.parse(model.arch).depth, model.get('modules', 4))
 
 
-def read_or_say(place: str, reader: Callable, *given) -> Generator[str, None, object]:
+def _read(place: str, reader: Callable, *given) -> Generator[str, None, object]:
     """Return what `reader` makes of the given values, or None after a line that says why it refuses them."""
     try:
         return reader(*given)

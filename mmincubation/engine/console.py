@@ -3,10 +3,11 @@ import logging
 
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mmincubation import provenance
 from mmincubation.config.scaling import images_per_step
+from mmincubation.registry import dicts_in
 from mmincubation.resumable.protocol import BaseHook
 from mmincubation.vit.sharding import unwrap
 
@@ -41,9 +42,7 @@ class SummaryHook(BaseHook):
 
     def before_test(self, runner) -> None:
         """Say what is tested, and on what."""
-        data = runner.test_dataloader.dataset
-        self._show(runner, [model_line(runner, 'tests'), f'data: {type_of(data)}, {len(data):,} images',
-                            place_line(runner)])
+        self._show(runner, [model_line(runner, 'tests'), data_line(runner, 'test'), place_line(runner)])
 
     @staticmethod
     def _show(runner, lines: list[str]) -> None:
@@ -54,16 +53,14 @@ class SummaryHook(BaseHook):
 
 def training_lines(runner) -> list[str]:
     """Return the lines that a training run begins with."""
-    loop, data = runner.train_loop, provenance.data_summary(runner)
-    loader, world = runner.train_dataloader, get_world_size()
-    step = images_per_step(runner.cfg, world)
-    lines = [model_line(runner, 'trains')]
-    lines.append(f'train: {data["train"]}, {data["train_size"]:,} images, {step} a step')
-    if data['val']:
-        lines.append(f'val: {data["val"]}, {data["val_size"]:,} images')
-    by_iter = isinstance(loop, IterBasedTrainLoop)
-    lines.append(f'length: {loop.max_iters:,} iterations' if by_iter else
-                 f'length: {loop.max_epochs:,} epochs of {len(loader):,} iterations')
+    loop, step = runner.train_loop, images_per_step(runner.cfg, get_world_size())
+    lines = [model_line(runner, 'trains'), f'{data_line(runner, "train")}, {step} a step']
+    if runner.val_loop is not None:
+        lines.append(data_line(runner, 'val'))
+    if isinstance(loop, IterBasedTrainLoop):
+        lines.append(f'length: {loop.max_iters:,} iterations')
+    elif isinstance(loop, EpochBasedTrainLoop):
+        lines.append(f'length: {loop.max_epochs:,} epochs of {len(runner.train_dataloader):,} iterations')
     lines.append(weights_line(runner))
     lines.append(f'seed: {runner.seed}' + (', drawn because the config gives none' if runner.seed_was_drawn else ''))
     lines += [place_line(runner), f'work dir: {runner.work_dir}; the whole log is in {runner.logger.log_file}']
@@ -74,11 +71,18 @@ def model_line(runner, verb: str) -> str:
     """Return a line with the model, its backbone and its parameters."""
     model = unwrap(runner.model)
     backbone = getattr(model, 'backbone', None)
-    inside = f' with {type_of(backbone)}' if backbone is not None else ''
+    inside = f' with {type(backbone).__name__}' if backbone is not None else ''
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     total, trained = sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
     more = f', of which {trained:,} train' if verb == 'trains' and trained != total else ''
-    return f'{verb}: {type_of(model)}{inside}, {total:,} parameters{more}'
+    return f'{verb}: {type(model).__name__}{inside}, {total:,} parameters{more}'
+
+
+def data_line(runner, kind: str) -> str:
+    """Return a line with the data set of `train`, `val` or `test`, and its size."""
+    dataset = getattr(runner, f'{kind}_dataloader').dataset
+    size = f'{len(dataset):,} images' if hasattr(dataset, '__len__') else 'a stream'
+    return f'{kind}: {provenance.dataset_name(runner.cfg[f"{kind}_dataloader"]["dataset"])}, {size}'
 
 
 def weights_line(runner) -> str:
@@ -87,19 +91,15 @@ def weights_line(runner) -> str:
         return f'goes on from {runner._load_from}, after iteration {runner.iter}'
     if runner._load_from:
         return f'weights: load_from {runner._load_from}'
-    loaded = provenance.loaded_weights(unwrap(runner.model))
-    return f'weights: {loaded["coverage"]}' if loaded else 'weights: none, all begin at random values'
+    if loaded := provenance.loaded_weights(unwrap(runner.model)):
+        return f'weights: {loaded["coverage"]}'
+    named = [f'{place}.{key}={node[key]}' for place, node in dicts_in(runner.cfg.get('model'), 'model')
+             for key in ('checkpoint', 'pretrained') if node.get(key)]
+    return f'weights: {", ".join(named) or "the config names none"}'
 
 
 def place_line(runner) -> str:
     """Return a line with the device, the processes and the precision."""
-    world, wrapper = get_world_size(), type_of(runner.optim_wrapper)
+    world, wrapper = get_world_size(), type(runner.optim_wrapper).__name__
     more = ', mixed precision' if wrapper in ('AmpOptimWrapper', 'AutocastOptimWrapper') else ''
     return f'device: {provenance.hardware()}{f", {world} processes" if world > 1 else ""}{more}'
-
-
-def type_of(thing) -> str:
-    """Return the name of a class; of a data set the innermost one, which reads the files."""
-    while type(thing).__name__ in ('SeededDataset', 'CheckedDataset'):
-        thing = thing.dataset
-    return type(thing).__name__

@@ -47,7 +47,8 @@ class ToolRunner(Runner):
     """
     _compiled = seed_was_drawn = False
 
-    def set_randomness(self, seed: int | None = None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+    def set_randomness(self, seed: int | None = None, diff_rank_seed: bool = False,
+                       deterministic: bool = False) -> None:
         """Seed the process as mmengine does; a seed that nobody gave is drawn once for the run and all its ranks."""
         if seed is None:
             seed, self.seed_was_drawn = seed_of(self.cfg, self.work_dir), True

@@ -41,4 +41,5 @@ def _decide(cfg: Config, work_dir: str) -> int | str:
         if not path.exists():
             write_atomic(path, f'{randbelow(2**31)}\n'.encode())
         text = path.read_text().strip()
-    return int(text) if text.isdecimal() else f'{path} holds no seed but {text!r:.40}: delete it, or set randomness.seed'
+    return int(text) if text.isdecimal() else \
+        f'{path} holds no seed but {text!r:.40}: delete it, or set randomness.seed'

@@ -21,8 +21,8 @@ class MonitorGuard(BaseHook):
         for place, key in watched(runner):
             if key not in (metrics or {}):
                 given = f'gives {", ".join(metrics)}' if metrics else 'gives no metric at all'
-                raise ConfigError(f'{place}.monitor={key!r}: the validation {given}; the last checkpoint is from before '
-                                  'it, so a corrected run may go on with --resume --allow-changed')
+                raise ConfigError(f'{place}.monitor={key!r}: the validation {given}; correct it, then --resume '
+                                  '--allow-changed goes on from the last checkpoint')
 
 
 def watched(runner) -> Iterator[tuple[str, str]]:

@@ -144,6 +144,9 @@ def belongings(runner) -> set[int]:
         if (loop := getattr(runner, f'_{name}_loop')) is not None:
             loader = getattr(loop, 'dataloader', None)
             things += [loop, loader, *vars(loop).values(), *(vars(loader).values() if loader is not None else ())]
+            while loader is not None:  # then the data set and those inside
+                things.append(loader)
+                loader = getattr(loader, 'dataset', None)
     things += [wrapper.optimizer for wrapper in [runner.optim_wrapper] if hasattr(wrapper, 'optimizer')]
     return {id(thing) for thing in things if type(thing) not in (int, str, bool, float, type(None))}
 

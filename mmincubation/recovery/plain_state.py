@@ -68,9 +68,6 @@ def mark(value, known: set[int]):
     """
     if id(value) in known or inspect.isroutine(value) or inspect.isclass(value):
         return None
-    if isinstance(value, Tensor):  # a pickle would name its place in memory
-        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return _digest((str(value.dtype), tuple(value.shape), data.numpy().tobytes()))
     if isinstance(value, nn.Module):
         return _digest(sorted((name, id(t), t._version) for name, t in value.state_dict(keep_vars=True).items()))
     if isinstance(value, torch.Generator):
@@ -79,6 +76,9 @@ def mark(value, known: set[int]):
         items = value.items() if isinstance(value, dict) else value
         return _digest([mark(item, known) for item in items])
     try:
+        if isinstance(value, Tensor):  # a pickle would name its place in memory
+            data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            return _digest((str(value.dtype), tuple(value.shape), data.numpy().tobytes()))
         return _digest(value)
     except Exception:  # it holds a lock, a file: whatever cannot be pickled
         return mark(vars(value), known | {id(value)}) if hasattr(value, '__dict__') else None

@@ -1,9 +1,12 @@
 """What every run does without being told: the seed it keeps, the lines it begins with, the result it writes."""
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_rank
 
-from mmincubation.engine import launch, ranks, seeds
+from mmincubation.engine import console, launch, ranks, seeds
 from mmincubation.engine.runner import ToolRunner
 from mmincubation.errors import ConfigError
 from mmincubation.result import read_result
@@ -97,12 +100,22 @@ def test_the_console_begins_with_what_matters(images, tmp_path, capfd):
     lines = [line.partition(' - mmengine - ')[2] for line in capfd.readouterr().out.splitlines()]
     starts = ['WARNING - ', 'INFO - trains: ViTClassifier, ', 'INFO - train: mmincubation.ImageFolder ',
               'INFO - val: mmincubation.ImageFolder ', 'INFO - length: 2 epochs of 4 iterations',
-              'INFO - weights: none, all begin at random values', 'INFO - seed: 5', 'INFO - device: ',
+              'INFO - weights: the config names none', 'INFO - seed: 5', 'INFO - device: ',
               f'INFO - work dir: {tmp_path}/run; the whole log is in ']
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=False)), lines[:10]
     assert 'Epoch(train)' in lines[len(starts)] or 'Exp name' in lines[len(starts)]
     (log, ) = (tmp_path / 'run').glob('*/*.log')
     assert 'System environment' in log.read_text() and 'trains: ViTClassifier' in log.read_text()
+
+
+@pytest.mark.parametrize('model, said', [
+    (dict(type='A', backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='a.pth'))),
+     'model.backbone.init_cfg.checkpoint=a.pth'),
+    (dict(type='A', pretrained=True), 'model.pretrained=True'),
+    (dict(type='A', pretrained=None), 'the config names none')])
+def test_weights_that_others_load_are_not_called_random(model, said):
+    runner = SimpleNamespace(_resume=False, _load_from=None, model=torch.nn.Linear(1, 1), cfg=Config(dict(model=model)))
+    assert console.weights_line(runner) == f'weights: {said}'
 
 
 def test_at_the_level_debug_the_console_shows_all(images, tmp_path, capfd):
