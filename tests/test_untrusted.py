@@ -121,7 +121,7 @@ def test_a_live_pickle_in_weights_dir_is_refused(images, tmp_path, capsys):
         torch.save(dict(state_dict=Live(ran)), weights / f'{name}_last.safetensors')
     for phase in ('module_0', 'finetune'):
         assert launch.train(arguments(tmp_path / 'run.py', f'experiment_name={tmp_path}{phase}', phase=phase)) == 2
-        assert 'damaged safetensors' in capsys.readouterr().err
+        assert 'nothing was executed' in capsys.readouterr().err
     assert not ran.exists()
 
 
@@ -146,7 +146,7 @@ def test_a_live_pickle_from_an_address_is_refused(address, tmp_path, monkeypatch
         monkeypatch.setattr(checkpoint, name, lambda: {n: f'{address}/{n}.pth' for n in ('good', 'evil')})
     good, evil = (f'{address}/{n}.pth' if scheme == 'http' else f'{scheme}://{n}' for n in ('good', 'evil'))
     assert len(CheckpointLoader.load_checkpoint(good)['state_dict']) == 1
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(CheckpointError if scheme == 'http' else pickle.UnpicklingError, match='open'):
         CheckpointLoader.load_checkpoint(evil)
     assert not (tmp_path / 'executed').exists()
     load_url(f'{address}/evil.pth')

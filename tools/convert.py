@@ -30,6 +30,7 @@ def parse_args() -> argparse.Namespace:
                         'nor source has a division (default: 4, as in the paper)')
     parser.add_argument('--arch', nargs='+', type=field, default=[], metavar='FIELD=VALUE',
                         help='what the file does not show, for the header of the new one: num_heads=12 norm_eps=1e-6')
+    parser.add_argument('--prefix', metavar='WORDS', help='which ViT, if SRC holds several: teacher.backbone')
     return parser.parse_args()
 
 
@@ -38,7 +39,7 @@ def main() -> int:
     args = parse_args()
     from mmincubation.checkpoints.convert import convert  # after parsing: --help must not wait for torch
     try:
-        done = convert(args.src, args.dst, args.to, args.modules, dict(args.arch))
+        done = convert(args.src, args.dst, args.to, args.modules, dict(args.arch), args.prefix)
     except (ValueError, OSError) as error:
         print(f'convert.py: error: {error}', file=sys.stderr)
         return 2

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 
 from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors
-from mmincubation.checkpoints.hub import is_hub, local_file
+from mmincubation.checkpoints.hub import local_file
 from mmincubation.models.on_meta import build_for_shapes
 from mmincubation.recovery.load_from import select_weights
 from mmincubation.registry import dicts_in
@@ -30,7 +30,7 @@ def report_weights(cfg, report: Report) -> None:
 
 
 def _guard(place: str, path: str, report: Report, load) -> None:
-    if not is_hub(path) and not local_file(path).exists():
+    if '://' not in path and not local_file(path).exists():
         return report.say(f'{place}: {path} is missing')
     try:
         for line in load():
@@ -43,7 +43,6 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
     """Build a backbone (or classifier) on shapes and let it load the file by its own code."""
     from mmengine.registry import MODELS, init_default_scope
     path = str(node['init_cfg']['checkpoint'])
-    info = inspect_weights(path)
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with torch.device('meta'):
         module = MODELS.build(deepcopy(dict(node)))
@@ -51,9 +50,12 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
         warnings.simplefilter('ignore')  # torch's, for each tensor, that copying to a shape does nothing
         module.init_weights()
     report = getattr(module, 'load_report', None)
+    if report is None:
+        return [f'{path}: loaded by mmengine, which does not say what it covers']
+    info = inspect_weights(path, node['init_cfg'].get('prefix'))
     return [f'{path}: format {info.format}, {info.keys} keys, {info.parameters:,} parameters, sha256 {info.sha256}',
             *(f'assumed: {line}' for line in info.assumed),
-            f'coverage {report["coverage"]}' if report else 'loaded by mmengine, which does not say what it covers']
+            f'coverage {report["coverage"]}']
 
 
 def _load_into_model(cfg) -> list[str]:

@@ -10,10 +10,12 @@ from mmincubation.vit import Division
 
 from .files import write_tensors, write_torch
 from .formats import SHOWN, Weights, open_vit
-from .hub import fetch, is_hub, local_file
+from .hub import fetch, is_address
 from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
-from .shapes import vit_shapes
+from .load import POOLED_HEAD
+from .shapes import misfits
+from .shards import weight_file, weights_sha256
 
 SUFFIXES = dict(timm=('.safetensors', ), hf=('.safetensors', ), official=('.pth', ),
                 mmpretrain=('.pth', '.safetensors'))  # mmengine, which loads mmpretrain's files, reads .pth alone
@@ -32,8 +34,8 @@ class Converted:
     sha256: str
 
 
-def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None
-            ) -> Converted:
+def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = None, arch: dict | None = None,
+            prefix: str | None = None) -> Converted:
     """Write the ViT in `src`, in any format of docs/guides/weights.md or an hf:// name, to the new file `dst`.
 
     Args:
@@ -41,21 +43,22 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
             `hf` (transformers).
         modules: the number K of equal modules, for `official` if the file shows no division. None means the paper's 4.
         arch: `Arch` fields that the file does not show (`num_heads`, `norm_eps`), for the new header.
+        prefix: chooses among several ViTs in `src`, see `open_vit`.
 
     Raises:
         CheckpointError: `dst` exists or has a wrong suffix, `src` is not a whole ViT, or `to` has no name for a tensor.
     """
     _require_new_dst(src, Path(dst), to)
-    weights, file = open_vit(src), local_file(src)
-    sha256 = sha256_of(file)  # of the source, for the header
-    require_hash_in_name(file, sha256)
+    weights, sha256 = open_vit(src, prefix), weights_sha256(src)
+    require_hash_in_name(weight_file(src), sha256)
+    _settle_head(weights, src)
     shape, assumed = describe(weights, src, arch or {})
     _require_whole_vit(weights.tensors, shape, src)
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
     header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
-    if is_hub(src):
+    if is_address(src):
         assumed = [*assumed, fetch(src)[1]]
     _write(Path(dst), weights.tensors, header, to)
     parameters = sum(tensor.numel() for tensor in weights.tensors.values())
@@ -66,21 +69,29 @@ def _require_new_dst(src: str, dst: Path, to: str) -> None:
     if dst.suffix not in SUFFIXES[to]:
         raise CheckpointError(f'{dst}: with --to {to} the name must end in {" or ".join(SUFFIXES[to])}')
     if dst.exists():
-        same = not is_hub(src) and Path(src).exists() and dst.samefile(src)
+        same = not is_address(src) and Path(src).exists() and dst.samefile(src)
         raise CheckpointError(f'{dst}: {"is the source itself" if same else "exists already"}; choose another name')
 
 
 def _require_whole_vit(tensors: dict[str, Tensor], shape: dict, src: str) -> None:
-    """Refuse tensors that are not exactly those of a ViT of this shape."""
+    """Refuse tensors that are not exactly those of a ViT of this shape, with or without norm, head and class token."""
     try:
-        expected = vit_shapes(shape)
+        found = misfits(tensors, shape)
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(f'{src}: its header or shapes make no ViT ({error})') from error
-    found = dict(missing=expected.keys() - tensors.keys(), unexpected=tensors.keys() - expected.keys())
-    found['misshaped'] = {name for name in expected.keys() & tensors.keys() if tensors[name].shape != expected[name]}
-    if any(found.values()):
-        lists = '; '.join(f'{what}: {", ".join(sorted(names)[:SHOWN])}' for what, names in found.items() if names)
-        raise CheckpointError(f'{src}: no plain ViT with a class token ({lists}); it cannot be converted')
+    if found:
+        lists = '; '.join(f'{what}: {", ".join(sorted(names)[:SHOWN])}' for what, names in found.items())
+        raise CheckpointError(f'{src}: no whole plain ViT ({lists}); it cannot be converted')
+
+
+def _settle_head(weights: Weights, src: str) -> None:
+    """Refuse a pooled head, and leave out one that reads more than one token (transformers' Dinov2)."""
+    if 'fc_norm.weight' in weights.tensors:
+        raise CheckpointError(f'{src}: {POOLED_HEAD}; it cannot be converted, but a ViTBackbone takes it as it is')
+    head, token = (weights.tensors.get(name) for name in ('head.weight', 'cls_token'))
+    if head is not None and token is not None and head.shape[-1] == 2 * token.shape[-1]:
+        weights.tensors = {name: value for name, value in weights.tensors.items() if not name.startswith('head.')}
+        weights.notes.append(f'left out: the head, which reads {head.shape[-1]} values, more than one token')
 
 
 def _division(weights: Weights, depth: int, to: str, modules: int | None, src: str) -> list[int] | None:
@@ -106,11 +117,17 @@ def _header(weights: Weights, shape: dict, division: list[int] | None, assumed: 
 
 def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None:
     if to == 'official':
+        _require_official(dst, tensors)
         write_torch(dst, _official(tensors, Division(tuple(header['division']))), header)
     elif dst.suffix == '.pth':
         write_torch(dst, dict(state_dict=from_timm(tensors, to)), header)
     else:
         write_tensors(dst, tensors if to == 'timm' else from_timm(tensors, to), header)
+
+
+def _require_official(dst: Path, tensors: dict[str, Tensor]) -> None:
+    if missing := [name for name in ('cls_token', 'norm.weight') if name not in tensors]:
+        raise CheckpointError(f'{dst}: official has no ViT without {missing[0]}; use timm names')
 
 
 def _official(tensors: dict[str, Tensor], division: Division) -> dict:

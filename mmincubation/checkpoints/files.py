@@ -19,31 +19,48 @@ from mmincubation.atomic import replacing
 from mmincubation.errors import CheckpointError
 from mmincubation.vit.spec import RENAMED
 
-from .hub import local_file
+from .kinds import kind_of
+from .shards import shard_files, weight_file
 
 HEADER_KEY = 'mmincubation'
-TORCH_SUFFIXES = ('.pth', '.pt', '.bin', '.tar')  # timm's train.py: .pth.tar
 
 
 def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
-    """Return content and header of a weight file, on the CPU; `path` may be an hf:// name.
+    """Return content and header of a weight file, on the CPU; `path` may be an address or a folder, see `weight_file`.
 
-    The content of `.safetensors` is a flat dict of tensors. That of `.pth`, `.pt` and `.bin` is the dict that was
-    saved, without our header. The header is the one that `write_tensors` or `write_torch` wrote; files of other
-    programs have an empty one. A `mapped` file is read when its tensors are used, and must not change before that.
+    The file's first bytes tell its kind, not its name. The content of a safetensors file, and of an index of shards, is
+    a flat dict of tensors. That of a file of torch.save is the dict that was saved, without our header. The header is
+    the one that `write_tensors` or `write_torch` wrote; files of other programs have an empty one. A `mapped` file is
+    read when its tensors are used, and must not change before that.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a weight file, or a pickle of more than plain data.
     """
-    path = local_file(path)
-    _require_weight_file(path)
-    if path.suffix == '.safetensors':
+    file = weight_file(path)
+    kind = kind_of(file)
+    if kind == 'index':
+        return _read_shards(path, file, mapped), {}
+    return _read_file(file, kind, mapped)
+
+
+def _read_file(path: Path, kind: str, mapped: bool) -> tuple[dict, dict]:
+    if kind == 'safetensors':
         return _read_safetensors(path)
-    if path.suffix in TORCH_SUFFIXES:
-        content = _read_torch(path, mapped)
-        header = content.pop(HEADER_KEY, {})
-        return content, _with_current_names(header) if isinstance(header, dict) else {}
-    raise CheckpointError(f'{path}: unknown kind of weight file; use .safetensors or {", ".join(TORCH_SUFFIXES)}')
+    content = _read_torch(path, kind, mapped)
+    header = content.pop(HEADER_KEY, {})
+    return content, _with_current_names(header) if isinstance(header, dict) else {}
+
+
+def _read_shards(source: str | Path, index: Path, mapped: bool) -> dict:
+    """Read all shards of an index; each must have the tensors that the index says."""
+    tensors = {}
+    for shard, names in shard_files(source).items():
+        content, _ = _read_file(shard, kind_of(shard, shard=True), mapped)
+        if missing := [name for name in names if not isinstance(content.get(name), Tensor)]:
+            raise CheckpointError(f'{shard}: has no {missing[0]}, which {index.name} says it has; take both from the '
+                                  'same version of the model')
+        tensors.update({name: content[name] for name in names})
+    return tensors
 
 
 def _with_current_names(header: dict) -> dict:
@@ -146,20 +163,6 @@ def _sort_header(file) -> None:
     file.flush()
 
 
-def _require_weight_file(path: Path) -> None:
-    if not path.is_file():
-        raise CheckpointError(f'{path}: no such weight file; check the path, or download or train it first')
-    # The usual failed downloads: nothing, a Git LFS pointer, or the web page around the file.
-    with open(path, 'rb') as file:
-        start = file.read(64).lstrip().lower()
-    if not start:
-        raise CheckpointError(f'{path}: the file is empty; download or write it again')
-    if start.startswith(b'version https://git-lfs'):
-        raise CheckpointError(f'{path}: a Git LFS pointer, not the weights; run `git lfs pull` or download the file')
-    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise CheckpointError(f'{path}: a web page, not weights; use the direct download link')
-
-
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, 'pt') as file:
@@ -169,15 +172,14 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 
 
-def _read_torch(path: Path, mapped: bool) -> dict:
+def _read_torch(path: Path, kind: str, mapped: bool) -> dict:
     from mmincubation.compat.safe_globals import allow_mm_checkpoints  # here: safetensors need no pickle
     allow_mm_checkpoints()
     try:
-        archive = zipfile.is_zipfile(path)
-        if archive:
+        if kind == 'archive':
             _require_archive_size(path)
         # Mapping saves reading the optimiser, two thirds of a training checkpoint. Only zip archives can be mapped.
-        content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and archive)
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=mapped and kind == 'archive')
         _require_tensor_sizes(content)
     except Exception as error:  # damaged pickles raise anything, down to IndexError
         raise CheckpointError(f'{path}: {_reason(error)}') from error
@@ -208,11 +210,15 @@ def _require_tensor_sizes(content) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if refused := re.search(r'GLOBAL (\S+)', str(error)):
+    text = str(error)
+    if refused := re.search(r'GLOBAL (\S+)', text):
         return (f'refused, the pickle asks for {refused[1].rstrip(".")}, which is not data; nothing was executed. '
-                'Convert the file to safetensors at its source')
-    if 'failed finding central directory' in str(error):
-        return 'damaged: truncated; nothing was executed. Download it again'
-    lines = [line for line in str(error).splitlines() if line and 'weights_only' not in line] or ['']
+                'At its source save the state dict alone, or convert the file to safetensors')
+    if isinstance(error, EOFError) or 'unexpected EOF' in text:
+        return 'is truncated; nothing was executed. Download or write it again'
+    if 'Unsupported operand' in text:
+        return ('written with a pickle protocol that cannot be read without executing it; nothing was executed. Save it '
+                'again by torch.save, which uses protocol 2')
+    lines = [line for line in text.splitlines() if line and 'weights_only' not in line] or ['']
     return (f'damaged or not plain weights ({type(error).__name__}: {lines[0][:120]}); nothing was executed. '
             'Download it again, or convert it to safetensors at its source')

@@ -9,8 +9,8 @@ from mmincubation.errors import CheckpointError
 from mmincubation.vit import Arch, VisionTransformer
 from mmincubation.vit.transformer import resize_pos_embed
 
-from .formats import open_vit
-from .load import load_strict, require_known_fields
+from .formats import TAPS, Weights, open_vit
+from .load import assumed, load_strict, require_known_fields
 
 PATCH = 'patch_embed.proj.weight'
 
@@ -55,27 +55,42 @@ def fit_pos_embed(tensors: dict[str, Tensor], side: int, cls_token: bool, source
 
 
 def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool = True, drop=(), fresh=(),
-                fields=('num_heads', 'norm_eps', 'global_pool')) -> dict:
+                fields=('num_heads', 'norm_eps', 'global_pool'), prefix: str | None = None, setting: str = '') -> dict:
     """Load a ViT's file strictly into `module`, a ViT of `arch` or some of its layers; return the report.
 
-    Patch kernel and position embedding are resized first. `drop`, `fresh` and the report are those of `load_strict`;
-    `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see `require_known_fields`.
+    Patch kernel and position embedding are resized first. `drop`, `fresh`, `setting` and the report are those of
+    `load_strict`; `coverage` also says what was resized. The `fields` of `arch` must agree with the file, see
+    `require_known_fields`.
+    `prefix` chooses among several ViTs in the file, see `open_vit`.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.
     """
-    weights = open_vit(source)
+    weights = open_vit(source, prefix)
     require_known_fields(weights, arch, source, fields)
     tensors, patch = fit_patch(weights.tensors, arch.patch_size)
     tensors, grid = fit_pos_embed(tensors, arch.grid, cls_token, source)
-    report = load_strict(module, tensors, source=source, drop=drop, fresh=fresh)
-    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *weights.notes])}
+    taps, left = _fitting_taps(module, weights)
+    fresh = tuple(name for name in fresh if not (taps and TAPS.startswith(name)))
+    report = load_strict(module, tensors | taps, source=source, drop=drop, fresh=fresh, setting=setting)
+    return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *left, *weights.notes,
+                                            *assumed(weights, arch)])}
 
 
-def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = ()) -> dict:
+def _fitting_taps(module: nn.Module, weights: Weights) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the file's norms of a backbone's maps if the module has the same ones; else a note that they are left."""
+    own = {name: value.shape for name, value in module.state_dict().items() if name.startswith(TAPS)}
+    if {name: value.shape for name, value in weights.taps.items()} == own:
+        return weights.taps, []
+    return {}, [f"left out: {len(weights.taps)} tensors tap_norms, not those of the model's taps"] * bool(weights.taps)
+
+
+def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, ...] = (),
+                    prefix: str | None = None) -> dict:
     """Load `checkpoint` into a classifier's ViT, log what was loaded, and return the report of `load_fitted`.
 
-    `fresh` names what keeps its random weights, though the file may have others: `('head', )` for other classes.
+    `prefix` chooses among several ViTs in the file, see `open_vit`. `fresh` names what keeps its random weights, though
+    the file may have others: `('head', )` for other classes.
 
     Raises:
         CheckpointError: the file cannot be read or does not match.
@@ -83,6 +98,7 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
     drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()))  # timm's name of the norm after average pooling
     # Pooling belongs to the head: a new head may read another one than the file's.
     fields = ('num_heads', 'norm_eps') if 'head' in fresh else ('num_heads', 'norm_eps', 'global_pool')
-    report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields)
+    report = load_fitted(vit, str(checkpoint), vit.arch, drop=drop, fresh=tuple(fresh), fields=fields,
+                         prefix=prefix, setting='init_cfg')
     print_log(f'{checkpoint}: {report["coverage"]}', logger='current')
     return report

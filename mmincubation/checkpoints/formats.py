@@ -1,6 +1,5 @@
 """Recognise from its keys which program wrote a file, and read the ViT in it under timm's names."""
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,10 +8,15 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors
-from .keymaps import entries_below, global_names, named_tensors, stage_depth, strip_prefix, to_timm
+from .keymaps import entries_below, global_names, named_tensors, stage_depth
+from .networks import name_network
+from .shapes import add_class_row
+from .stated import Stated, read_stated
+from .wrappings import Found, find_vit, largest_dict
 
-LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder_.+|pooler\..+)')  # of pre-training, or not used by a classifier
-EXTRA_TOKENS = ('dist_token', 'reg_token', 'register_tokens')
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
+OWN = ('mmincubation', 'mmengine', 'official')  # programs whose ViTs compute what ours do
+TAPS = 'tap_norms.'  # of our detectors and segmentors, beside the ViT
 SHOWN = 8
 
 
@@ -21,44 +25,61 @@ class Weights:
     """A ViT's tensors under timm's names, with what its file says.
 
     `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
-    shows them. `notes` say in words what was chosen or left out.
+    shows them. `taps` are the norms of a ViTBackbone's maps. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
     """
     format: str
     tensors: dict[str, Tensor]
     header: dict = field(default_factory=dict)
     division: list[int] | None = None
     notes: list[str] = field(default_factory=list)
+    stated: Stated | None = None
+    taps: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def known(self) -> bool:
+        """Whether our header or our own program says all of the function."""
+        return bool(self.header.get('arch')) or self.format in OWN
 
 
-def read_vit(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+def read_vit(path: str | Path, prefix: str | None = None) -> tuple[dict[str, Tensor], dict]:
     """Return a whole ViT's tensors under timm's names, and the file's header; see `open_vit`."""
-    weights = open_vit(path)
+    weights = open_vit(path, prefix)
     return weights.tensors, weights.header
 
 
-def open_vit(path: str | Path) -> Weights:
+def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     """Read a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
 
+    `prefix` chooses among several ViTs in the file, see `find_vit`.
+
     Raises:
-        CheckpointError: the file cannot be read, is in no known format, contains a single module, or has tokens that
-            this ViT does not have.
+        CheckpointError: the file cannot be read, is in no known format, contains a single module, or has another
+            function than this ViT's; or holds several ViTs, or none below `prefix`.
     """
     content, header = read_tensors(path)
     _require_header_types(path, header)
     _refuse_unfinished(path, content, header)
     try:
-        weights = next((found for found in _candidates(content) if _is_vit(found.tensors)), None)
+        weights = _from_stages(content.get('model_stages')) or _searched(content, prefix)
+        _refuse_other(weights.tensors)
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error}') from error
-    if weights is None:
-        raise CheckpointError(f'{path}: no ViT in a known format; its first keys are {_first_keys(content)}')
-    if extra := [name for name in EXTRA_TOKENS if name in weights.tensors]:
-        raise CheckpointError(f'{path}: has {extra[0]} of shape {tuple(weights.tensors[extra[0]].shape)}, a token that '
-                              'this ViT has no place for; take the version of this model without it')
     if header and weights.format == 'timm':  # our files have timm's names, and only ours have a header
         weights.format = 'mmincubation'
     weights.header, weights.division = header, header.get('division') or weights.division
-    return _without_left_out(weights)
+    _leave_out(weights)
+    weights.tensors, notes = add_class_row(weights.tensors)
+    weights.notes += notes
+    if not weights.known:
+        weights.stated = read_stated(path, content, weights.tensors)
+        weights.notes += weights.stated.notes if weights.stated else []
+    return weights
+
+
+def _refuse_other(tensors: dict) -> None:
+    """Refuse a network that is no plain ViT, by its name."""
+    if other := name_network(tensors):
+        raise CheckpointError(f'this is {other}; only plain ViTs can be loaded, give the weights of one')
 
 
 def _require_header_types(path: str | Path, header: dict) -> None:
@@ -77,77 +98,56 @@ def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
                               'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
 
 
-def _without_left_out(weights: Weights) -> Weights:
+def _leave_out(weights: Weights) -> None:
+    weights.taps = {name: value for name, value in weights.tensors.items() if name.startswith(TAPS)}
+    weights.tensors = {name: value for name, value in weights.tensors.items() if name not in weights.taps}
     names = [name for name in weights.tensors if LEFT_OUT.fullmatch(name)]
     if names:
         weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}
         more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
         weights.notes.append(f'left out by name: {", ".join(names[:SHOWN])}{more}')
-    return weights
 
 
-def _is_vit(tensors: dict) -> bool:
-    return 'patch_embed.proj.weight' in tensors and any(key.startswith('blocks.0.') for key in tensors)
+def _searched(content: dict, prefix: str | None) -> Weights:
+    """Find the one ViT in `content`."""
+    found, notes = find_vit(content, prefix)
+    keys = found.body if found else largest_dict(content)
+    _refuse_other(keys)  # before a translation, which would miss what the plain ViT has
+    if found is None:
+        raise CheckpointError(f'no ViT in a known format; its first keys are {", ".join(map(str, list(keys)[:SHOWN]))}')
+    tensors = found.vit()
+    if modules := sorted({int(key.split('.')[1]) for key in tensors if re.match(r'stages\.\d+\.', key)}):
+        return _from_doubled(tensors, modules)
+    return Weights(_program(found, content, tensors), tensors, notes=notes)
 
 
-def _candidates(content: dict) -> Iterator[Weights]:
-    """Yield what the content may be, the most specific format first."""
-    yield _from_stages(content.get('model_stages'))
-    yield _from_doubled(_tensors_in(content.get('model')))
-    state, notes = _state_dict(content)
-    yield Weights('mmengine', entries_below(state, 'vit.') or entries_below(state, 'target.'), notes=notes)
-    for tensors in (state, _tensors_in(content.get('model')), _tensors_in(content)):
-        yield Weights('mmpretrain', to_timm(_with_root(tensors, 'backbone.', 'layers.0.'), 'mmpretrain'), notes=notes)
-        yield Weights('hf', to_timm(_with_root(tensors, 'vit.', 'encoder.layer.0.'), 'hf'), notes=notes)
-    # DeiT and MAE both save timm's names under `model`; MAE's pre-training has no classifier.
-    model = _tensors_in(content.get('model'))
-    left = ['model_ema is left out'] if 'model_ema' in content else []
-    yield Weights('deit' if 'head.weight' in model else 'mae', model, notes=left)
-    bare = _tensors_in(content) or state
-    # DINOv2 has timm's names too; only its mask token and LayerScale tell it apart.
-    dino = 'mask_token' in bare and 'blocks.0.ls1.gamma' in bare
-    yield Weights('dinov2' if dino else 'timm', bare, notes=notes)
+def _program(found: Found, content: dict, tensors: dict[str, Tensor]) -> str:
+    """Return the program that wrote a file; several have timm's names, which containers and tensors tell apart."""
+    if found.format.name != 'timm':
+        return found.format.name
+    if found.words in (('state_dict', 'vit'), ('state_dict', 'target')):
+        return 'mmengine'
+    if found.words == ('state_dict', 'backbone') and 'meta' in content:  # a detector's or a segmentor's
+        return 'mmengine'
+    if 'mask_token' in tensors and 'blocks.0.ls1.gamma' in tensors:
+        return 'dinov2'
+    if found.words == ('model', ):  # DeiT and MAE; MAE's pre-training has no classifier
+        return 'deit' if 'head.weight' in tensors else 'mae'
+    return 'timm'
 
 
-def _from_stages(stages) -> Weights:
+def _from_stages(stages) -> Weights | None:
     """Read the public code's `model_stages`: one dict per module, with local block numbers."""
     stages = [named_tensors(stage) for stage in stages] if isinstance(stages, list) else []
     division = [stage_depth(stage) for stage in stages]
     tensors = {}
     for module, stage in enumerate(stages):
         tensors.update(global_names(stage, sum(division[:module])))
+    return Weights('official', tensors, division=division) if 'patch_embed.proj.weight' in tensors else None
+
+
+def _from_doubled(model: dict, modules: list[int]) -> Weights:
+    """Read the public code's `model`, which repeats every tensor as `stages.k.*`."""
+    division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in modules]
+    tensors = {key: value for key, value in model.items() if not key.startswith('stages.')}
     return Weights('official', tensors, division=division)
-
-
-def _from_doubled(model: dict) -> Weights:
-    """Read the public code's `model`, which repeats every tensor as `stages.k.*`; without those return no tensors."""
-    modules = {int(key.split('.')[1]) for key in model if re.match(r'stages\.\d+\.', key)}
-    division = [stage_depth(entries_below(model, f'stages.{module}.')) for module in sorted(modules)]
-    tensors = {key: value for key, value in model.items() if not key.startswith('stages.')} if modules else {}
-    return Weights('official', tensors, division=division)
-
-
-def _state_dict(content: dict) -> tuple[dict, list[str]]:
-    """Return the `state_dict` of a training checkpoint, or its averaged weights (EMA), and notes on the choice."""
-    if averaged := _tensors_in(content.get('state_dict_ema')):  # timm's train.py
-        return averaged, ['EMA weights (state_dict_ema); those of the last step are left out']
-    notes = ['EMA weights: mmengine puts them into state_dict when it saves; the plain ones, then in ema_state_dict, '
-             'are left out'] if 'ema_state_dict' in content else []
-    return _tensors_in(content.get('state_dict')), notes
-
-
-def _tensors_in(value) -> dict[str, Tensor]:
-    return strip_prefix(named_tensors(value), 'module.')
-
-
-def _with_root(tensors: dict, root: str, first: str) -> dict:
-    """Return the tensors with the prefix `root`, also if a backbone was saved without it; nothing if none fits."""
-    if any(key.startswith(root + first) for key in tensors):
-        return tensors
-    alone = any(key.startswith(first) for key in tensors)
-    return {root + key: value for key, value in tensors.items()} if alone else {}
-
-
-def _first_keys(content: dict) -> str:
-    nested = next((v for k in ('state_dict', 'model') if isinstance(v := content.get(k), dict)), content)
-    return ', '.join(str(key) for key in list(nested)[:SHOWN])

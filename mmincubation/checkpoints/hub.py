@@ -1,14 +1,19 @@
-"""Weights on the Hugging Face hub, under names that always mean the same file."""
+"""Weights at addresses: on the Hugging Face hub, under names that always mean the same file, and on the web."""
+import hashlib
 import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+import torch
 
 from mmincubation.errors import CheckpointError
 from mmincubation.hashes import git_blob_sha1_of, sha256_of
 
 SCHEME = 'hf://'
+WEB = ('https://', 'http://')
 SYNTAX = 'hf://ORG/REPO/PATH/FILE@REVISION[#sha256=HASH]'
 
 
@@ -47,22 +52,55 @@ def is_hub(path: str | Path) -> bool:
     return str(path).startswith(SCHEME)
 
 
+def is_address(path: str | Path) -> bool:
+    """Return whether `path` names a file on the hub or on the web."""
+    return str(path).startswith((SCHEME, *WEB))
+
+
+def hash_in_name(name: str) -> str | None:
+    """Return the first digits of a SHA-256 that torch hub and OpenMMLab put into file names, None without any.
+
+    Decimal digits alone are a date or a number of steps.
+    """
+    found = re.search(r'-(?!\d+\.)([0-9a-f]{8,64})\.\w+$', name)
+    return found[1] if found else None
+
+
 def local_file(path: str | Path) -> Path:
-    """Return `path` itself, or the downloaded and verified file of an hf:// name.
+    """Return `path` itself, `~` expanded, or the downloaded and verified file of an hf:// or https:// name.
 
     Raises:
         CheckpointError: the name is wrong, the file cannot be downloaded, or its hash differs.
     """
-    return fetch(str(path))[0] if is_hub(path) else Path(path)
+    if is_address(path):
+        return fetch(str(path))[0]
+    if scheme := re.match(r'[\w+-]+://', str(path)):
+        raise CheckpointError(f'{path}: {scheme[0]} is not read; give a path, an https:// address or {SYNTAX}')
+    return Path(path).expanduser()
+
+
+def neighbour(source: str | Path, file: Path, name: str) -> str:
+    """Return the name of the file `name` beside `source`, of which `file` is the local file."""
+    address = str(source).partition('#')[0]
+    if address.startswith(SCHEME):
+        hub = HubFile.parse(address)
+        return f'{SCHEME}{hub.repo}/{PurePosixPath(hub.name).with_name(name)}@{hub.revision}'
+    return f'{address.rpartition("/")[0]}/{name}' if is_address(address) else str(file.with_name(name))
 
 
 @cache  # so that a file is downloaded and hashed once in a process
 def fetch(url: str) -> tuple[Path, str]:
-    """Download the file of an hf:// name into the hub's cache; return its path and one line on how it was verified.
+    """Download the file of an hf:// or https:// name; return its path and one line on how it was verified.
+
+    Files of the hub are in the hub's cache, others in torch hub's.
 
     Raises:
         CheckpointError: as `local_file`.
     """
+    return _fetch_from_hub(url) if url.startswith(SCHEME) else _fetch_from_web(url)
+
+
+def _fetch_from_hub(url: str) -> tuple[Path, str]:
     file = HubFile.parse(url)
     import huggingface_hub  # here: it takes a quarter of a second that few runs need
     try:
@@ -71,7 +109,27 @@ def fetch(url: str) -> tuple[Path, str]:
         raise CheckpointError(f'{url}: cannot be downloaded ({_reason(error)}); check the name and the network '
                               f'(HF_HUB_OFFLINE, HF_TOKEN), or run `hf download {file.repo} {file.name} --revision '
                               f'{file.revision}` where there is one and give the path of the file') from error
-    return path, _verify_hash(url, file, path)
+    given, reported = (file.sha256, 'given'), (_reported_hash(path), 'reported by the hub')
+    return path, _verify_hash(url, path, *(given if file.sha256 else reported))
+
+
+def _fetch_from_web(url: str) -> tuple[Path, str]:
+    """Download into torch hub's cache; a file whose name has no hash gets a folder of its address: names are shared."""
+    address, _, fragment = url.partition('#')
+    name = Path(unquote(urlsplit(address).path)).name
+    if not name or fragment and not re.fullmatch('sha256=[0-9a-f]{64}', fragment):
+        raise CheckpointError(f'{url}: write it as https://HOST/PATH/FILE[#sha256=HASH]')
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    path = (folder if hash_in_name(name) else folder / hashlib.sha256(address.encode()).hexdigest()[:16]) / name
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(address, str(path), progress=False)
+        except Exception as error:  # of the network, the server, the disk
+            raise CheckpointError(f'{url}: cannot be downloaded ({_reason(error)}); check the address and the network, '
+                                  'or download it where there is one and give the path of the file') from error
+    given, named = (fragment.removeprefix('sha256='), 'given'), (hash_in_name(name), 'in its name')
+    return path, _verify_hash(url, path, *(given if fragment else named))
 
 
 def _reason(error: Exception) -> str:
@@ -79,12 +137,11 @@ def _reason(error: Exception) -> str:
     return f'{type(error).__name__}: {re.sub(r"https?://[^ ]+", "the hub", sentence)[:200]}'
 
 
-def _verify_hash(url: str, file: HubFile, path: Path) -> str:
-    expected, source = (file.sha256, 'given') if file.sha256 else (_reported_hash(path), 'reported by the hub')
+def _verify_hash(url: str, path: Path, expected: str | None, source: str) -> str:
     if expected is None:
-        return 'not checked: the hub reported no hash and none was given; add #sha256=HASH'
-    kind, hash_of = ('sha256', sha256_of) if len(expected) == 64 else ('git blob sha1', git_blob_sha1_of)
-    if (actual := hash_of(path)) != expected:
+        return 'not checked: no hash was reported and none was given; add #sha256=HASH'
+    kind, hash_of = ('git blob sha1', git_blob_sha1_of) if len(expected) == 40 else ('sha256', sha256_of)
+    if not (actual := hash_of(path)).startswith(expected):
         raise CheckpointError(f'{url}: {kind} {actual} of the downloaded file {path}, but {expected} was {source}; '
                               'delete the file and download it again, or correct the hash')
     return f'{kind} {expected} {source}: equal'

@@ -1,16 +1,15 @@
 """Describe a weight file without building a model."""
-import re
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 
 from mmincubation.errors import CheckpointError
-from mmincubation.hashes import sha256_of
 from mmincubation.vit import Arch
 
 from .formats import Weights, open_vit
-from .hub import fetch, is_hub, local_file
+from .hub import fetch, hash_in_name, is_address
 from .shapes import infer_arch
+from .shards import weight_file, weights_sha256
 
 WITHOUT_TRACE = ('num_heads', 'norm_eps')  # fields without a trace in names or shapes
 
@@ -32,18 +31,17 @@ class WeightsInfo:
     parameters: int
 
 
-def inspect_weights(path: str | Path) -> WeightsInfo:
-    """Describe a ViT's file in any format of docs/guides/weights.md; `path` may be an hf:// name.
+def inspect_weights(path: str | Path, prefix: str | None = None) -> WeightsInfo:
+    """Describe a ViT's file in any format of docs/guides/weights.md; for `path` and `prefix` see `open_vit`.
 
     Raises:
         CheckpointError: as in `open_vit` and in `require_hash_in_name`.
     """
-    file = local_file(path)
-    weights = open_vit(path)
-    sha256 = sha256_of(file)
-    require_hash_in_name(file, sha256)
+    weights = open_vit(path, prefix)
+    sha256 = weights_sha256(path)
+    require_hash_in_name(weight_file(path), sha256)
     arch, assumed = describe(weights, path)
-    if is_hub(path):
+    if is_address(path):
         assumed = [*assumed, fetch(str(path))[1]]
     return WeightsInfo(weights.format, weights.header, sha256, arch, assumed, len(weights.tensors),
                        sum(tensor.numel() for tensor in weights.tensors.values()))
@@ -57,9 +55,9 @@ def require_hash_in_name(path: Path, sha256: str) -> None:
     Raises:
         CheckpointError: the digits differ.
     """
-    named = re.search(r'-(?!(?:19|20)\d{6}\.)([0-9a-f]{8})\.\w+$', path.name)
-    if named and not sha256.startswith(named[1]):
-        raise CheckpointError(f'{path}: named after a SHA-256 that begins with {named[1]}, but its own is {sha256}; '
+    named = hash_in_name(path.name)
+    if named and not sha256.startswith(named):
+        raise CheckpointError(f'{path}: named after a SHA-256 that begins with {named}, but its own is {sha256}; '
                               'the file is damaged or renamed: download it again')
 
 
@@ -80,24 +78,29 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
     _require_agreement(stated, shown, source)
     if stated:
         notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
-    return {**shown, **guessed, **stated}, [*notes, *weights.notes]
+    taps = ['left out: tap_norms, which only a ViTBackbone with the same taps takes'] if weights.taps else []
+    return {**shown, **guessed, **stated}, [*notes, *weights.notes, *taps]
 
 
 def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]:
-    """Return the fields that the shapes show, those that are guessed from them, and notes on the guesses."""
+    """Return the fields that shapes and `config.json` show, those that are guessed, and notes on the guesses."""
     try:
         arch, note = infer_arch(weights.tensors)
-    except KeyError as error:
-        raise CheckpointError(f'{source}: no whole ViT, {error} is missing; download or write it again') from error
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f'{source}: no whole ViT, {error} is missing; give the file of a whole one') from error
     if weights.format == 'mmengine':  # one of our runs: its config may have another pooling
-        del arch['global_pool']
+        arch.pop('global_pool', None)
         note += "; global_pool is in the run's config alone"
+    stated = dict(weights.stated.fields) if weights.stated else {}
+    stated.pop('activation', None)  # no field of Arch
     guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
+    guessed = {key: value for key, value in guessed.items() if key not in stated}
     # transformers' epsilon differs between conversions, so the width does not tell it.
-    if weights.format == 'hf' and guessed.pop('norm_eps', None):
-        note = (f'num_heads={guessed["num_heads"]} as in the public ViT of this width; norm_eps is in its config.json '
-                'alone')
-    return arch, guessed, [note]
+    if weights.format.startswith('hf') and guessed.pop('norm_eps', None):
+        note = 'norm_eps is in its config.json alone'
+        if 'num_heads' in guessed:
+            note = f'num_heads={guessed["num_heads"]} as in the public ViT of this width; {note}'
+    return arch | stated, guessed, [] if set(WITHOUT_TRACE) <= stated.keys() else [note]
 
 
 def _require_agreement(stated: dict, shown: dict, source: str | Path) -> None:

@@ -1,53 +1,127 @@
 """Translate the names of a ViT's tensors between programs, by one table."""
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, cat
 
 from mmincubation.errors import CheckpointError
 
-# timm's name: mmpretrain's (VisionTransformer in an ImageClassifier), transformers' (ViTForImageClassification; None:
-# it has no such tensor). `#` is a block's number; `.weight` and `.bias` follow. q, k and v are thirds of timm's qkv.
-NAMES = {
-    'cls_token': ('backbone.cls_token', 'vit.embeddings.cls_token'),
-    'pos_embed': ('backbone.pos_embed', 'vit.embeddings.position_embeddings'),
-    'patch_embed.proj': ('backbone.patch_embed.projection', 'vit.embeddings.patch_embeddings.projection'),
-    'blocks.#.norm1': ('backbone.layers.#.ln1', 'vit.encoder.layer.#.layernorm_before'),
-    'blocks.#.attn.q': (None, 'vit.encoder.layer.#.attention.attention.query'),
-    'blocks.#.attn.k': (None, 'vit.encoder.layer.#.attention.attention.key'),
-    'blocks.#.attn.v': (None, 'vit.encoder.layer.#.attention.attention.value'),
-    'blocks.#.attn.qkv': ('backbone.layers.#.attn.qkv', None),
-    'blocks.#.attn.proj': ('backbone.layers.#.attn.proj', 'vit.encoder.layer.#.attention.output.dense'),
-    'blocks.#.ls1.gamma': ('backbone.layers.#.attn.gamma1.weight', None),
-    'blocks.#.norm2': ('backbone.layers.#.ln2', 'vit.encoder.layer.#.layernorm_after'),
-    'blocks.#.mlp.fc1': ('backbone.layers.#.ffn.layers.0.0', 'vit.encoder.layer.#.intermediate.dense'),
-    'blocks.#.mlp.fc2': ('backbone.layers.#.ffn.layers.1', 'vit.encoder.layer.#.output.dense'),
-    'blocks.#.ls2.gamma': ('backbone.layers.#.ffn.gamma2.weight', None),
-    'norm': ('backbone.ln1', 'vit.layernorm'),
-    'head': ('head.layers.head', 'classifier'),
-}
-COLUMNS = dict(mmpretrain=0, hf=1)
-ALIASES = {'head.fc': 'head'}  # mmpretrain's LinearClsHead, read only
-NUMBER = re.compile(r'\.(\d+)\.')
+NUMBER = re.compile(r'(?<=[._])(\d+)(?=\.)')  # the number of a block is the first one in a key
 
 
-def to_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
-    """Rename tensors from `program` (a key of `COLUMNS`) to timm's names; unknown names do not change.
+@dataclass(frozen=True)
+class Format:
+    """The names that a program gives the tensors of a plain ViT.
 
-    Raises:
-        CheckpointError: a block has one of query, key and value without the others.
+    A ViT is there where the key `patch` and keys that begin with `block` lie below one prefix. `names` maps timm's
+    names to those of the program's backbone, whole or without `.weight` and `.bias`; `#` is a block's number, q, k and
+    v are thirds of timm's qkv. A whole model has `root` before its backbone's names, and `head` beside it. `aliases`
+    map other names of the program, with `root`, to timm's.
     """
-    column = COLUMNS[program]
-    names = {row[column]: ours for ours, row in NAMES.items() if row[column]} | (ALIASES if column == 0 else {})
-    return _fuse_qkv({_renamed(key, names): value for key, value in tensors.items()})
+    name: str
+    block: str
+    names: Mapping[str, str]
+    root: str = ''
+    head: str = 'head'
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def patch(self) -> str:
+        """The backbone's name of the patch kernel."""
+        return self.names['patch_embed.proj'] + '.weight'
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What the keys of the heads begin with that lie beside a backbone."""
+        return tuple({f'{name}.' for name in (self.head, *(a for a, ours in self.aliases.items() if ours == 'head'))})
+
+    def whole_names(self) -> dict[str, str]:
+        """Return the names of a whole model for timm's."""
+        return {ours: self.root + theirs for ours, theirs in self.names.items()} | {'head': self.head}
+
+    def to_timm(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the tensors of a whole model to timm's names; unknown names do not change.
+
+        Raises:
+            CheckpointError: a block has one of query, key and value without the others.
+        """
+        names = {theirs: ours for ours, theirs in self.whole_names().items()} | self.aliases
+        return _fuse_qkv({_renamed(_without_chunk(key), names): value for key, value in tensors.items()})
+
+
+TIMM = ('cls_token', 'pos_embed', 'patch_embed.proj', 'blocks.#.norm1', 'blocks.#.attn.qkv', 'blocks.#.attn.proj',
+        'blocks.#.ls1.gamma', 'blocks.#.norm2', 'blocks.#.mlp.fc1', 'blocks.#.mlp.fc2', 'blocks.#.ls2.gamma', 'norm',
+        'fc_norm')
+TRANSFORMERS = {
+    'cls_token': 'embeddings.cls_token',
+    'pos_embed': 'embeddings.position_embeddings',
+    'patch_embed.proj': 'embeddings.patch_embeddings.projection',
+    'blocks.#.attn.q': 'encoder.layer.#.attention.attention.query',
+    'blocks.#.attn.k': 'encoder.layer.#.attention.attention.key',
+    'blocks.#.attn.v': 'encoder.layer.#.attention.attention.value',
+    'blocks.#.attn.proj': 'encoder.layer.#.attention.output.dense',
+    'norm': 'layernorm',
+}
+FORMATS = (
+    Format('timm', 'blocks.0.', {name: name for name in TIMM}),
+    # VisionTransformer in an ImageClassifier, with VisionTransformerClsHead; LinearClsHead is read.
+    Format('mmpretrain', 'layers.0.', {
+        'cls_token': 'cls_token',
+        'pos_embed': 'pos_embed',
+        'patch_embed.proj': 'patch_embed.projection',
+        'blocks.#.norm1': 'layers.#.ln1',
+        'blocks.#.attn.qkv': 'layers.#.attn.qkv',
+        'blocks.#.attn.proj': 'layers.#.attn.proj',
+        'blocks.#.ls1.gamma': 'layers.#.attn.gamma1.weight',
+        'blocks.#.norm2': 'layers.#.ln2',
+        'blocks.#.mlp.fc1': 'layers.#.ffn.layers.0.0',
+        'blocks.#.mlp.fc2': 'layers.#.ffn.layers.1',
+        'blocks.#.ls2.gamma': 'layers.#.ffn.gamma2.weight',
+        'norm': 'ln1',
+        'fc_norm': 'ln2',  # after average pooling
+    }, root='backbone.', head='head.layers.head', aliases={'head.fc': 'head'}),
+    # transformers: ViT, ViT-MAE, ViT-MSN, I-JEPA.
+    Format('hf', 'encoder.layer.0.layernorm_before.', TRANSFORMERS | {
+        'blocks.#.norm1': 'encoder.layer.#.layernorm_before',
+        'blocks.#.norm2': 'encoder.layer.#.layernorm_after',
+        'blocks.#.mlp.fc1': 'encoder.layer.#.intermediate.dense',
+        'blocks.#.mlp.fc2': 'encoder.layer.#.output.dense',
+    }, root='vit.', head='classifier'),
+    Format('hf-dinov2', 'encoder.layer.0.norm1.', TRANSFORMERS | {
+        'blocks.#.norm1': 'encoder.layer.#.norm1',
+        'blocks.#.norm2': 'encoder.layer.#.norm2',
+        'blocks.#.mlp.fc1': 'encoder.layer.#.mlp.fc1',
+        'blocks.#.mlp.fc2': 'encoder.layer.#.mlp.fc2',
+        'blocks.#.ls1.gamma': 'encoder.layer.#.layer_scale1.lambda1',
+        'blocks.#.ls2.gamma': 'encoder.layer.#.layer_scale2.lambda1',
+    }, root='dinov2.', head='classifier'),
+    Format('torchvision', 'encoder.layers.encoder_layer_0.', {
+        'cls_token': 'class_token',
+        'pos_embed': 'encoder.pos_embedding',
+        'patch_embed.proj': 'conv_proj',
+        'blocks.#.norm1': 'encoder.layers.encoder_layer_#.ln_1',
+        'blocks.#.attn.qkv.weight': 'encoder.layers.encoder_layer_#.self_attention.in_proj_weight',
+        'blocks.#.attn.qkv.bias': 'encoder.layers.encoder_layer_#.self_attention.in_proj_bias',
+        'blocks.#.attn.proj': 'encoder.layers.encoder_layer_#.self_attention.out_proj',
+        'blocks.#.norm2': 'encoder.layers.encoder_layer_#.ln_2',
+        'blocks.#.mlp.fc1': 'encoder.layers.encoder_layer_#.mlp.0',
+        'blocks.#.mlp.fc2': 'encoder.layers.encoder_layer_#.mlp.3',
+        'norm': 'encoder.ln',
+    }, head='heads.head', aliases={
+        'encoder.layers.encoder_layer_#.mlp.linear_1': 'blocks.#.mlp.fc1',
+        'encoder.layers.encoder_layer_#.mlp.linear_2': 'blocks.#.mlp.fc2',
+    }),
+)
 
 
 def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
-    """Rename tensors from timm's names to those of `program`, a key of `COLUMNS`.
+    """Rename tensors from timm's names to those of a whole model of `program`, the name of a format.
 
     Raises:
-        CheckpointError: `program` has no name for a tensor.
+        CheckpointError: the program has no name for a tensor.
     """
-    names = {ours: row[COLUMNS[program]] for ours, row in NAMES.items() if row[COLUMNS[program]]}
+    names = next(known for known in FORMATS if known.name == program).whole_names()
     if 'blocks.#.attn.q' in names:
         tensors = _split_qkv(tensors)
     renamed = {key: _renamed(key, names) for key in tensors}
@@ -56,10 +130,15 @@ def from_timm(tensors: dict[str, Tensor], program: str) -> dict[str, Tensor]:
     return {renamed[key]: value for key, value in tensors.items()}
 
 
+def _without_chunk(key: str) -> str:
+    """Rename a block in a chunk (DINOv2's own training, `blocks.0.3.`) to the block alone (`blocks.3.`)."""
+    return re.sub(r'^blocks\.\d+\.(\d+)\.', r'blocks.\1.', key)
+
+
 def _renamed(key: str, names: dict[str, str]) -> str:
     """Rename a key. `names` has whole keys, or keys without their last word, with `#` for the first number."""
     number = NUMBER.search(key)
-    pattern = NUMBER.sub('.#.', key, count=1)
+    pattern = NUMBER.sub('#', key, count=1)
     owner, _, last = pattern.rpartition('.')
     if pattern not in names and owner not in names:
         return key
@@ -101,11 +180,6 @@ def global_names(stage: dict, start: int) -> dict:
 def stage_depth(stage: dict) -> int:
     """Return the number of blocks in a stage with local block numbers."""
     return 1 + max((_block(key) for key in stage), default=-1)
-
-
-def strip_prefix(tensors: dict, prefix: str) -> dict:
-    """Remove `prefix` from the keys that have it, such as `module.` of DistributedDataParallel."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items()}
 
 
 def entries_below(tensors: dict, prefix: str) -> dict:

@@ -5,17 +5,19 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mmincubation.errors import CheckpointError
-from mmincubation.hashes import sha256_of
 from mmincubation.vit import Arch, VisionTransformer
 
 from .formats import Weights, open_vit
-from .hub import fetch, is_hub, local_file
-from .shapes import public_arch
+from .hub import fetch, is_address
+from .shapes import differing_fields, public_arch
+from .shards import weights_sha256
 
 SHOWN = 8
+POOLED_HEAD = 'the head of the file reads the mean of the patches through fc_norm, which this ViT has not'
 
 
-def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, drop=(), fresh=()) -> dict:
+def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, drop=(), fresh=(), setting: str = ''
+                ) -> dict:
     """Load `tensors` into `module`. If they do not fit, raise before anything is changed.
 
     Only names and shapes decide, so all ranks of a distributed run decide alike.
@@ -24,6 +26,7 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
         source: the file that the tensors come from, for messages and the report.
         drop: names or dotted prefixes (`head`) of tensors in the file that are not loaded.
         fresh: names or dotted prefixes of the module's weights that keep their values; the file must not have them.
+        setting: where the user can name `fresh`, for messages; empty if nowhere.
 
     Returns:
         `path`, `sha256` (None if `source` is no file) and the one-line `coverage`.
@@ -35,13 +38,14 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], *, source: str, d
     dropped = [name for name in tensors if is_named(name, drop)]
     kept = [name for name in own if is_named(name, fresh)]
     new = {name: value for name, value in tensors.items() if name not in set(dropped)}
-    _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source)
+    compared = {name: value for name, value in own.items() if name not in set(kept)}
+    if found := _mismatch(compared, new):
+        raise CheckpointError(f'{source} does not fit the model: {_explained(module, compared, new, setting)}{found}')
     module.load_state_dict({**own, **new})  # `own` fills in what stays fresh
-    file = local_file(source)
     return dict(
         path=str(source),
-        sha256=sha256_of(file) if file.is_file() else None,
-        coverage='; '.join([_coverage(own, new, dropped, kept), *([fetch(source)[1]] if is_hub(source) else [])]))
+        sha256=weights_sha256(source),
+        coverage='; '.join([_coverage(own, new, dropped, kept), *([fetch(source)[1]] if is_address(source) else [])]))
 
 
 def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
@@ -53,7 +57,7 @@ def load_vit(vit: VisionTransformer, path: str | Path) -> dict:
     weights = open_vit(path)
     require_known_fields(weights, vit.arch, str(path))
     report = load_strict(vit, weights.tensors, source=str(path))
-    return report | {'coverage': '; '.join([report['coverage'], *weights.notes])}
+    return report | {'coverage': '; '.join([report['coverage'], *weights.notes, *assumed(weights, vit.arch)])}
 
 
 def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str, fresh=()) -> str:
@@ -67,7 +71,8 @@ def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str, fres
     own = module.state_dict()
     left, kept = ([name for name in names if is_named(name, fresh)] for names in (tensors, own))
     new = {name: value for name, value in tensors.items() if name not in set(left)}
-    _require_match({name: value for name, value in own.items() if name not in set(kept)}, new, source, hint=False)
+    if found := _mismatch({name: value for name, value in own.items() if name not in set(kept)}, new):
+        raise CheckpointError(f'{source} does not fit the model: {found}')
     return _coverage(own, new, [name for name in left if name not in own], kept)
 
 
@@ -88,20 +93,27 @@ def require_header(header: dict, arch: Arch, source: str, fields=('num_heads', '
 
 def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num_heads', 'norm_eps', 'global_pool')
                          ) -> None:
-    """Refuse a file that contradicts `arch` in `fields`, by its header or, without one, by what is known of it.
+    """Refuse a file that contradicts `arch` in `fields`: by its header, else by `config.json`, else by what is known.
 
-    A file without a header must be a public ViT if it has the width and the qkv bias of one: heads and epsilon are
-    compared with those. Files of our runs may have any shape, and transformers' epsilon differs between conversions.
+    What neither says is compared with the public ViT of this width and qkv bias, if there is one. Files of our runs may
+    have any shape, and transformers' epsilon differs between conversions.
 
     Raises:
         CheckpointError: a field differs.
     """
     require_header(weights.header, arch, source, fields)
+    stated = weights.stated.fields if weights.stated else {}
+    for field in fields:
+        if field == 'global_pool' and 'cls_token' not in weights.tensors:
+            continue  # the missing class token is reported, which no pooling can mend
+        if field in stated and stated[field] != getattr(arch, field):
+            raise CheckpointError(f'{source}: {weights.stated.source} says {field}={stated[field]}, the model has '
+                                  f'{field}={getattr(arch, field)}; set {field}={stated[field]!r} in arch')
     known = public_arch(weights.tensors)
     if weights.header.get('arch') or known is None or weights.format == 'mmengine':
         return
     name, public = known
-    for field in ('num_heads', 'norm_eps') if weights.format != 'hf' else ('num_heads', ):
+    for field in {'num_heads', *(() if weights.format.startswith('hf') else ('norm_eps', ))} - stated.keys():
         value, ours = getattr(public, field), getattr(arch, field)
         # Another width or qkv bias is reported as a shape or a missing key, which is clearer.
         if (arch.embed_dim, arch.qkv_bias) == (public.embed_dim, public.qkv_bias) and value != ours:
@@ -111,37 +123,63 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
                 f'header: tools/convert.py SRC DST --arch {field}={ours}')
 
 
+def assumed(weights: Weights, arch: Arch) -> list[str]:
+    """Return one note on what neither the file nor `config.json` says, and what is assumed; none if all is known."""
+    if weights.known:
+        return []
+    stated = weights.stated.fields if weights.stated else {}
+    values = dict(activation='GELU', num_heads=arch.num_heads, norm_eps=f'{arch.norm_eps:g}')
+    unknown = {key: value for key, value in values.items() if key not in stated}
+    listed = ', '.join(f'{key}={value}' for key, value in unknown.items())
+    return [f'assumed, the file does not say it: {listed}'] if unknown else []
+
+
 def is_named(name: str, prefixes) -> bool:
     """Return whether a weight's name is one of the names or below one of the dotted prefixes."""
     return any(name == prefix or name.startswith(prefix.rstrip('.') + '.') for prefix in prefixes)
 
 
-def _require_match(own: dict, new: dict, source: str, hint: bool = True) -> None:
-    missing = [f'{name} {_shape_text(own[name])}' for name in own if name not in new]
-    unexpected = [f'{name} {_shape_text(new[name])}' for name in new if name not in own]
-    shapes = [f'{name} {_shape_text(new[name])} in the file, {_shape_text(own[name])} in the model'
-              for name in own if name in new and own[name].shape != new[name].shape]
-    found = dict(missing=missing, unexpected=unexpected, misshaped=shapes)
-    if any(found.values()):
-        lists = '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
-        raise CheckpointError(f'{source} does not fit the model: {lists}.'
-                              f'{_hints(missing, unexpected, shapes) if hint else ""}')
+def _mismatch(own: dict, new: dict) -> str:
+    """Return which names and shapes differ, empty if none do."""
+    found = dict(
+        missing=[f'{name} {_shape_text(own[name])}' for name in own if name not in new],
+        unexpected=[f'{name} {_shape_text(new[name])}' for name in new if name not in own],
+        misshaped=[f'{name} {_shape_text(new[name])} in the file, {_shape_text(own[name])} in the model'
+                   for name in own if name in new and own[name].shape != new[name].shape])
+    return '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
 
 
-def _hints(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
-    hints = (
-        (missing, '.qkv.bias ', 'the file has no qkv bias, build the model with qkv_bias=False'),
-        (unexpected, '.qkv.bias ', 'the file has a qkv bias, build the model with qkv_bias=True (and the norm_eps '
-         'that belongs to it)'),
-        (unexpected, '.ls1.gamma ', 'the file has LayerScale, set init_values=1e-5 in arch'),
-        (missing, '.ls1.gamma ', 'the file has no LayerScale, leave init_values out of arch'),
-        (unexpected, 'fc_norm.', "its head reads the mean of the patches through fc_norm, which this ViT has not; "
-         "name 'head' and 'norm' as fresh"),
-        (shapes, 'pos_embed ', 'another number of patches, build the model with the img_size of the file'),
-        (shapes, 'head.', "another number of classes, set num_classes or name 'head' as fresh"),
-        (missing, 'head.', "the file has no head, name 'head' as fresh"),
-    )
-    return ''.join(f' Hint: {hint}.' for names, text, hint in hints if any(text in name for name in names))
+def _explained(module: nn.Module, own: dict, new: dict[str, Tensor], setting: str) -> str:
+    """Return what the file's ViT has that the module's has not, and what to do, as far as its tensors establish it."""
+    arch, reasons = getattr(module, 'arch', None), []
+    if not isinstance(arch, Arch):
+        return ''
+    if differing := differing_fields(new, arch):
+        listed = ', '.join(f'{key}={theirs} (the model has {ours})' for key, (theirs, ours) in differing.items())
+        listed = listed.replace('init_values=None', 'no LayerScale, init_values=None')
+        bias = ', with the norm_eps that belongs to it' if 'qkv_bias' in differing else ''
+        reasons.append(f"the file's ViT has {listed}; set arch to the file's{bias}, or give a file of this arch")
+    if 'cls_token' in own and 'cls_token' not in new:
+        reasons.append('the file has no class token; a ViTBackbone with cls_token=False takes it')
+    return ''.join(f'{reason}. ' for reason in reasons + _about_head(own, new, setting))
+
+
+def _about_head(own: dict, new: dict, setting: str) -> list[str]:
+    """Return what is known of the norm and the head that the file's ViT has or lacks, and what to do."""
+    if 'fc_norm.weight' in new:
+        return [POOLED_HEAD + (f"; fresh=('head', 'norm') in {setting} begins both anew" if setting else '')]
+    if missing := [part for part in ('norm', 'head') if f'{part}.weight' in own and f'{part}.weight' not in new]:
+        begin = f'fresh={tuple(missing)} in {setting} begins {"both" if missing[1:] else "it"} anew'
+        begin = begin if setting else 'give a file of a whole classifier'
+        return [f'the file has no {" and no ".join(missing)}; {begin}']
+    if 'head.weight' not in own or 'head.weight' not in new:
+        return []
+    begin = f"fresh=('head',) in {setting} begins it anew"
+    theirs, ours = new['head.weight'].shape, own['head.weight'].shape
+    if theirs[-1] == 2 * ours[-1]:
+        return [f'the head of the file reads {theirs[-1]} values, more than one token; '
+                f'{begin if setting else "give a file with another head"}']
+    return [f'for other classes than those of the file {begin}'] if setting and theirs[0] != ours[0] else []
 
 
 def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:

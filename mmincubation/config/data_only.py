@@ -1,6 +1,5 @@
 """What the MM packages read for a run is read as data: no file but a config can bring code."""
 from functools import partial
-from os.path import expanduser
 
 import yaml
 from mmengine.fileio import PickleHandler, YamlHandler, register_handler
@@ -8,7 +7,7 @@ from mmengine.runner import CheckpointLoader, checkpoint
 from torch.utils.model_zoo import load_url
 
 from mmincubation.checkpoints import read_tensors
-from mmincubation.checkpoints.hub import SCHEME
+from mmincubation.checkpoints.hub import SCHEME, WEB
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.errors import ConfigError
 
@@ -38,12 +37,12 @@ class NoPickle(PickleHandler):
 def read_data_only() -> None:
     """Make mmengine's readers refuse code, in this process; the tools call it first, more calls change nothing.
 
-    Checkpoints from local files and from the hub are read by `read_tensors`, those from an address (http, torchvision,
-    open-mmlab, mmcls) with weights_only, which torch hub leaves off and mmengine does not ask for.
+    Checkpoints from local files, the hub and the web are read by `read_tensors`, those of mmengine's own names
+    (torchvision, open-mmlab, mmcls) with weights_only, which torch hub leaves off and mmengine does not ask for.
     """
     allow_mm_checkpoints()
     checkpoint.load_url = partial(load_url, weights_only=True)
-    for scheme in ('', SCHEME):
+    for scheme in ('', SCHEME, *WEB):
         CheckpointLoader.register_scheme(scheme, _load_local, force=True)
     register_handler(['yaml', 'yml'])(DataYaml)
     register_handler(['pickle', 'pkl'])(NoPickle)
@@ -51,4 +50,4 @@ def read_data_only() -> None:
 
 def _load_local(name: str, map_location=None) -> dict:
     """On the CPU, wherever it was: what loads it copies it. Not mapped: a run may write over the file."""
-    return read_tensors(name if name.startswith(SCHEME) else expanduser(name), mapped=False)[0]
+    return read_tensors(name, mapped=False)[0]

@@ -121,16 +121,16 @@ class ViTBackbone(BaseModule):
         if self.is_init:
             return
         if self.init_cfg is not None:
-            self.load_report = self._load(str(self.init_cfg['checkpoint']))
+            self.load_report = self._load(str(self.init_cfg['checkpoint']), self.init_cfg.get('prefix'))
             print_log(f'ViTBackbone: {self.load_report["path"]}: {self.load_report["coverage"]}', logger='current')
         self.is_init = True
 
-    def _load(self, path: str) -> dict:
+    def _load(self, path: str, prefix: str | None) -> dict:
         """Load the file, on every rank, and return the report."""
         # Drop what a backbone does not have: the classifier's norm and head, and an unused class token.
         drop = ('norm', 'fc_norm', 'head') if self.prefix else ('norm', 'fc_norm', 'head', 'cls_token')
         return load_fitted(self, path, self.arch, cls_token=bool(self.prefix), drop=drop, fresh=('tap_norms', ),
-                           fields=('num_heads', 'norm_eps'))
+                           fields=('num_heads', 'norm_eps'), prefix=prefix)
 
     def stem(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Return the tokens (B, prefix + rows * columns, C) of images (B, 3, H, W), and their grid (rows, columns)."""

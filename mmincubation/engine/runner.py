@@ -16,7 +16,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.checkpoints.hub import local_file
 from mmincubation.errors import ConfigError
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -92,7 +91,6 @@ class ToolRunner(Runner):
 
         The file is then read to the CPU, because a GPU need not hold the full tensors.
         """
-        filename = str(local_file(filename))
         checkpoint = super().load_checkpoint(filename, 'cpu' if self.sharded else map_location, *args, **kwargs)
         if self.sharded and 'optimizer' in checkpoint and self._resume:
             checkpoint['optimizer'] = take_shards(checkpoint['optimizer'], self.optim_wrapper)

@@ -101,7 +101,8 @@ class ViTClassifier(BaseClassifier):
     def init_weights(self) -> None:
         """Load the file that `init_cfg` names; a second call changes nothing."""
         if self.init_cfg is not None and not self.is_init:
-            self.load_report = load_pretrained(self.vit, self.init_cfg['checkpoint'], self.init_cfg.get('fresh', ()))
+            self.load_report = load_pretrained(self.vit, self.init_cfg['checkpoint'], self.init_cfg.get('fresh', ()),
+                                               self.init_cfg.get('prefix'))
         self.is_init = True
 
     @property

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from mmincubation.checkpoints import CheckpointError, sha256_of
+from mmincubation.checkpoints import CheckpointError, read_tensors, sha256_of
 from mmincubation.checkpoints.files import nbytes, writing
+from mmincubation.checkpoints.kinds import kind_of
 
 POINTER = 'last_checkpoint'  # mmengine's: it holds the path of the newest checkpoint
 USUAL = ('epoch_*.pth', 'iter_*.pth')
@@ -97,20 +98,21 @@ def damage(path: str | Path) -> str | None:
     """Read a checkpoint completely; return what is wrong with it, None if nothing is.
 
     Its bytes must have the digest stored beside it. A checkpoint without a digest, for example one of mmengine, is
-    compared with the checksums that its zip file has of each tensor.
+    compared with the checksums that its zip file has of each tensor, or read if it has none.
     """
     path = Path(path)
-    if not path.is_file():
-        return 'does not exist'
     try:
-        if not zipfile.is_zipfile(path):
-            return f'is truncated or no checkpoint ({path.stat().st_size:,} bytes)'
+        kind = kind_of(path)
         if stored := _stored_digest(path):
             same = stored == sha256_of(path)
             return None if same else f'is damaged: its bytes do not have the SHA-256 in {digest_file(path).name}'
+        if kind != 'archive':
+            return read_tensors(path) and None
         with zipfile.ZipFile(path) as file:
             bad = file.testzip()
         return bad and f'is damaged at {bad}'
+    except CheckpointError as error:
+        return str(error).removeprefix(str(path)).partition(';')[0].strip(' :')
     except Exception as error:  # a damaged zip directory raises anything
         return f'is damaged ({type(error).__name__}: {error})'
 

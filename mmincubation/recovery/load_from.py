@@ -3,9 +3,9 @@ from difflib import get_close_matches
 
 from torch import Size, Tensor, nn
 
-from mmincubation.checkpoints import CheckpointError, open_vit, require_fit, sha256_of
-from mmincubation.checkpoints.hub import local_file
+from mmincubation.checkpoints import CheckpointError, open_vit, require_fit
 from mmincubation.checkpoints.load import is_named
+from mmincubation.checkpoints.shards import weights_sha256
 from mmincubation.models.on_meta import class_shapes, classes_in_model
 from mmincubation.registry import dicts_in
 
@@ -50,13 +50,13 @@ def select_weights(model: nn.Module, content: dict, cfg, classes=None) -> dict:
     try:
         coverage = require_fit(model, state, source, fresh)
     except CheckpointError as error:
-        raise CheckpointError(_only_classes(own, state, cfg, source, fresh) or f'{error} Give a checkpoint of this '
+        raise CheckpointError(_only_classes(own, state, cfg, source, fresh) or f'{error}. Give a checkpoint of this '
                               f'model, or name in load_from_fresh the layers that shall begin anew{_vit(cfg, source)}'
                               ) from error
     if cfg.get('load_from_fresh') is None:
         _require_same_classes(content, cfg, source, classes)
     content['state_dict'] = {name: value for name, value in state.items() if not is_named(name, fresh)}
-    return dict(path=source, sha256=sha256_of(local_file(source)), coverage=coverage)
+    return dict(path=source, sha256=weights_sha256(source), coverage=coverage)
 
 
 def other_classes(own: dict, state: dict, cfg, fresh=()) -> tuple[int, int, list[str]] | None:

@@ -70,9 +70,13 @@ class Arch:
             near = [get_close_matches(field, valid, 1) for field in unknown]
             raise ValueError(f'unknown arch fields {unknown}; nearest: {sum(near, [])}; valid: {valid}')
         if name is None:
+            if missing := [field for field in ('embed_dim', 'depth', 'num_heads') if field not in changes]:
+                raise ValueError(f'arch: {", ".join(missing)} missing; give them, or the name of a known one: '
+                                 f"name='vit_base' ({', '.join(ARCHS)})")
             return cls(**changes)
         if name not in ARCHS:
-            raise ValueError(f'unknown arch {name!r}; valid: {sorted(ARCHS)}')
+            raise ValueError(f'unknown arch {name!r}; known names: {", ".join(ARCHS)}; any other shape is a dict, such '
+                             f'as DeiT-Ti: arch=dict(embed_dim=192, depth=12, num_heads=3)')
         return replace(ARCHS[name], **changes)
 
 

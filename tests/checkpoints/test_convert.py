@@ -167,9 +167,9 @@ def test_what_cannot_be_is_refused(tmp_path, dst, to, options, message):
 
 
 @pytest.mark.parametrize('state, message', [
-    (state_with(fresh=torch.ones(1)), 'no plain ViT with a class token .unexpected: fresh.; it cannot be converted'),
+    (state_with(fresh=torch.ones(1)), 'no whole plain ViT .unexpected: fresh.; it cannot be converted'),
     (state_with(**{'blocks.3.norm1.bias': torch.ones(3)}), 'misshaped: blocks.3.norm1.bias'),
-    (state_with(pos_embed=torch.ones(1, 16, 16)), 'misshaped: pos_embed'),
+    (state_with(pos_embed=torch.ones(1, 15, 16)), 'misshaped: pos_embed'),
     ({key: value for key, value in state_with().items() if key != 'norm.bias'}, 'missing: norm.bias'),
 ])
 def test_other_networks_are_refused(tmp_path, state, message):

@@ -100,14 +100,14 @@ def test_digest_sees_name_type_shape_value():
 
 def test_unusable_files(tmp_path):
     cases = {
-        'missing.pth': (None, 'no such weight file'),
+        'missing.pth': (None, 'does not exist'),
         'empty.pth': (b'', 'empty'),
         'page.pth': (b'\n<!DOCTYPE html><html>not found</html>', 'web page'),
         'page.safetensors': (b'<html>', 'web page'),
         'pointer.safetensors': (b'version https://git-lfs.github.com/spec/v1\noid sha256:00', 'git lfs pull'),
-        'noise.pth': (b'abcdef' * 100, 'damaged'),
-        'noise.safetensors': (b'abcdef' * 100, 'damaged'),
-        'a.npz': (b'abcdef', 'unknown kind'),
+        'noise.pth': (b'abcdef' * 100, r"no weight file .600 bytes, it begins with b'abcdefab'"),
+        'noise.safetensors': (b'abcdef' * 100, 'no weight file'),
+        'a.npz': (b'abcdef', 'no weight file'),
     }
     for name, (content, message) in cases.items():
         if content is not None:
@@ -125,7 +125,7 @@ def test_truncated(tmp_path, name):
     for size in (5, 100, path.stat().st_size - 1):
         cut = tmp_path / f'cut_{name}'
         cut.write_bytes(path.read_bytes()[:size])
-        with pytest.raises(CheckpointError, match=f'cut_{name}: damaged'):
+        with pytest.raises(CheckpointError, match=f'cut_{name}:? (is truncated|damaged|is no weight file .5 bytes)'):
             read_tensors(cut)
 
 
@@ -245,10 +245,12 @@ def changed(vit, drop=(), **extra):
 
 
 @pytest.mark.parametrize(('change', 'options', 'message'), [
-    (dict(drop=['norm.bias']), {}, r': 1 missing: norm.bias 16\.'),
-    (dict(drop=['qkv.bias']), {}, r'3 missing: blocks.0.attn.qkv.bias 48.*Hint: .*qkv_bias=False'),
+    (dict(drop=['norm.bias']), {}, r': 1 missing: norm.bias 16$'),
+    (dict(drop=['qkv.bias']), {}, r'qkv_bias=False .the model has True.; set arch .* norm_eps that belongs to it.*'
+     r'3 missing: blocks.0.attn.qkv.bias 48'),
     (dict(extra=torch.ones(2, 3)), {}, r'1 unexpected: extra 2x3'),
-    (dict(pos_embed=torch.zeros(1, 26, 16)), {}, r'1 misshaped: pos_embed 1x26x16 in the file, 1x17x16 .*img_size'),
+    (dict(pos_embed=torch.zeros(1, 26, 16)), {}, r'img_size=20 .the model has 16.*1 misshaped: pos_embed 1x26x16 in '
+     r'the file, 1x17x16 '),
     (dict(head_extra=torch.ones(1)), dict(drop=['head'], fresh=['head']), 'unexpected: head_extra'),
     ({}, dict(drop=['head']), '2 missing: head.weight 5x16, head.bias 5'),
     ({}, dict(fresh=['head']), '2 unexpected: head.weight 5x16'),
@@ -265,7 +267,7 @@ def test_load_strict_refuses_and_changes_nothing(vit, change, options, message):
 
 def test_load_strict_head_and_bias_hints(vit):
     other = VisionTransformer(Arch.parse(dict(ARCH.to_dict(), num_classes=7, qkv_bias=False)))
-    with pytest.raises(CheckpointError, match=r'qkv_bias=True.*set num_classes or name .head.'):
+    with pytest.raises(CheckpointError, match=r'qkv_bias=True .the model has False., num_classes=5 .the model has 7'):
         load_strict(other, vit.state_dict(), source='f')
 
 

@@ -47,13 +47,24 @@ def mmpretrain_names(state: dict, head: str = 'head.layers.head') -> dict:
     return {_replaced(key, pairs): value for key, value in state.items()}
 
 
-def hf_names(state: dict) -> dict:
+def hf_names(state: dict, root: str = 'vit') -> dict:
     """ViTForImageClassification."""
-    pairs = [(r'^head', 'classifier'), (r'^blocks\.', 'vit.encoder.layer.'), (r'^norm', 'vit.layernorm'),
-             (r'norm1', 'layernorm_before'), (r'norm2', 'layernorm_after'), (r'attn\.proj', 'attention.output.dense'),
-             (r'mlp\.fc1', 'intermediate.dense'), (r'mlp\.fc2', 'output.dense'),
-             (r'^cls_token', 'vit.embeddings.cls_token'), (r'^pos_embed', 'vit.embeddings.position_embeddings'),
-             (r'^patch_embed\.proj', 'vit.embeddings.patch_embeddings.projection')]
+    return _transformers_names(state, root, [
+        (r'norm1', 'layernorm_before'), (r'norm2', 'layernorm_after'), (r'attn\.proj', 'attention.output.dense'),
+        (r'mlp\.fc1', 'intermediate.dense'), (r'mlp\.fc2', 'output.dense')])
+
+
+def dinov2_hf_names(state: dict) -> dict:
+    """Dinov2Model within a larger model; its head is another one."""
+    return _transformers_names(state, 'dinov2', [
+        (r'attn\.proj', 'attention.output.dense'), (r'ls(\d)\.gamma', r'layer_scale\1.lambda1')])
+
+
+def _transformers_names(state: dict, root: str, pairs: list) -> dict:
+    pairs = [(r'^head', 'classifier'), (r'^blocks\.', f'{root}.encoder.layer.'), (r'^norm', f'{root}.layernorm'),
+             *pairs,
+             (r'^cls_token', f'{root}.embeddings.cls_token'), (r'^pos_embed', f'{root}.embeddings.position_embeddings'),
+             (r'^patch_embed\.proj', f'{root}.embeddings.patch_embeddings.projection')]
     out = {}
     for key, value in state.items():
         name = _replaced(key, pairs)
@@ -61,6 +72,16 @@ def hf_names(state: dict) -> dict:
         parts = zip(('query', 'key', 'value'), value.chunk(3), strict=True) if fused else [('', value)]
         out.update({name.replace('attn.qkv', f'attention.attention.{part}'): tensor for part, tensor in parts})
     return out
+
+
+def torchvision_names(state: dict) -> dict:
+    """torchvision.models.VisionTransformer."""
+    pairs = [(r'^head', 'heads.head'), (r'^norm', 'encoder.ln'), (r'^blocks\.', 'encoder.layers.encoder_layer_'),
+             (r'norm(\d)', r'ln_\1'), (r'attn\.qkv\.', 'self_attention.in_proj_'),
+             (r'attn\.proj', 'self_attention.out_proj'),
+             (r'mlp\.fc1', 'mlp.0'), (r'mlp\.fc2', 'mlp.3'), (r'^cls_token', 'class_token'),
+             (r'^pos_embed', 'encoder.pos_embedding'), (r'^patch_embed\.proj', 'conv_proj')]
+    return {_replaced(key, pairs): value for key, value in state.items()}
 
 
 def stages_of(state: dict, division=DIVISION) -> list[dict]:
@@ -118,6 +139,12 @@ FILES = {
     'hf.bin': ('hf', hf_names, True),
     'hf_model.safetensors': ('hf', lambda s: {**_alone(hf_names(s), 'vit.'), 'pooler.dense.bias': torch.ones(16),
                                               'embeddings.mask_token': torch.zeros(1, 1, 16)}, False),
+    'hf_mim.safetensors': ('hf', lambda s: {**hf_names(headless(s)),
+                                            'decoder.0.weight': torch.zeros(48, 16, 1, 1)}, False),
+    'ijepa_like.safetensors': ('hf', lambda s: hf_names(s, 'ijepa'), True),
+    'dinov2_hf.safetensors': ('hf-dinov2', lambda s: {**dinov2_hf_names(headless(s)), 'dinov2.embeddings.mask_token':
+                                                      torch.zeros(1, 16)}, False),
+    'torchvision.pth': ('torchvision', torchvision_names, True),
     'official.pth': ('official', _public, True),
     'official_doubled.pth': ('official', lambda s: dict(model=_public(s)['model']), True),
     'e2e.pth': ('mmengine', lambda s: dict(meta=dict(epoch=1), state_dict=_below('vit.', s)), True),

@@ -82,9 +82,9 @@ def peak_mib() -> float:
 
 
 @pytest.mark.parametrize('harm, named', [
-    (lambda p: p.write_bytes(b''), 'truncated or no checkpoint .0 bytes'), (truncate, 'truncated'),
+    (lambda p: p.write_bytes(b''), 'is empty .0 bytes'), (truncate, 'truncated'),
     (flip, 'SHA-256 in epoch_2.pth.sha256'), (lambda p: p.unlink(), 'does not exist'),
-    (lambda p: p.write_bytes(os.urandom(5000)), 'no checkpoint .5,000 bytes')])
+    (lambda p: p.write_bytes(os.urandom(5000)), 'no weight file .5,000 bytes')])
 @pytest.mark.parametrize('sealed', [True, False])
 def test_resume_takes_the_one_before_a_damaged_one_and_names_it(tmp_path, harm, named, sealed):
     newest, before = write_run(tmp_path, 1, 2)
