@@ -72,7 +72,7 @@ def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str, fres
     left, kept = ([name for name in names if is_named(name, fresh)] for names in (tensors, own))
     new = {name: value for name, value in tensors.items() if name not in set(left)}
     if found := _mismatch({name: value for name, value in own.items() if name not in set(kept)}, new):
-        raise CheckpointError(f'{source} does not fit the model: {found}.')
+        raise CheckpointError(f'{source} does not fit the model: {found}')
     return _coverage(own, new, [name for name in left if name not in own], kept)
 
 

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 from PIL import Image
 
 from mmincubation.datasets.files import path_below
@@ -17,6 +18,7 @@ class LabelPictures(BaseMetric):
     higher if the data set has `reduce_zero_label`, as in mmseg; more than 256 need 16 bits. mmseg's IoUMetric drops
     sides of one pixel, and the folders of images.
     """
+    default_prefix = 'labels'
 
     def __init__(self, output_dir: str, images: str, collect_device: str = 'cpu'):
         super().__init__(collect_device)
@@ -33,7 +35,8 @@ class LabelPictures(BaseMetric):
             Image.fromarray(labels.astype(np.uint8 if labels.max() < 256 else np.uint16)).save(path)
 
     def evaluate(self, size: int) -> dict:
-        """Return no metrics."""
+        """Say where the pictures are; return no metrics."""
+        print_log(f'Label pictures are in {self.output_dir}', logger='current')
         return {}
 
     def compute_metrics(self, results: list) -> dict:

@@ -141,7 +141,6 @@ class ToolRunner(Runner):
 
         The file is then read to the CPU, because a GPU need not hold the full tensors.
         """
-        filename = str(local_file(filename))
         checkpoint = super().load_checkpoint(filename, 'cpu' if self.sharded else map_location, *args, **kwargs)
         if self.sharded and 'optimizer' in checkpoint and self._resume:
             checkpoint['optimizer'] = take_shards(checkpoint['optimizer'], self.optim_wrapper)

@@ -3,9 +3,9 @@ from difflib import get_close_matches
 
 from torch import Size, Tensor, nn
 
-from mmincubation.checkpoints import CheckpointError, open_vit, require_fit, sha256_of
-from mmincubation.checkpoints.hub import local_file
+from mmincubation.checkpoints import CheckpointError, open_vit, require_fit
 from mmincubation.checkpoints.load import is_named
+from mmincubation.checkpoints.shards import weights_sha256
 from mmincubation.models.on_meta import class_shapes, classes_in_model
 from mmincubation.registry import dicts_in
 
@@ -50,12 +50,13 @@ def select_weights(model: nn.Module, content: dict, cfg, classes=None) -> dict:
     try:
         coverage = require_fit(model, state, source, fresh)
     except CheckpointError as error:
-        raise CheckpointError(_only_classes(own, state, cfg, source, fresh) or f'{error} Give a checkpoint of this '
-                              'model, or name in load_from_fresh the layers that shall begin anew') from error
+        raise CheckpointError(_only_classes(own, state, cfg, source, fresh) or f'{error}. Give a checkpoint of this '
+                              f'model, or name in load_from_fresh the layers that shall begin anew{_vit(cfg, source)}'
+                              ) from error
     if cfg.get('load_from_fresh') is None:
         _require_same_classes(content, cfg, source, classes)
     content['state_dict'] = {name: value for name, value in state.items() if not is_named(name, fresh)}
-    return dict(path=source, sha256=sha256_of(local_file(source)), coverage=coverage)
+    return dict(path=source, sha256=weights_sha256(source), coverage=coverage)
 
 
 def other_classes(own: dict, state: dict, cfg, fresh=()) -> tuple[int, int, list[str]] | None:
@@ -111,11 +112,25 @@ def _require_same_classes(content: dict, cfg, source: str, classes) -> None:
                               'begin what tells classes apart anew, or load_from_fresh = [] to load it as it is')
 
 
+def _place(cfg) -> str | None:
+    """Return the place of the model, or of the part of it, that begins from a ViT's file."""
+    return next((place for place, node in dicts_in(cfg['model'], 'model')
+                 if str(node.get('type')).rpartition('.')[2] in OF_A_VIT), None)
+
+
+def _vit(cfg, source: str) -> str:
+    """Return the end of a hint: the ViT in a file, if one is known there, can be had alone."""
+    try:
+        weights = open_vit(source)
+    except CheckpointError:
+        return ''
+    place = _place(cfg)
+    return f', or take its ViT alone (format {weights.format}) by {place}.init_cfg' if place else ''
+
+
 def _foreign(model: nn.Module, content: dict, cfg, source: str) -> str:
     """Say what a file is of whose names the model has few."""
-    kind = type(model).__name__
-    place = next((place for place, node in dicts_in(cfg['model'], 'model')
-                  if str(node.get('type')).rpartition('.')[2] in OF_A_VIT), None)
+    kind, place = type(model).__name__, _place(cfg)
     try:
         weights = open_vit(source)
     except CheckpointError:

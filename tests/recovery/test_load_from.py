@@ -83,7 +83,7 @@ def test_the_layers_that_depend_on_classes_are_found(name):
 def load(name: str, content: dict, tmp_path, classes=None, **more) -> dict:
     """What `load_from` gives a model of 4 classes; the content becomes what is loaded."""
     path = tmp_path / 'run.pth'
-    path.write_bytes(b'weights')
+    torch.save({}, path)
     return select_weights(model(name, 4), content, config(name, 4, load_from=str(path), **more), classes)
 
 
@@ -213,7 +213,7 @@ def test_a_list_without_sense(run, option, says, capsys):
 @pytest.mark.parametrize('command', ['load_from', 'test', 'resume'])
 @pytest.mark.parametrize('kind, says', [
     ('gone', 'no such weight file|does not exist'), ('folder', 'no such weight file|a folder'),
-    ('empty', 'empty|truncated'), ('cut', 'truncated'), ('text', 'damaged|truncated|no checkpoint'),
+    ('empty', 'empty|truncated'), ('cut', 'truncated'), ('text', 'no weight file'),
     ('list', 'holds a list'), ('weights', 'is no checkpoint of the ViTClassifier|no optimizer, meta|no ViT'),
     ('safetensors', 'is no checkpoint of the ViTClassifier|no state_dict, optimizer, meta|no ViT')])
 def test_whatever_is_wrong_with_a_file_is_one_line(run, command, kind, says, tmp_path, capsys):
