@@ -4,7 +4,7 @@ from pathlib import Path
 from mmengine.registry import METRICS
 
 from mmincubation.config.signatures import resolve
-from mmincubation.downstream.coco_truth import require_same_data
+from mmincubation.downstream.coco_truth import is_coco_metric, require_same_data
 from mmincubation.errors import ConfigError
 from mmincubation.recovery.data_errors import named_metrics
 
@@ -16,7 +16,8 @@ def report_metrics(cfg, mode: str, dataset, report: Report) -> None:
     settings, scope = cfg.get(f'{mode}_evaluator') or [], cfg.get('default_scope') or 'mmengine'
     for metric in [settings] if isinstance(settings, dict) else settings:
         path = metric.get('ann_file')
-        if not is_coco(metric, scope) or path and not Path(path).exists():  # a path is the config's own problem
+        kinds = [cls for _, cls in resolve(str(metric.get('type')), scope)]
+        if not any(map(is_coco_metric, kinds)) or path and not Path(path).exists():  # the config's own problem
             continue
         try:
             built = METRICS.build(named_metrics(dict(metric, _scope_=metric.get('_scope_') or scope)))
@@ -24,9 +25,3 @@ def report_metrics(cfg, mode: str, dataset, report: Report) -> None:
                 report.say(f'warning: {line}')
         except ConfigError as error:
             report.problem('', str(error), '')
-
-
-def is_coco(metric: dict, scope: str) -> bool:
-    """Return whether a config names mmdet's CocoMetric or a metric made of it."""
-    found = resolve(str(metric.get('type')), scope)
-    return any(base.__name__ == 'CocoMetric' for _, cls in found for base in getattr(cls, '__mro__', ()))

@@ -19,6 +19,7 @@ from .annotations import (
 from .coco import Fault, coco_class, file_faults, first, in_one_line, read_json
 
 FIX = 'correct or drop them in the JSON'
+BARE = "train boxes alone: no with_mask in the pipeline, no mask_head in the model, metric='bbox' in the evaluator"
 CORNERS = 'boxes that are two corners by their own segmentation'
 DISAGREE = 'boxes that disagree with their own segmentation'
 
@@ -67,6 +68,8 @@ class CocoRules:
         self._refuse(list(file_faults(content, self.dataset.metainfo['classes'])))
         annotations = content.get('annotations') or []
         self.labelled, self.total = bool(annotations), len(content['images'])
+        if self.masks and annotations and not any(a.get('segmentation') for a in annotations):
+            self._refuse([('no annotation has a segmentation', BARE, '')])
         self.twice = {*repeated_ids(content['images'])}, {*repeated_ids(annotations)}
         if self.twice[1]:
             self.dataset.ANN_ID_UNIQUE = False  # else mmdet asserts it, without naming the ids
@@ -114,7 +117,7 @@ class CocoRules:
         if is_subpixel(annotation):
             self.subpixel.append(where)
         elif self.masks and 'segmentation' not in annotation:
-            yield 'no segmentation', 'drop mask_head and with_mask where there are boxes only'
+            yield 'no segmentation', 'add it, or drop the annotation'
         elif self.masks and self.polygons and is_lost_as_polygons(annotation):
             yield 'no polygons but run lengths', 'set poly2mask=True in LoadAnnotations'
         elif 'area' not in annotation:

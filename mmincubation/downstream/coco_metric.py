@@ -12,7 +12,6 @@ from mmincubation.datasets.coco import coco_class
 from mmincubation.registry import METRICS
 
 TABLES = ('precision', 'recall', 'scores')
-KEPT = ('bbox', 'area', 'iscrowd', 'score')  # of an annotation or a result; hotcoco refuses others' types
 
 
 class FastEval:
@@ -33,16 +32,19 @@ class FastEval:
                                         for coco in (truth, results)), iou_type)
 
     def _plain(self, content: dict, masks: bool) -> dict:
-        """Return what evaluation needs of a COCO file, under the new ids."""
-        kept = KEPT + ('segmentation', ) * masks
-        return dict(
-            images=[dict(id=self._images[image['id']], file_name='', width=int(image['width']),
-                         height=int(image['height'])) for image in content['images']],
-            categories=[dict(id=number, name=str(number)) for number in self._categories.values()],
-            annotations=[dict({key: entry[key] for key in kept if key in entry}, id=number,
-                              iscrowd=int(entry.get('iscrowd', 0)), image_id=self._images[entry['image_id']],
-                              category_id=self._categories[entry['category_id']])
-                         for number, entry in enumerate(content.get('annotations') or (), 1)])
+        """Return what evaluation needs of a COCO file, under the new ids; hotcoco refuses the types of others' keys."""
+        annotations = content.get('annotations') or []
+        found = [dict(id=number, image_id=self._images[entry['image_id']], bbox=entry['bbox'], area=entry['area'],
+                      category_id=self._categories[entry['category_id']], iscrowd=int(entry.get('iscrowd') or 0))
+                 for number, entry in enumerate(annotations, 1)]
+        for key in ['score'] + ['segmentation'] * masks:
+            for kept, entry in zip(found, annotations, strict=True):
+                if (value := entry.get(key)) is not None:
+                    kept[key] = value
+        images = [dict(id=self._images[image['id']], file_name='', width=int(image['width']),
+                       height=int(image['height'])) for image in content['images']]
+        categories = [dict(id=number, name=str(number)) for number in self._categories.values()]
+        return dict(images=images, categories=categories, annotations=found)
 
     def __getattr__(self, name: str):
         if name == '_eval':  # not yet

@@ -13,10 +13,18 @@ from mmincubation.datasets.coco_rules import FIX
 from mmincubation.errors import ConfigError, DataError
 
 
+def compare_all(dataset, evaluator, kind: str) -> list[str]:
+    """Run `require_same_data` for all metrics of a built evaluator; mmdet's MultiDatasetsEvaluator has one a part."""
+    metrics = getattr(evaluator, 'metrics', ())
+    parts = dataset.datasets if hasattr(evaluator, 'dataset_prefixes') else [dataset] * len(metrics)
+    pairs = zip(parts, metrics, strict=True)
+    return list(chain.from_iterable(require_same_data(part, metric, kind) for part, metric in pairs))
+
+
 def require_same_data(dataset, metric, kind: str) -> list[str]:
     """Make a metric score what a built data set gives: its images, and its classes by name.
 
-    `kind` is `val` or `test`. Metrics that are no CocoMetric, and data sets whose infos have no `img_id`, are left as
+    `kind` is `val` or `test`. Metrics that are no CocoMetric, and data sets without `img_id` or classes, are left as
     they are.
 
     Returns:
@@ -25,28 +33,45 @@ def require_same_data(dataset, metric, kind: str) -> list[str]:
     Raises:
         DataError: the file of the metric is about other images or classes, or has not what the metric needs.
     """
-    parts = list(leaves(dataset))
-    if not hasattr(metric, '_coco_api') or not parts or not all(isinstance(part, BaseDataset) for part in parts):
+    parts, coco = list(leaves(dataset)), getattr(metric, '_coco_api', None)
+    infos = _infos(parts) if is_coco_metric(type(metric)) else []
+    if not infos:
         return []
     names = ' and '.join(dict.fromkeys(str(part.ann_file) for part in parts))
-    coco = metric._coco_api
     if coco is None:
         _require_instances(parts, names, kind)
         return []
     known = getattr(coco, 'path', '') if '://' not in names else ''  # a copy of a remote file has another path
-    path = known or 'its ann_file'
+    own = os.path.realpath(known) in {os.path.realpath(str(part.ann_file)) for part in parts}
+    where = f'{kind}_evaluator: {known or "its ann_file"}'
     try:
-        infos = [part.get_data_info(i) for part in parts for i in range(len(part))]
-        own = os.path.realpath(known) in {os.path.realpath(str(part.ann_file)) for part in parts}
-        if not own:
-            _require_usable(coco.dataset, parts[0].metainfo['classes'])
-        metric.cat_ids = class_ids(coco.dataset['categories'], parts[0].metainfo['classes'])
-        _require_truth(coco.dataset, metric, kind)
-        _require_order(metric)
-        _require_images(infos, coco.imgs, names)
+        _compare(infos, metric, parts[0].metainfo['classes'], names, own, kind)
     except ConfigError as error:
-        raise DataError(f'{kind}_evaluator: {path}: {error}') from error
-    return list(_restricted(infos, metric, f'{kind}_evaluator: {path}', names, own or not known))
+        raise DataError(f'{where}: {error}') from error
+    return list(_restricted(infos, metric, where, names, own or not known))
+
+
+def is_coco_metric(cls: type) -> bool:
+    """Return whether a class is mmdet's CocoMetric or made of it; mmdet need not be imported."""
+    return any(base.__name__ == 'CocoMetric' for base in getattr(cls, '__mro__', ()))
+
+
+def _infos(parts: list) -> list[dict]:
+    """Return the infos of all images; none if a part has no such infos or no classes."""
+    if not all(isinstance(part, BaseDataset) and part.metainfo.get('classes') for part in parts):
+        return []
+    infos = [part.get_data_info(i) for part in parts for i in range(len(part))]
+    return infos if all('img_id' in info and 'img_path' in info for info in infos) else []
+
+
+def _compare(infos: list[dict], metric, classes, names: str, own: bool, kind: str) -> None:
+    content = metric._coco_api.dataset
+    if not own:  # the data set has checked its own file
+        _require_usable(content, classes)
+    metric.cat_ids = class_ids(content['categories'], classes)
+    _require_truth(content, metric, kind)
+    _require_order(metric)
+    _require_images(infos, metric._coco_api.imgs, names)
 
 
 def leaves(dataset) -> Iterator:
@@ -97,11 +122,15 @@ def _require_order(metric) -> None:
 
 def _require_images(infos: list[dict], images: dict, names: str) -> None:
     """Refuse the first image of the data set that the metric's file does not have, or has as another image."""
+    paths = {}
     for info in infos:
         name = f'image id {info.get("img_id")!r} of {names} ({info.get("img_path")})'
         entry = images.get(info.get('img_id'))
         if entry is None:
             raise ConfigError(f'{name} is not in it; give data set and evaluator the same ann_file')
+        if paths.setdefault(info['img_id'], info['img_path']) != info['img_path']:
+            raise ConfigError(f'image id {info["img_id"]!r} stands for {paths[info["img_id"]]} and {info["img_path"]}; '
+                              'give each image of the joined data sets its own id')
         sizes = [(part.get('width'), part.get('height')) for part in (entry, info)]
         if sizes[0] != sizes[1] or not _same_file(entry['file_name'], info['img_path']):
             raise ConfigError(f'{name} is another image there: {entry["file_name"]}, {sizes[0][0]} x {sizes[0][1]}; '

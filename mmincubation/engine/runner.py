@@ -18,9 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.checkpoints.hub import local_file
 from mmincubation.compat.coco_api import mend_coco
-from mmincubation.downstream.coco_truth import require_same_data
+from mmincubation.downstream.coco_truth import compare_all
 from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -107,9 +106,8 @@ class ToolRunner(Runner):
         return self._compared(super().build_test_loop(loop), 'test')
 
     def _compared(self, loop, kind: str):
-        for metric in loop.evaluator.metrics:
-            for line in require_same_data(loop.dataloader.dataset, metric, kind):
-                self.logger.warning(line)
+        for line in compare_all(loop.dataloader.dataset, loop.evaluator, kind):
+            self.logger.warning(line)
         return loop
 
     def register_hook(self, hook, priority=None) -> None:

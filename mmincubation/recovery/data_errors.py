@@ -42,6 +42,8 @@ def named_metrics(evaluator):
     """Return an evaluator's config with a NamedCocoMetric in the place of each plain CocoMetric of mmdet."""
     if isinstance(evaluator, list | tuple):
         return [named_metrics(metric) for metric in evaluator]
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:  # mmdet's MultiDatasetsEvaluator
+        return dict(evaluator, metrics=named_metrics(evaluator['metrics']))
     if not isinstance(evaluator, dict) or 'type' not in evaluator:
         return evaluator
     with METRICS.switch_scope_and_registry(evaluator.get('_scope_')) as registry:

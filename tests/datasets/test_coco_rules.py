@@ -114,7 +114,7 @@ def test_boxes_alone(tmp_path):
     settings = write(tmp_path, lambda found: [a.pop('segmentation') for a in found['annotations']])
     dataset = build(settings | dict(pipeline=BOXES), 'train_dataloader.dataset')
     assert dataset[0]['data_samples'].gt_instances.bboxes.tensor.tolist() == [[4, 5, 24, 29], [34, 20, 56, 38]]
-    with pytest.raises(DataError, match='annotation 1: no segmentation'):
+    with pytest.raises(DataError, match='a.json: no annotation has a segmentation; train boxes alone: no with_mask'):
         build(settings, 'train_dataloader.dataset')
 
 

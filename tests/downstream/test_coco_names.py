@@ -1,11 +1,12 @@
 """Labels mean classes by name, and the metric's file must be about the data set's images: right numbers, or a line."""
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from mmincubation.downstream.coco_truth import require_same_data
+from mmincubation.downstream.coco_truth import compare_all, require_same_data
 from mmincubation.errors import ConfigError, DataError
 from mmincubation.recovery.data_errors import named_metrics
 from mmincubation.registry import METRICS
@@ -171,6 +172,23 @@ def test_a_metric_made_of_mmdets_names_no_ap_wrongly(tmp_path):
         require_same_data(build(settings), own, 'val')
     own.classwise, own.dataset_meta = False, dict(classes=NAMES)
     assert not require_same_data(build(settings), own, 'val') and perfect(own, settings)['coco/bbox_mAP'] == 1.0
+
+
+def test_joined_data_sets_whose_ids_collide_are_refused(tmp_path):
+    from mmengine.dataset import ConcatDataset
+    parts = [dict(type='mmincubation.CheckedDataset', dataset=write(tmp_path, name=name)) for name in 'ab']
+    joined = ConcatDataset(parts)
+    with pytest.raises(DataError, match='image id 1 stands for .*/a/0.png and .*/b/0.png; give each image'):
+        require_same_data(joined, metric_of(parts[0]['dataset']), 'val')
+    several = SimpleNamespace(metrics=[metric_of(part['dataset']) for part in parts], dataset_prefixes=['a', 'b'])
+    assert not compare_all(joined, several, 'val')  # one metric for each part
+
+
+def test_other_metrics_and_data_sets_are_left_alone(tmp_path):
+    settings = write(tmp_path)
+    dataset, metric = build(settings), SimpleNamespace(_coco_api=SimpleNamespace(imgs={}))
+    assert not require_same_data(dataset, metric, 'val') and not require_same_data([1, 2], metric_of(settings), 'val')
+    assert not compare_all(dataset, SimpleNamespace(), 'val')
 
 
 def test_formatting_needs_no_truth(tmp_path):
