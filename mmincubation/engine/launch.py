@@ -109,7 +109,7 @@ def test(args: Namespace, request: Request) -> int:
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
     _need_checkpoint(args.checkpoint)
-    known = tested_names(cfg, args.checkpoint)
+    known = names_for_test(cfg, args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test', known=known)
@@ -133,7 +133,7 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     return cfg
 
 
-def tested_names(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
+def names_for_test(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
     """Return the class names that a checkpoint was trained with, and where they are from; None if nothing has them.
 
     Raises:
