@@ -14,12 +14,11 @@ from mmengine.model import BaseTTAModel
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors
 from mmincubation.checkpoints.hub import local_file
-from mmincubation.config.classes import class_problems, training_names
+from mmincubation.config.classes import names_for_test
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
-from mmincubation.datasets.classes import Names, names_in_checkpoint
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, damage, newest_complete
@@ -131,19 +130,6 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     apply_options(cfg, args, mode)
     refuse(cfg, mode, ranks)
     return cfg
-
-
-def names_for_test(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
-    """Return the class names that a checkpoint was trained with, and where they are from; None if nothing has them.
-
-    Raises:
-        ConfigError: the test data or the model have other classes.
-    """
-    names = names_in_checkpoint(checkpoint)
-    known = (names, checkpoint) if names else training_names(cfg)
-    if found := [*class_problems(cfg, 'test', known)]:
-        raise ConfigError('\n'.join(found))
-    return known
 
 
 def load_for_test(model: torch.nn.Module, path: str) -> str:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.downstream.iou_metric import name_missing_classes
 from mmincubation.downstream.losses import correct_losses
+from mmincubation.downstream.sliding import pad_small_images
 from mmincubation.errors import ConfigError
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -59,6 +60,7 @@ class ToolRunner(Runner):
             if isinstance(module, BaseDataPreprocessor):
                 module._non_blocking = True
         correct_losses(built)
+        pad_small_images(built)
         return built
 
     def build_evaluator(self, evaluator) -> Evaluator:

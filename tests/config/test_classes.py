@@ -6,8 +6,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmincubation.config.classes import class_counts, class_problems
-from mmincubation.engine.launch import names_for_test
+from mmincubation.config.classes import class_counts, class_problems, names_for_test
 from mmincubation.errors import ConfigError
 from mmincubation.recovery.data_errors import wrap_datasets
 from tests.helpers.toy import ARCH, e2e_config
