@@ -3,7 +3,15 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from mmincubation.datasets.classes import Names, difference, is_numbered_anew, leaves, names_of
+from mmincubation.datasets.classes import (
+    Names,
+    difference,
+    is_numbered_anew,
+    leaves,
+    names_in_checkpoint,
+    names_of,
+)
+from mmincubation.errors import ConfigError
 from mmincubation.registry import dicts_in
 from mmincubation.vit import Arch
 
@@ -49,6 +57,19 @@ def training_names(cfg: Config) -> tuple[Names, str] | None:
     scope = cfg.get('default_scope') or 'mmengine'
     found = ((names_of(dataset, scope), place) for place, dataset in data_sets(cfg, 'train'))
     return next((pair for pair in found if pair[0]), None)
+
+
+def names_for_test(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
+    """Return the class names that a checkpoint was trained with, and where they are from; None if nothing has them.
+
+    Raises:
+        ConfigError: the test data or the model have other classes.
+    """
+    names = names_in_checkpoint(checkpoint)
+    known = (names, checkpoint) if names else training_names(cfg)
+    if found := [*class_problems(cfg, 'test', known)]:
+        raise ConfigError('\n'.join(found))
+    return known
 
 
 def class_counts(model: dict, scope: str) -> Iterator[tuple[str, int]]:

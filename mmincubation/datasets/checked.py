@@ -37,15 +37,18 @@ class CheckedDataset(Dataset):
     the next usable index replaces the sample. The replacement depends on the index alone, so that a resumed run has the
     same; mmengine's BaseDataset draws a random one. A skipped sample is recorded in a file in the folder `records`, so
     that the record outlives the worker. More than `max_data_errors` skipped samples, over all ranks, are a DataError.
+    `size` is the side in pixels of the images that a classifier takes.
 
     All other attributes are those of the wrapped data set.
     """
 
     def __init__(self, dataset: dict, place: str = 'dataset', num_classes: int | None = None,
-                 data_errors: str = 'raise', max_data_errors: int = LIMIT, records: str | None = None):
+                 data_errors: str = 'raise', max_data_errors: int = LIMIT, records: str | None = None,
+                 size: int | None = None):
         self.place, self.skips, self.limit = place, data_errors == 'skip', max_data_errors
         self.remedy = EVALUATION if place.startswith(('val', 'test')) else REMEDY
         self.folder, self.rank, self.recorded, self.num_classes = records, get_rank(), {}, num_classes
+        self.size = size
         self.dataset = ROOT.build(dict(dataset, lazy_init=True) if _builds_base_dataset(dataset) else dataset)
         if isinstance(self.dataset, BaseDataset):
             steps = [node for _, node in dicts_in(dataset.get('pipeline'), 'pipeline')]
@@ -118,12 +121,19 @@ class CheckedDataset(Dataset):
 
     def _load(self, index: int):
         if not isinstance(self.dataset, BaseDataset):
-            return self.dataset[index]
+            return self._require_size(self.dataset[index])
         for _ in range(DRAWS):
             sample = self.dataset.prepare_data(index)
             if sample is not None:
                 return sample
         raise ConfigError(f'its pipeline returned nothing, {DRAWS} times')
+
+    def _require_size(self, sample: dict) -> dict:
+        if self.size and isinstance(self.dataset, ClsDataset) and {*sample['inputs'].shape[-2:]} != {self.size}:
+            height, width = sample['inputs'].shape[-2:]
+            raise ConfigError(f'{self.dataset.name(sample["index"])} has {width} x {height} pixels after the pipeline, '
+                              f'the model takes {self.size} x {self.size}: add steps that resize or crop to it')
+        return sample
 
     def _refuse(self, index: int, error: Exception) -> None:
         """Record a sample that is skipped.

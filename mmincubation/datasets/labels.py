@@ -44,15 +44,20 @@ class LabelRules:
         labels, shape = sample['gt_seg_map'], tuple(sample['ori_shape'][:2])
         if 1 in shape and labels.size == shape[0] * shape[1]:  # mmseg squeezes a side of one pixel away
             labels = sample['gt_seg_map'] = labels.reshape(shape)
-        require_exact(sample.get('seg_map_path') or '')
-        if labels.ndim == 3:
-            raise Fault(f'a label picture with {labels.shape[2]} channels, colours or transparency; {REMEDY}')
+        self.accept(labels, sample.get('seg_map_path') or '')
         if labels.shape != shape:
             raise Fault('labels of another size than their image',
                         f'labels of shape {labels.shape}, its image has {shape}', BOTH)
-        self._require_values(labels)
 
-    def _require_values(self, labels: np.ndarray) -> None:
+    def accept(self, labels: np.ndarray, path: str) -> None:
+        """Refuse labels that are no classes.
+
+        Raises:
+            Fault: the file does not store class numbers as they are, or has other ones.
+        """
+        require_exact(path)
+        if labels.ndim == 3:
+            raise Fault(f'a label picture with {labels.shape[2]} channels, colours or transparency; {REMEDY}')
         if self.classes and ((labels < 0) | (labels >= self.classes) & (labels != self.ignored)).any():
             wrong = sorted({*np.unique(labels).tolist()} - {*range(self.classes), self.ignored})
             raise Fault(f'label values that are no class (0..{self.classes - 1}, {self.ignored} ignored)',
@@ -136,6 +141,7 @@ def _pixels(dataset: BaseDataset, index: int, classes: int) -> np.ndarray | None
     try:
         for step in loaders(dataset.pipeline.transforms):
             sample = step(sample)
+        LabelRules(dataset, classes).accept(sample['gt_seg_map'], sample['seg_map_path'])
         return pixels_of(sample['gt_seg_map'], classes, getattr(dataset, 'ignore_index', IGNORED))
     except Exception:  # damaged files raise anything
         return None

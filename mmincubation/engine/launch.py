@@ -11,12 +11,11 @@ from mmengine.config import Config
 
 from mmincubation.checkpoints import CheckpointError, read_tensors
 from mmincubation.checkpoints.hub import local_file
-from mmincubation.config.classes import class_problems, training_names
+from mmincubation.config.classes import names_for_test
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.scaling import batch_warnings
-from mmincubation.datasets.classes import Names, names_in_checkpoint
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
 from mmincubation.recovery.checkpoint_files import checkpoints_of, newest_complete
@@ -106,7 +105,7 @@ def test(args: Namespace, request: Request) -> int:
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
     content, _ = read_tensors(args.checkpoint)
-    known = tested_names(cfg, args.checkpoint)
+    known = names_for_test(cfg, args.checkpoint)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test', known=known)
@@ -131,17 +130,6 @@ def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
     return cfg
 
 
-def tested_names(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
-    """Return the class names that a checkpoint was trained with, and where they are from; None if nothing has them.
-
-    Raises:
-        ConfigError: the test data or the model have other classes.
-    """
-    names = names_in_checkpoint(checkpoint)
-    known = (names, checkpoint) if names else training_names(cfg)
-    if found := [*class_problems(cfg, 'test', known)]:
-        raise ConfigError('\n'.join(found))
-    return known
 
 
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import mmengine
 from mmengine import hooks
 from mmengine.dist import all_gather_object, is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import HOOKS
@@ -20,6 +21,9 @@ from torch.utils.data import DataLoader
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.compat.coco_api import mend_coco
 from mmincubation.downstream.coco_truth import compare_all
+from mmincubation.downstream.iou_metric import name_missing_classes
+from mmincubation.downstream.losses import correct_losses
+from mmincubation.downstream.sliding import pad_small_images
 from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -77,6 +81,14 @@ class ToolRunner(Runner):
         for module in built.modules():
             if isinstance(module, BaseDataPreprocessor):
                 module._non_blocking = True
+        correct_losses(built)
+        pad_small_images(built)
+        return built
+
+    def build_evaluator(self, evaluator) -> Evaluator:
+        """Build mmengine's evaluator; mmseg's IoUMetric says which classes it could not measure."""
+        built = super().build_evaluator(evaluator)
+        name_missing_classes(built)
         return built
 
     @staticmethod

@@ -15,6 +15,7 @@ from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, read_records, 
 from mmincubation.downstream.coco_metric import named_coco_metric
 from mmincubation.errors import ConfigError, DataError
 from mmincubation.resumable.protocol import BaseHook
+from mmincubation.vit import Arch
 
 
 def wrap_datasets(runner, *kinds: str, known: tuple[Names, str] | None = None) -> None:
@@ -27,9 +28,10 @@ def wrap_datasets(runner, *kinds: str, known: tuple[Names, str] | None = None) -
     cfg, scope = runner.cfg, runner.cfg.get('default_scope') or 'mmengine'
     known = known or training_names(cfg)
     count = next((count for _, count in class_counts(cfg.model, scope)), None)
+    size = Arch.parse(cfg.model.arch).img_size if 'arch' in cfg.model else None
     for kind in kinds:
         if loader := getattr(runner, name := f'_{kind}_dataloader'):
-            options = dict(place=f'{kind}_dataloader.dataset', num_classes=count, data_errors='raise')
+            options = dict(place=f'{kind}_dataloader.dataset', num_classes=count, data_errors='raise', size=size)
             if kind == 'train':
                 options |= dict(data_errors=cfg.get('data_errors', 'raise'), records=runner.work_dir,
                                 max_data_errors=cfg.get('max_data_errors', LIMIT))

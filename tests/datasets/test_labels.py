@@ -1,0 +1,118 @@
+"""Label pictures: what their files may be, which are listed, and that a data set of one class is told."""
+import io
+
+import numpy as np
+import pytest
+from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
+
+from mmincubation.datasets.checked import CheckedDataset
+from mmincubation.datasets.labels import require_classes
+from mmincubation.errors import ConfigError, DataError
+
+LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 2
+
+
+def segmentation(root, labels=None, count: int = 3, **more) -> CheckedDataset:
+    """A data set of two classes; `labels` is what is drawn into each label picture."""
+    for kind in ('img', 'seg'):
+        (root / kind).mkdir(exist_ok=True)
+    for i in range(count):
+        Image.new('RGB', (8, 8)).save(root / f'img/{i}.png')
+        if labels is not None:
+            Image.fromarray(labels).save(root / f'seg/{i}.png')
+    init_default_scope('mmseg')
+    dataset = dict(type='BaseSegDataset', data_root=str(root), img_suffix='.png',
+                   metainfo=dict(classes=('ground', 'cat')), data_prefix=dict(img_path='img', seg_map_path='seg'),
+                   pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')])
+    return DATASETS.build(dict(type='mmincubation.CheckedDataset', place='train_dataloader.dataset', num_classes=2,
+                               dataset=dataset | more))
+
+
+def stored(picture: Image.Image, kind: str = 'PNG', **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def palette() -> Image.Image:
+    picture = Image.fromarray(LABELS).convert('P')
+    picture.putdata(LABELS.ravel().tolist())
+    return picture
+
+
+GREY = Image.fromarray(LABELS)
+READ = {  # as class numbers
+    'one byte': stored(GREY), 'palette': stored(palette()), 'one bit': stored(Image.fromarray(LABELS > 0)),
+    '16 bits': stored(Image.fromarray(LABELS.astype(np.uint16))), 'tiff': stored(GREY, 'TIFF'),
+    '32 bits': stored(Image.fromarray(LABELS.astype(np.int32)), 'TIFF'),
+    'bitmap': stored(GREY, 'BMP')}
+LOSS = 'stored with loss'
+REFUSED = {
+    'jpeg': (stored(GREY, 'JPEG'), LOSS), 'webp': (stored(GREY.convert('RGB'), 'WEBP', quality=100), LOSS),
+    'jpeg in tiff': (stored(GREY, 'TIFF', compression='jpeg'), LOSS),
+    'colours': (stored(GREY.convert('RGB')), '3 channels'), 'alpha': (stored(GREY.convert('LA')), '2 channels'),
+    'colours and alpha': (stored(GREY.convert('RGBA')), '4 channels'),
+    '16 bits': (stored(Image.fromarray(LABELS.astype(np.uint16) + 256)), 'values above 255'),
+    '32 bits': (stored(Image.fromarray(LABELS.astype(np.int32) + 65536), 'TIFF'), 'values above 255'),
+    'another class': (stored(Image.fromarray(LABELS + 1)), r'no class \(0..1, 255 ignored\): 2')}
+
+
+@pytest.mark.parametrize('how', READ)
+def test_kinds_of_files_that_are_read_as_class_numbers(how, tmp_path):
+    data = segmentation(tmp_path, LABELS)
+    (tmp_path / 'seg/1.png').write_bytes(READ[how])
+    assert np.array_equal(data[1]['gt_seg_map'], LABELS)
+
+
+@pytest.mark.parametrize('how', REFUSED)
+def test_kinds_of_files_that_are_refused_whatever_their_name(how, tmp_path):
+    content, said = REFUSED[how]
+    data = segmentation(tmp_path, LABELS)
+    (tmp_path / 'seg/1.png').write_bytes(content)
+    with pytest.raises(DataError, match=f'sample 1: {tmp_path}/seg/1.png: .*{said}'):
+        data[1]
+
+
+def test_the_ignored_label_is_the_data_sets(tmp_path):
+    labels = LABELS.copy()
+    labels[0] = 250
+    assert (segmentation(tmp_path, labels, ignore_index=250)[0]['gt_seg_map'] == labels).all()
+    with pytest.raises(DataError, match=r'no class \(0..1, 255 ignored\): 250'):
+        segmentation(tmp_path, labels)[0]
+
+
+def test_blank_lines_and_hidden_files_are_no_images(tmp_path):
+    assert len(segmentation(tmp_path, LABELS)) == 3
+    (tmp_path / 'list.txt').write_text('0\n\n2\n\n')
+    listed = segmentation(tmp_path, ann_file='list.txt')
+    assert [listed.get_data_info(i)['img_path'][-5:] for i in range(len(listed))] == ['0.png', '2.png']
+    (tmp_path / 'img/.ipynb_checkpoints').mkdir()
+    for name in ('.DS_Store', '._0.png', '.ipynb_checkpoints/0.png'):
+        (tmp_path / 'img' / name).write_bytes(b'x')
+    assert len(segmentation(tmp_path)) == 3
+
+
+GROUND = "in 3 of 3 label pictures every pixel is class 'ground' or ignored"
+
+
+@pytest.mark.parametrize('value, more, said', [
+    (0, {}, GROUND), (1, {}, "every pixel is class 'cat' or ignored"),
+    (255, {}, r'every pixel is ignored \(255\)'), (250, dict(ignore_index=250), r'every pixel is ignored \(250\)'),
+    (1, dict(reduce_zero_label=True), GROUND + r' \(255, and 0 in the file by reduce_zero_label\)'),
+])
+def test_a_data_set_of_one_class_is_refused(value, more, said, tmp_path):
+    data = segmentation(tmp_path, np.full((8, 8), value, np.uint8), **more)
+    with pytest.raises(ConfigError, match=said):
+        require_classes(data.dataset)
+
+
+def test_a_sample_of_one_class_is_told_not_refused(tmp_path):
+    data = segmentation(tmp_path, np.zeros((8, 8), np.uint8), count=40)
+    assert require_classes(data.dataset).startswith("in 32 of 40 label pictures every pixel is class 'ground' or")
+
+
+def test_pictures_that_cannot_be_read_are_told_when_their_turn_comes(tmp_path):
+    data = segmentation(tmp_path, np.stack([LABELS * 255] * 3, -1))
+    assert require_classes(data.dataset) is None
+    assert require_classes(segmentation(tmp_path, LABELS).dataset) is None
