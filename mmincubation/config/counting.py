@@ -24,7 +24,7 @@ def counting_problems(cfg: Config) -> Iterator[str]:
 
 
 def _counts_iterations(cfg: Config) -> bool:
-    loop, scope = cfg.train_cfg, cfg.get('default_scope') or 'mmengine'
+    loop, scope = cfg.get('train_cfg') or {}, cfg.get('default_scope') or 'mmengine'
     if 'type' not in loop:
         return not loop.get('by_epoch', True)
     kinds = [kind for _, kind in resolve(loop['type'], scope)] if isinstance(loop['type'], str) else [loop['type']]

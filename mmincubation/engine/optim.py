@@ -72,10 +72,8 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if decay != 1 and not vits:
             raise ConfigError(f'optim_wrapper.paramwise_cfg.layer_decay={decay}: leave it out, no part of this '
                               f'{type(model).__name__} numbers its layers as mmincubation.ViTBackbone does')
-        names = [name for name, _ in model.named_parameters()]  # frozen ones too: a phase may train only some
-        if unused := [key for key in keys if not any(key in name for name in names)]:
-            raise ConfigError(f'optim_wrapper.paramwise_cfg.custom_keys: {unused} match no parameter of this '
-                              f'{type(model).__name__}; names are like {names[0]!r}')
+        if unused := unused_keys(model, keys):
+            raise ConfigError(unused)
 
     def _factors(self, name: str, parameter: nn.Parameter) -> tuple[float, float]:
         """Return the factors of the rate and of the decay that a parameter's name and shape give."""
@@ -83,6 +81,14 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         custom = keys.get(min((key for key in keys if key in name), key=lambda key: (-len(key), key), default=None), {})
         plain = parameter.ndim <= 1 or any(part in name for part in self.paramwise_cfg.get('no_decay', NO_DECAY))
         return custom.get('lr_mult', 1.), 0. if plain else custom.get('decay_mult', 1.)
+
+
+def unused_keys(model: nn.Module, keys: dict) -> str:
+    """Name the custom keys that are part of no parameter's name, in a sentence; nothing if there is none."""
+    names = [name for name, _ in model.named_parameters()]  # frozen ones too: a phase may train only some
+    unused = [key for key in keys if not any(key in name for name in names)]
+    return f'optim_wrapper.paramwise_cfg.custom_keys: {unused} match no parameter of this {type(model).__name__}; ' \
+           f'names are like {names[0]!r}' if unused else ''
 
 
 def vits_in(model: nn.Module) -> dict[str, nn.Module]:

@@ -35,6 +35,7 @@ from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sh
 from .compiling import compile_model
 from .console import quiet
 from .named_errors import name_batches, name_builders
+from .optim import unused_keys
 from .seeds import seed_of
 from .sharding import take_shards
 
@@ -121,6 +122,13 @@ class ToolRunner(Runner):
         for line in compare_all(loop.dataloader.dataset, loop.evaluator, kind):
             self.logger.warning(line)
         return loop
+
+    def build_optim_wrapper(self, optim_wrapper):
+        """Build mmengine's wrapper; custom keys that match no parameter are a warning: stock configs have some."""
+        paramwise = optim_wrapper.get('paramwise_cfg') if isinstance(optim_wrapper, dict) else None
+        if unused := unused_keys(self.model, (paramwise or {}).get('custom_keys') or {}):
+            self.logger.warning(unused)
+        return super().build_optim_wrapper(optim_wrapper)
 
     def register_hook(self, hook, priority=None) -> None:
         """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
