@@ -16,8 +16,8 @@ NETWORKS = (
     ('a ResNet', r'\blayer1\.0\.conv1\.|\bencoder\.stages\.0\.layers\.0\.layer\.0\.convolution\.', None),
     ('CLIP or SigLIP, an image and a text network in one', r'\b(text_model|text_projection|token_embedding|'
      r'visual\.transformer|visual\.trunk)\b', None),
-    ("a ViT with a norm before its blocks, as CLIP's image network", r'\b(pre_layrnorm|norm_pre|pre_norm|ln_pre|pre_ln)\.',
-     None),
+    ("a ViT with a norm before its blocks, as CLIP's image network",
+     r'\b(pre_layrnorm|norm_pre|pre_norm|ln_pre|pre_ln)\.', None),
     ('a ViT with relative positions in each block, as in SAM', r'\b(rel_pos_[hw]|(shared_)?rel_pos\.mlp)\b',
      None),
     ('BEiT, which has relative position biases', r'relative_position_bias|\brel_pos_bias\b', None),

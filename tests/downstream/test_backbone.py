@@ -184,7 +184,7 @@ def test_maps_are_float32_under_autocast(tap_norm):
     (dict(init_cfg=dict(type='Xavier')), 'Pretrained'),
     (dict(init_cfg=dict(type='Pretrained')), 'Pretrained'),
     (dict(init_cfg=dict(type='Pretrained', checkpoint=None)), 'Pretrained'),
-    (dict(init_cfg=dict(type='Pretrained', checkpoint='f', prefix='backbone.')), 'Pretrained'),
+    (dict(init_cfg=dict(type='Pretrained', checkpoint='f', prefx='backbone.')), 'Pretrained'),
     (dict(init_cfg=[dict(type='Pretrained', checkpoint='f')]), 'Pretrained'),
 ])
 def test_wrong_arguments_are_named(arguments, message):
