@@ -3,6 +3,7 @@ import hashlib
 import os
 import time
 from datetime import timedelta
+from functools import partial
 
 import torch
 from mmengine.config import Config
@@ -53,19 +54,28 @@ def first_to_say(text: str) -> bool:
     """Return whether this rank prints a line that other ranks may have to say too.
 
     Before there is a process group, ranks of one machine read the same files and come to the same: its first rank
-    speaks. Then the ranks count who has this text; rank 0, which keeps the count, waits a little for the others.
+    speaks. Then rank 0 does, and waits a little until the others know; without it the first of them speaks.
     """
     if not torch.distributed.is_initialized():
         return int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0))) == 0
     try:
         store, key = torch.distributed.distributed_c10d._get_default_store(), hashlib.sha256(text.encode()).hexdigest()
-        first, end = store.add(key, 1) == 1, time.monotonic() + LINGER
-        while torch.distributed.get_rank() == 0 and time.monotonic() < end \
-                and store.add(key, 0) < torch.distributed.get_world_size():
+        leads, end = torch.distributed.get_rank() == 0, time.monotonic() + LINGER
+        if leads:
+            store.set(f'{key} said', '')
+        done = partial(_all_know, store, key) if leads else partial(store.check, [f'{key} said'])
+        while not done() and time.monotonic() < end:
             time.sleep(0.02)
-        return first
-    except Exception:  # the rank that counts is gone
+        if not leads and done():
+            store.add(f'{key} known', 1)
+            return False
+        return leads or store.add(f'{key} alone', 1) == 1
+    except Exception:  # rank 0, which has the store, is gone
         return True
+
+
+def _all_know(store, key: str) -> bool:
+    return store.add(f'{key} known', 0) >= torch.distributed.get_world_size() - 1
 
 
 def close_process_group() -> None:
