@@ -40,6 +40,8 @@ def class_problems(cfg: Config, mode: str, known: tuple[Names, str] | None = Non
 
 
 def _count_problems(cfg: Config, names: Names, source: str, scope: str) -> Iterator[str]:
+    if 'semantic_head' in cfg.model:  # panoptic: the box head knows the things alone
+        return
     for place, count in class_counts(cfg.model, scope):
         if count != len(names):
             yield f'{source}: {len(names)} classes, but {place} is {count}; make them equal'
@@ -81,7 +83,7 @@ def class_counts(model: dict, scope: str) -> Iterator[tuple[str, int]]:
         last = next((part for part in reversed(parts) if not part.isdigit()), '')
         if last not in HEADS and not ('arch' in model and last == 'mixup') or 'rpn_head' in parts:
             continue
-        things, stuff = (setting(node, f'num_{kind}_classes', scope) for kind in ('things', 'stuff'))
+        things, stuff = (node.get(f'num_{kind}_classes') for kind in ('things', 'stuff'))
         count = setting(node, 'num_classes', scope) if things is None else things + (stuff or 0)
         if isinstance(count, int):
             yield f'{place}.num_classes' if things is None else f'{place}.num_things_classes + num_stuff_classes', count

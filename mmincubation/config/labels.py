@@ -9,7 +9,7 @@ from mmincubation.datasets.labels import IGNORED
 from mmincubation.registry import dicts_in
 
 from .classes import data_sets
-from .signatures import setting
+from .signatures import resolve, setting
 
 
 def label_problems(cfg: Config, mode: str) -> Iterator[str]:
@@ -103,9 +103,18 @@ def _paddings(top, key: str, scope: str) -> Iterator[tuple[str, int]]:
 def weight_problems(cfg: Config, scope: str) -> Iterator[str]:
     """Weights of classes in the losses of a segmentor that are not one for each class."""
     for place, head in dicts_in(cfg.get('model'), 'model'):
-        count = setting(head, 'num_classes', scope) if 'loss_decode' in head else None
+        count = setting(head, 'num_classes', scope) if _has_plain_loss(head, scope) else None
         for at, loss in dicts_in(head.get('loss_decode'), f'{place}.loss_decode') if isinstance(count, int) else ():
             weights = loss.get('class_weight')
             if isinstance(weights, list | tuple) and len(weights) != count:
                 yield f'{at}.class_weight has {len(weights)} weights, {place}.num_classes is {count}: give one for ' \
                       'each class'
+
+
+def _has_plain_loss(head: dict, scope: str) -> bool:
+    """Whether a head compares scores and labels pixel by pixel, as mmseg's base class does; others add a class."""
+    if 'loss_decode' not in head or not isinstance(head.get('type'), str):
+        return False
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+    return any(getattr(cls, 'loss_by_feat', None) is BaseDecodeHead.loss_by_feat
+               for _, cls in resolve(head['type'], head.get('_scope_') or scope))

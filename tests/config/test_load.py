@@ -178,7 +178,8 @@ def test_dumped_config_is_right_and_its_near_misses_are_not(write):
 
 COCO = '''
 default_scope = 'mmdet'
-coco = dict(type='CocoDataset', data_root='data/coco', ann_file='annotations/{0}.json', data_prefix=dict(img='{0}/'))
+coco = dict(type='CocoDataset', data_root='data/coco', ann_file='annotations/{0}.json', data_prefix=dict(img='{0}/'),
+            metainfo=dict(classes=('cat', 'dog')))
 train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=coco))
 test_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(
     type='mmincubation.ImageFolder', root='data/demo/cls/val'))
