@@ -43,7 +43,12 @@ def nested_datasets(dataset: dict) -> Iterator[dict]:
             yield from nested_datasets(wrapped)
 
 
-def leaf_datasets(dataset: dict) -> Iterator[dict]:
-    """Yield the dicts of the data sets that read files: those that wrap no other."""
-    yield from (leaf for leaf in nested_datasets(dataset)
-                if leaf.get('type') and 'dataset' not in leaf and 'datasets' not in leaf)
+def leaf_datasets(dataset: dict, place: str = 'dataset') -> Iterator[tuple[str, dict]]:
+    """Yield (place, config) of the data sets that read files: the config itself, or those that it wraps."""
+    if isinstance(dataset.get('dataset'), dict):
+        yield from leaf_datasets(dataset['dataset'], f'{place}.dataset')
+    elif isinstance(dataset.get('datasets'), list | tuple):
+        for i, inner in enumerate(dataset['datasets']):
+            yield from leaf_datasets(inner, f'{place}.datasets.{i}')
+    elif dataset.get('type'):
+        yield place, dataset

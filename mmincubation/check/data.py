@@ -25,7 +25,7 @@ def report_data(cfg, report: Report, sampling: Sampling) -> dict[str, int]:
     for mode in MODES:
         place = f'{mode}_dataloader.dataset'
         dataset = (cfg.get(f'{mode}_dataloader') or {}).get('dataset') or {}
-        parts = [_once(cfg, leaf, place, report, sampling, seen) for leaf in leaf_datasets(dataset)]
+        parts = [_once(cfg, leaf, place, report, sampling, seen) for _, leaf in leaf_datasets(dataset)]
         if not parts or None in parts:
             continue
         if mode == 'train':

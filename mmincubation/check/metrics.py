@@ -22,6 +22,6 @@ def report_metrics(cfg, mode: str, dataset, report: Report) -> None:
         try:
             built = METRICS.build(named_metrics(dict(metric, _scope_=metric.get('_scope_') or scope)))
             for line in require_same_data(dataset, built, mode):
-                report.say(f'warning: {line}')
+                report.warn(line)
         except ConfigError as error:
             report.problem('', str(error), '')

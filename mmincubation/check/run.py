@@ -11,6 +11,7 @@ import torch
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import problems
+from mmincubation.config.runtime import pixel_warnings
 from mmincubation.config.sections import missing_problems
 from mmincubation.errors import ConfigError, one_line
 
@@ -81,6 +82,8 @@ def _report_problems(cfg, name: str, gpus: int, report: Report) -> None:
         lines += [line for line in problems(cfg, 'test', gpus, gpu) if _without_place(line) not in said]
     for line in lines:
         report.problem('', line, '')
+    for line in pixel_warnings(cfg):
+        report.warn(line)
     wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
     report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')
 

@@ -6,6 +6,7 @@ import torch
 
 from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tensors
 from mmincubation.checkpoints.hub import local_file
+from mmincubation.config.classes import training_names
 from mmincubation.models.on_meta import build_for_shapes
 from mmincubation.recovery.load_from import select_weights
 from mmincubation.registry import dicts_in
@@ -60,5 +61,6 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
 
 def _load_into_model(cfg) -> list[str]:
     """Compare `load_from` with the full model, as CheckpointGuard does in a run."""
-    report = select_weights(build_for_shapes(cfg), read_tensors(cfg.load_from)[0], cfg)
+    names = training_names(cfg)
+    report = select_weights(build_for_shapes(cfg), read_tensors(cfg.load_from)[0], cfg, names and names[0])
     return [f'{report["path"]}: {report["coverage"]}, sha256 {report["sha256"]}']

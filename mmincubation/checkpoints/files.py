@@ -71,6 +71,18 @@ def _with_current_names(header: dict) -> dict:
     return header | {'arch': {RENAMED.get(key, key): value for key, value in arch.items()}}
 
 
+def require_finite(tensors: dict[str, Tensor], source: str) -> None:
+    """Refuse weights with NaN or infinity: they load, and every output is NaN.
+
+    Raises:
+        CheckpointError: a tensor has such values; the message names the first.
+    """
+    wrong = (name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all())
+    if name := next(wrong, None):
+        raise CheckpointError(f'{source}: {name} has values that are not finite; its training diverged or the file is '
+                              'damaged: give an earlier checkpoint')
+
+
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], header: dict) -> None:
     """Write a `.safetensors` file with a JSON header, atomically. Equal tensors and header give equal bytes.
 

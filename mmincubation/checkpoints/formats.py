@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmincubation.errors import CheckpointError
 
-from .files import read_tensors
+from .files import read_tensors, require_finite
 from .keymaps import entries_below, global_names, named_tensors, stage_depth
 from .networks import name_network
 from .shapes import add_class_row
@@ -55,7 +55,7 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
 
     Raises:
         CheckpointError: the file cannot be read, is in no known format, contains a single module, or has another
-            function than this ViT's; or holds several ViTs, or none below `prefix`.
+            function than this ViT's; or holds several ViTs, or none below `prefix`; or values that are not finite.
     """
     content, header = read_tensors(path)
     _require_header_types(path, header)
@@ -69,6 +69,7 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
         weights.format = 'mmincubation'
     weights.header, weights.division = header, header.get('division') or weights.division
     _leave_out(weights)
+    require_finite(weights.tensors, str(path))
     weights.tensors, notes = add_class_row(weights.tensors)
     weights.notes += notes
     _add_patch_bias(weights)

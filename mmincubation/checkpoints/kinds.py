@@ -41,11 +41,13 @@ def kind_of(path: Path, shard: bool = False) -> str:
     start = _start(path)
     if start.startswith(b'PK\x03\x04'):
         kind, fault = 'archive', _fault_of_archive(path)
+    elif start[4:9] == b'\0\0\0\0{':  # after the size of the header, whose first bytes may look like a pickle's
+        kind, fault = 'safetensors', None
     elif start[0] == 0x80 and start[1:2] <= b'\x05':
         kind, fault = 'pickle', None if MAGIC in start else (
             'is a pickle that torch.save did not write; nothing was executed. Save the state dict by torch.save, or '
             'convert it to safetensors')
-    elif start[8:9] == b'{':  # after the size of the header
+    elif start[8:9] == b'{':  # a size that no header has
         kind, fault = 'safetensors', None
     elif path.suffix == '.json':
         kind, fault = 'index', None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from mmincubation.errors import CheckpointError
 from mmincubation.vit import Arch, VisionTransformer
 
+from .files import require_finite
 from .formats import Weights, open_vit
 from .hub import fetch, is_address
 from .shapes import differing_fields, public_arch
@@ -66,9 +67,10 @@ def require_fit(module: nn.Module, tensors: dict[str, Tensor], source: str, fres
     `fresh` are names or dotted prefixes of weights that keep their values, or that only the file has.
 
     Raises:
-        CheckpointError: other weights are missing, unexpected or of another shape.
+        CheckpointError: other weights are missing, unexpected or of another shape, or values are not finite.
     """
     own = module.state_dict()
+    require_finite(tensors, source)
     left, kept = ([name for name in names if is_named(name, fresh)] for names in (tensors, own))
     new = {name: value for name, value in tensors.items() if name not in set(left)}
     if found := _mismatch({name: value for name, value in own.items() if name not in set(kept)}, new):

@@ -3,16 +3,16 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
+from mmincubation.checkpoints import read_tensors
 from mmincubation.datasets.classes import (
     Names,
     difference,
     is_numbered_anew,
-    leaves,
-    names_in_checkpoint,
+    names_in,
     names_of,
 )
 from mmincubation.errors import ConfigError
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, leaf_datasets
 from mmincubation.vit import Arch
 
 from .signatures import setting
@@ -51,7 +51,7 @@ def _count_problems(cfg: Config, names: Names, source: str, scope: str) -> Itera
 
 def data_sets(cfg: Config, kind: str) -> Iterator[tuple[str, dict]]:
     """Yield (place, config) of the data sets of a dataloader, `train`, `val` or `test`, that read files."""
-    return leaves((cfg.get(f'{kind}_dataloader') or {}).get('dataset') or {}, f'{kind}_dataloader.dataset')
+    return leaf_datasets((cfg.get(f'{kind}_dataloader') or {}).get('dataset') or {}, f'{kind}_dataloader.dataset')
 
 
 def training_names(cfg: Config) -> tuple[Names, str] | None:
@@ -67,7 +67,7 @@ def names_for_test(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
     Raises:
         ConfigError: the test data or the model have other classes.
     """
-    names = names_in_checkpoint(checkpoint)
+    names = names_in(*read_tensors(checkpoint))
     known = (names, checkpoint) if names else training_names(cfg)
     if found := [*class_problems(cfg, 'test', known)]:
         raise ConfigError('\n'.join(found))

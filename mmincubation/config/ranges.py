@@ -22,8 +22,8 @@ def range_problems(cfg: Config) -> Iterator[str]:
         value = _at(cfg, place)
         if isinstance(value, str) and place.startswith(('train_cfg', 'default_hooks')):
             continue  # their classes say that they take numbers
-        if value is not None and (type(value) is not int or value < least):
-            yield f'{place}={value!r:.60}: give a whole number, {least} or more'
+        if value is not None and (type(value) is not int or not least <= value < 2**32):  # NumPy's seeds end there
+            yield f'{place}={value!r:.60}: give a whole number, {least} or more, below 2**32'
     level = cfg.get('log_level', 'INFO')
     if level not in LEVELS and level not in [getattr(logging, name) for name in LEVELS]:
         yield f'log_level={level!r:.60}: choose one of {", ".join(LEVELS)}'

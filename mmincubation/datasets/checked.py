@@ -3,8 +3,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
-from pathlib import Path
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -13,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ROOT
 from torch.utils.data import Dataset
 
-from mmincubation.errors import ConfigError, DataError
+from mmincubation.errors import ConfigError, DataError, one_line
 from mmincubation.registry import DATASETS, dicts_in
 
 from .classification import ClsDataset
@@ -80,7 +78,7 @@ class CheckedDataset(Dataset):
             if 'need at least one array' in str(error):  # mmengine found none
                 raise DataError(f'{self.place}: there is no sample in it') from error
             name = dataset.ann_file or self.place
-            raise DataError(f'{self.place}: {name} cannot be read: {_one_line(error)}') from error
+            raise DataError(f'{self.place}: {name} cannot be read: {one_line(error)}') from error
         finally:
             vars(dataset).pop('load_data_list', None)
         if rules is not None:
@@ -165,9 +163,9 @@ class CheckedDataset(Dataset):
             for path in files:
                 if wrong := _local_fault(path):
                     return f'{path}: {wrong}'
-            said = str(error) if isinstance(error, ConfigError) else _one_line(error)
+            said = str(error) if isinstance(error, ConfigError) else one_line(error)
             return f'{" and ".join(files)}: {said}'
-        return str(error) if isinstance(error, ConfigError) else _one_line(error)
+        return str(error) if isinstance(error, ConfigError) else one_line(error)
 
 
 def _builds_base_dataset(settings: dict) -> bool:
@@ -194,11 +192,3 @@ def coco_rules(dataset: BaseDataset, steps: list[dict]) -> CocoRules | None:
 def _local_fault(path: str) -> str | None:
     """Return why a local file cannot be read as an image; None if it can, or if the file is remote (`s3://`)."""
     return None if '://' in path else image_fault(path)
-
-
-def _one_line(error: Exception) -> str:
-    """Return an error in one line, with the line of code that raised it: the pipeline may be wrong, not the data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f' ({Path(frames[-1].filename).name}:{frames[-1].lineno})' if frames else ''
-    text = str(error).strip().splitlines()
-    return f'{type(error).__name__}: {text[0] if text else ""}{at}'

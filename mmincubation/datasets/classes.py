@@ -1,29 +1,13 @@
 """Class names of data sets and checkpoints: numbers are compared by the names that they stand for."""
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as ROOT
 from mmengine.registry import DefaultScope
 
-from mmincubation.checkpoints import read_tensors
-
 from .classification import ClsDataset
 
 Names = tuple[str, ...]
-
-
-def leaves(dataset: dict, place: str) -> Iterator[tuple[str, dict]]:
-    """Yield (place, config) of the data sets that read files: the config itself, or those that it wraps."""
-    if isinstance(dataset.get('dataset'), dict):
-        yield from leaves(dataset['dataset'], f'{place}.dataset')
-    elif isinstance(dataset.get('datasets'), list | tuple):
-        for i, inner in enumerate(dataset['datasets']):
-            yield from leaves(inner, f'{place}.datasets.{i}')
-    elif dataset.get('type'):
-        yield place, dataset
 
 
 def class_of(dataset: dict, scope: str | None = None):
@@ -76,15 +60,10 @@ def difference(names: Names, known: Names, source: str, numbered_anew: bool) -> 
     return None
 
 
-def names_in_checkpoint(path: str | Path) -> Names | None:
-    """Return the class names that a run's .pth, or the header of our weights, holds; None without any.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
-    content, header = read_tensors(path)
-    found = header.get('classes')
-    for key in ('meta', 'dataset_meta', 'classes'):
-        content = content.get(key) if isinstance(content, dict) else None
-    found = content or found
+def names_in(content: dict, header: dict | None = None) -> Names | None:
+    """Return the class names that a checkpoint's content, or the header of our weights, holds; None without any."""
+    meta = content.get('meta') if isinstance(content.get('meta'), dict) else {}
+    names = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), dict) else meta
+    # CLASSES is what the MM packages wrote until 2022.
+    found = names.get('classes') or names.get('CLASSES') or (header or {}).get('classes')
     return tuple(found) if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found) else None

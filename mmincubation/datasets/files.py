@@ -45,7 +45,7 @@ def image_size(path: str | Path) -> str | tuple[int, int]:
 def common_folder(dataset: dict) -> str:
     """Return the folder that holds all images of a data set's config; of several data sets, the one above all."""
     folders = []
-    for leaf in leaf_datasets(dataset):
+    for _, leaf in leaf_datasets(dataset):
         prefix = leaf.get('data_prefix') if isinstance(leaf.get('data_prefix'), dict) else {}
         folders.append(os.path.abspath(os.path.join(
             leaf.get('data_root') or leaf.get('root') or '', prefix.get('img_path') or prefix.get('img') or '')))

@@ -18,7 +18,7 @@ def use_tta(cfg: Config, path: str) -> None:
     """
     if cfg.get('tta_model') is None or cfg.get('tta_pipeline') is None:
         raise ConfigError(f'{path} defines no tta_model and tta_pipeline: drop --tta, or add them')
-    for leaf in leaf_datasets(cfg.test_dataloader.dataset):
+    for _, leaf in leaf_datasets(cfg.test_dataloader.dataset):
         leaf['pipeline'] = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
@@ -66,7 +66,7 @@ def format_only(cfg: Config, where: str) -> None:
         evaluator['metrics'] = kept
     else:
         cfg.test_evaluator = kept
-    for leaf in leaf_datasets(cfg.test_dataloader.dataset):
+    for _, leaf in leaf_datasets(cfg.test_dataloader.dataset):
         if not isinstance(leaf.get('pipeline'), list):
             raise ConfigError(f'--format-only: {leaf.type} in test_dataloader.dataset has no list of steps, '
                               '`pipeline`, to load images by')

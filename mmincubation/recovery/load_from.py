@@ -6,6 +6,7 @@ from torch import Size, Tensor, nn
 from mmincubation.checkpoints import CheckpointError, open_vit, require_fit
 from mmincubation.checkpoints.load import is_named
 from mmincubation.checkpoints.shards import weights_sha256
+from mmincubation.datasets.classes import names_in
 from mmincubation.models.on_meta import class_shapes, classes_in_model
 from mmincubation.registry import dicts_in
 
@@ -102,10 +103,7 @@ def _only_classes(own: dict, state: dict, cfg, source: str, fresh: tuple[str, ..
 
 
 def _require_same_classes(content: dict, cfg, source: str, classes) -> None:
-    meta = content.get('meta') if isinstance(content.get('meta'), dict) else {}
-    names = meta.get('dataset_meta') if isinstance(meta.get('dataset_meta'), dict) else meta
-    theirs = tuple(names.get('classes') or names.get('CLASSES') or ())
-    pairs = list(zip(theirs, tuple(classes or ()), strict=False))
+    pairs = list(zip(names_in(content) or (), classes or (), strict=False))
     differ = next((f'class {i} is {a!r} there, {b!r} here' for i, (a, b) in enumerate(pairs) if a != b), None)
     if differ and (layers := _layers(list(shapes := class_shapes(cfg)), shapes)):
         raise CheckpointError(f'{source} was trained on other classes: {differ}. Set load_from_fresh = {layers} to '

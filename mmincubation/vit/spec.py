@@ -84,8 +84,8 @@ class Arch:
         name = changes.pop('name', None)
         valid = [field.name for field in fields(cls)]
         if unknown := sorted(set(changes) - set(valid)):
-            near = [get_close_matches(field, valid, 1) for field in unknown]
-            raise ValueError(f'unknown arch fields {unknown}; nearest: {sum(near, [])}; valid: {valid}')
+            near = sum((get_close_matches(field, valid, 1) for field in unknown), [])
+            raise ValueError(f'unknown arch fields {unknown}; {f"nearest: {near}; " if near else ""}valid: {valid}')
         if name is None:
             if missing := [field for field in ('embed_dim', 'depth', 'num_heads') if field not in changes]:
                 raise ValueError(f'arch: {", ".join(missing)} missing; give them, or the name of a known one: '

@@ -26,7 +26,7 @@ def check(evaluator=None, **datasets) -> tuple[dict, list[str], str]:
     evaluators = {f'{mode}_evaluator': evaluator for mode in datasets if evaluator and mode != 'train'}
     cfg = Config(dict(default_scope='mmdet', model=dict(), **loaders, **evaluators))
     images = report_data(cfg, report, Sampling())
-    return images, [str(problem) for problem in report.problems], '\n'.join(report.sections[0][1])
+    return images, [str(problem) for problem in report.problems], '\n'.join([*report.sections[0][1], *report.warnings])
 
 
 def rare(found: dict) -> None:
@@ -109,7 +109,7 @@ def test_classes_without_an_object(tmp_path):
     _, problems, said = check(train=settings, val=dict(settings, test_mode=True))
     assert problems == ['train_dataloader.dataset: no object of 2 of 3 classes (dog, owl); crowds (iscrowd=1) do not '
                         'count; label some, or leave the class out of metainfo.classes']
-    assert 'warning: val_dataloader.dataset: no object of 2 of 3 classes (dog, owl)' in said
+    assert 'val_dataloader.dataset: no object of 2 of 3 classes (dog, owl)' in said
     other = write(tmp_path, lambda f: [a.update(category_id=2 + a['id'] % 2) for a in f['annotations']], name='b')
     assert not check(train=dict(type='ConcatDataset', datasets=[settings, other]))[1]  # together they have all
 
@@ -123,7 +123,7 @@ def test_the_evaluators_file(tmp_path, kind):
     assert problem.startswith(f'val_evaluator: {tmp_path}/b.json: image id 1 of {tmp_path}/a.json')
     evaluator['ann_file'] = str(tmp_path / 'a.json')
     assert not check(evaluator, val=settings)[1]
-    assert 'warning: val_evaluator: ' in check(evaluator, val=dict(settings, indices=2))[2]
+    assert 'val_evaluator: ' in check(evaluator, val=dict(settings, indices=2))[2]
     assert not check(dict(evaluator, ann_file=str(tmp_path / 'no.json')), val=settings)[1]  # the config's own problem
 
 

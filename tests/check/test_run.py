@@ -66,7 +66,7 @@ def run_here(*args, **more) -> int:
 
 
 def test_everything_wrong_is_listed_at_once(data, capsys):
-    name = 'vit-00000000.safetensors'
+    name = 'vit-0000000a.safetensors'
     (data / name).write_bytes((data / 'vit.safetensors').read_bytes())
     (data / 'demo/scenes/train/img/00003.png').rename(data / 'hidden.png')
     code = run_here(
@@ -75,7 +75,7 @@ def test_everything_wrong_is_listed_at_once(data, capsys):
     (data / 'hidden.png').rename(data / 'demo/scenes/train/img/00003.png')
     shown = capsys.readouterr().out
     assert code == 1
-    for said in ('max_iters', 'image 3: 00003.png', 'begins with 00000000', '8 x 3 GPUs', '/proc', 'peak'):
+    for said in ('max_iters', 'image 3: 00003.png', 'begins with 0000000a', '8 x 3 GPUs', '/proc', 'peak'):
         assert said in shown, (said, shown)
 
 

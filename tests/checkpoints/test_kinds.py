@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from mmincubation.checkpoints import CheckpointError, open_vit, read_tensors, sha256_of
+from mmincubation.checkpoints import CheckpointError, open_vit, read_tensors, read_vit, sha256_of, write_tensors
 from mmincubation.checkpoints.shards import weights_sha256
+from mmincubation.models import VisionTransformer
 from mmincubation.recovery.checkpoint_files import damage, newest_complete
 from tests.helpers.weight_files import equal, hf_names, random_vit
 
@@ -171,3 +172,19 @@ def test_settings_beside_the_weights_are_read_as_data(tmp_path, monkeypatch):
         content, _ = read_tensors(tmp_path / 'a.pth')
         assert dict(content['config']) == dict(lr=.1, data='/data/imagenet') and content['args'].output == 'out'
         assert equal(open_vit(tmp_path / 'a.pth').tensors, STATE)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+def test_weights_that_are_not_finite(tmp_path, value):
+    tensors = VisionTransformer(dict(embed_dim=16, depth=2, num_heads=2, patch_size=4, img_size=8)).state_dict()
+    tensors['blocks.1.mlp.fc1.bias'][3] = value
+    write_tensors(tmp_path / 'vit.safetensors', tensors, {})
+    with pytest.raises(CheckpointError, match=r'vit.safetensors: blocks.1.mlp.fc1.bias has values that are not finite'):
+        read_vit(tmp_path / 'vit.safetensors')
+
+
+@pytest.mark.parametrize('size', [0x180, 0x280, 0x580, 0x1080])
+def test_a_safetensors_header_whose_size_begins_as_a_pickle(tmp_path, size):
+    head = json.dumps(dict(a=dict(dtype='F32', shape=[1], data_offsets=[0, 4]))).encode().ljust(size)
+    (tmp_path / 'a.safetensors').write_bytes(size.to_bytes(8, 'little') + head + b'\0\0\x80?')
+    assert read_tensors(tmp_path / 'a.safetensors')[0]['a'] == 1

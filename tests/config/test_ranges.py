@@ -7,6 +7,7 @@ from tests.helpers.toy import e2e_config, write_images
 EARLY = dict(type='EarlyStoppingHook', monitor='accuracy/top1')
 WRONG = [
     ({'randomness.seed': 'abc'}, "randomness.seed='abc': give a whole number, 0 or more"),
+    ({'randomness.seed': 2**32}, 'randomness.seed=4294967296: give a whole number, 0 or more, below 2**32'),
     ({'randomness.seed': -1}, 'randomness.seed=-1: give a whole number, 0 or more'),
     ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs=0: give a whole number, 1 or more'),
     ({'train_cfg.max_epochs': '3'}, "train_cfg.max_epochs='3': give a number"),

@@ -6,7 +6,13 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from mmincubation.config.problems import problems
-from mmincubation.config.runtime import endless_problems, norm_problems, runtime_problems, zero_label_problems
+from mmincubation.config.runtime import (
+    endless_problems,
+    norm_problems,
+    pixel_warnings,
+    runtime_problems,
+    zero_label_problems,
+)
 from mmincubation.engine import launch
 from mmincubation.engine.options import apply_options
 from tests.helpers.paths import ROOT
@@ -156,3 +162,11 @@ def test_amp_optim_wrapper_on_a_cpu_and_its_remedy(tmp_path):
             'optim_wrapper.type=AmpOptimWrapper needs a GPU; add --amp, which trains in bfloat16 on a CPU too'])
         assert not amp or cfg.optim_wrapper.type == 'mmincubation.AutocastOptimWrapper'
         assert problems(cfg, 'train', 1, gpu=True) == []
+
+
+@pytest.mark.parametrize('mean, std, warned', [
+    ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], True), ([0.5] * 3, [0.5] * 3, True),
+    ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], False), ([0, 0, 0], [1, 1, 1], False), (None, None, False)])
+def test_the_scale_of_pixels(mean, std, warned):
+    cfg = Config(dict(model=dict(type='MaskRCNN', data_preprocessor=dict(mean=mean, std=std))))
+    assert [line.startswith('model.data_preprocessor.mean') for line in pixel_warnings(cfg)] == [True] * warned

@@ -4,8 +4,8 @@ import pytest
 from mmengine.registry import DATASETS
 from PIL import Image
 
-from mmincubation.checkpoints import write_tensors
-from mmincubation.datasets.classes import difference, names_in_checkpoint, names_of
+from mmincubation.checkpoints import read_tensors, write_tensors
+from mmincubation.datasets.classes import difference, names_in, names_of
 from mmincubation.datasets.classification import ImageFolder, numbered_by
 from mmincubation.errors import ConfigError
 
@@ -99,7 +99,7 @@ def test_names_in_files_of_weights(tmp_path):
     for name, meta in (('run', dict(dataset_meta=dict(classes=['a', 'b']))), ('other', dict(epoch=1)), ('none', None)):
         torch.save(dict(state_dict=dict(x=torch.ones(1)), **({} if meta is None else dict(meta=meta))),
                    tmp_path / f'{name}.pth')
-    assert names_in_checkpoint(tmp_path / 'run.pth') == ('a', 'b')
-    assert names_in_checkpoint(tmp_path / 'other.pth') is names_in_checkpoint(tmp_path / 'none.pth') is None
+    assert names_in(*read_tensors(tmp_path / 'run.pth')) == ('a', 'b')
+    assert names_in(*read_tensors(tmp_path / 'other.pth')) is names_in(*read_tensors(tmp_path / 'none.pth')) is None
     write_tensors(tmp_path / 'vit.safetensors', dict(meta=torch.ones(1)), dict(classes=['c']))
-    assert names_in_checkpoint(tmp_path / 'vit.safetensors') == ('c', )
+    assert names_in(*read_tensors(tmp_path / 'vit.safetensors')) == ('c', )
