@@ -59,7 +59,10 @@ def one_line(error: BaseException) -> str:
     """Return an error of other code in one line: its type, the first line of its message, and where it was raised."""
     if isinstance(error.__cause__, ImportError):  # of custom_imports
         error = error.__cause__
-    text = str(error.args[0] if error.args else error).strip().splitlines()  # str of a KeyError adds quotes
+    text = str(error)
+    if isinstance(error, KeyError) and ' ' in text:  # a sentence, to which str adds quotes; else a key
+        text = str(error.args[0])
+    text = text.strip().splitlines()
     frames = [f for f in traceback.extract_tb(error.__traceback__)
               if not {'torch', 'registry', 'contextlib'} & set(_parts(f)) and not f.name.startswith('__torch_')]
     at = f' ({"/".join(_parts(frames[-1])[-2:])}.py:{frames[-1].lineno})' if frames else ''

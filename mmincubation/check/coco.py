@@ -6,7 +6,7 @@ from mmengine.registry import DATASETS
 from mmincubation.datasets.annotations import is_outside
 from mmincubation.datasets.checked import coco_rules
 from mmincubation.datasets.coco_rules import CocoRules
-from mmincubation.datasets.files import image_fault, image_size
+from mmincubation.datasets.files import image_fault, image_size, missing
 from mmincubation.errors import ConfigError
 from mmincubation.registry import dicts_in
 
@@ -67,7 +67,8 @@ def _found(check: DatasetCheck, infos: list[dict], folder: str) -> list[dict]:
             found.append(info)
         else:
             check.problem('images in the JSON without a file', f'copy them to {folder}, or correct data_prefix',
-                          f'image {info["img_id"]}: {os.path.relpath(path, folder or os.curdir)}')
+                          f'image {info["img_id"]!r}: {os.path.relpath(path, folder or os.curdir)}'
+                          f'{missing(path).removeprefix("missing file")}')
     return found
 
 

@@ -3,6 +3,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -101,7 +102,8 @@ def _dicts_of_tensors(content: dict) -> Iterator[tuple[tuple[str, ...], dict]]:
             continue
         seen.add(id(value))
         named = {key: item for key, item in value.items() if isinstance(key, str)}
-        if tensors := {key: item for key, item in named.items() if isinstance(item, Tensor)}:
+        arrays = {key: torch.from_numpy(np.array(item)) for key, item in named.items() if isinstance(item, np.ndarray)}
+        if tensors := arrays | {key: item for key, item in named.items() if isinstance(item, Tensor)}:
             yield containers, _unwrapped(tensors)
         left += [((*containers, key), item) for key, item in named.items() if not key.startswith('optim')]
 

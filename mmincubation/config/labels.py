@@ -21,6 +21,8 @@ def label_problems(cfg: Config, mode: str) -> Iterator[str]:
     for kind, place, node in found:
         yield from _class_problems(place, node, scope, kind)
         yield from _truth_problems(cfg, place, node, kind)
+        if kind != 'train':
+            yield from _order_problems(place, node)
     if found:
         yield from ignored_problems(cfg, kinds, found, scope)
     if mode == 'train':
@@ -61,6 +63,14 @@ def _truth_problems(cfg: Config, place: str, node: dict, kind: str) -> Iterator[
     elif scores and not reads and _is_complete(node):
         yield f'{place}.pipeline has no LoadAnnotations, so there is no truth to learn or to score ' \
               f'by: add it{remedy}'
+
+
+def _order_problems(place: str, node: dict) -> Iterator[str]:
+    """Predictions are compared at the size of the image file, so labels must not be resized."""
+    steps = [str(step.get('type')).rpartition('.')[2] for step in node.get('pipeline') or () if isinstance(step, dict)]
+    if 'LoadAnnotations' in steps and 'Resize' in steps[steps.index('LoadAnnotations'):]:
+        yield f'{place}.pipeline resizes the labels, predictions are scored at the size of the image: put ' \
+              'LoadAnnotations after Resize'
 
 
 def _is_complete(node: dict) -> bool:

@@ -75,8 +75,8 @@ def pixel_warnings(cfg: Config) -> Iterator[str]:
     for place, node in dicts_in(cfg.model, 'model'):
         mean, std = ([v for v in node.get(key) or () if isinstance(v, int | float)] for key in ('mean', 'std'))
         if mean and std and any(mean) and max(mean) <= 1 and max(std) <= 1:
-            yield f'{place}.mean={mean} and std={std} are for pixels in 0..1, those of this run are in 0..255: multiply ' \
-                  'both by 255'
+            yield f'{place}.mean={mean} and std={std} are for pixels in 0..1, those of this run are in 0..255: ' \
+                  'multiply both by 255'
 
 
 def size_problems(cfg: Config, mode: str) -> Iterator[str]:

@@ -49,12 +49,12 @@ def class_faults(categories: list[dict], classes: Iterable[str]) -> Iterator[Fau
     for name in classes:
         if not known[name]:
             yield ('classes that the JSON has no category for', 'set metainfo.classes to the names in the JSON, '
-                   f'{first(known)}', str(name))
+                   f'{first(map(repr, known))}', repr(name))
         elif known[name] > 1:
-            yield 'categories of one name', 'give each its own, or join them', str(name)
+            yield 'categories of one name', 'give each its own, or join them', repr(name)
     for name, count in Counter(classes).items():
         if count > 1:
-            yield 'names that occur more than once in metainfo.classes', 'name each class once', str(name)
+            yield 'names that occur more than once in metainfo.classes', 'name each class once', repr(name)
 
 
 def file_faults(content, classes: Iterable[str]) -> Iterator[Fault]:
@@ -76,7 +76,7 @@ def file_faults(content, classes: Iterable[str]) -> Iterator[Fault]:
         yield 'image ids that occur more than once', 'give every image its own id', f'image {key}'
     for entry in orphans:
         yield ('annotations of an image that is not in the JSON', 'correct or drop them in the JSON',
-               f'annotation {entry["id"]} of image {entry["image_id"]}')
+               f'annotation {entry["id"]!r} of image {entry["image_id"]!r}')
 
 
 def missing_lists(content) -> list[str]:

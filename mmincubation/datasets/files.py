@@ -18,9 +18,15 @@ def decode_image(path: str | Path) -> str | Image.Image:
             image.load()
             return image
     except FileNotFoundError:
-        return 'missing file'
+        return missing(path)
     except Exception as error:  # damaged images raise anything
         return 'truncated image' if 'truncated' in str(error) else 'unreadable image'
+
+
+def missing(path: str | Path) -> str:
+    """Return in words that a file does not exist, and why if its name shows that."""
+    written = str(path).replace('\\', '/')
+    return 'missing file' + (f', but there is {written}: write / for \\ in its name' if Path(written).is_file() else '')
 
 
 def image_fault(path: str | Path) -> str | None:
@@ -37,7 +43,7 @@ def image_size(path: str | Path) -> str | tuple[int, int]:
         with Image.open(path) as image:
             return image.size
     except FileNotFoundError:
-        return 'missing file'
+        return missing(path)
     except Exception:
         return 'unreadable image'
 

@@ -188,3 +188,8 @@ def test_a_safetensors_header_whose_size_begins_as_a_pickle(tmp_path, size):
     head = json.dumps(dict(a=dict(dtype='F32', shape=[1], data_offsets=[0, 4]))).encode().ljust(size)
     (tmp_path / 'a.safetensors').write_bytes(size.to_bytes(8, 'little') + head + b'\0\0\x80?')
     assert read_tensors(tmp_path / 'a.safetensors')[0]['a'] == 1
+
+
+def test_arrays_of_numpy_are_weights_too(tmp_path):
+    torch.save({key: value.numpy() for key, value in STATE.items()}, tmp_path / 'a.pth')
+    assert equal(open_vit(tmp_path / 'a.pth').tensors, STATE)

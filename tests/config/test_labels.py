@@ -105,3 +105,17 @@ def test_weights_of_classes_are_one_for_each():
         assert [*label_problems(cfg, 'train')] == [expected.format(place)]
     cfg.model.decode_head.loss_decode[0].class_weight = [1., 2.]
     assert not [*label_problems(cfg, 'train')]
+
+
+@pytest.mark.parametrize('order, wrong', [
+    (('LoadImageFromFile', 'LoadAnnotations', 'Resize', 'PackSegInputs'), True),
+    (('LoadImageFromFile', 'Resize', 'LoadAnnotations', 'PackSegInputs'), False)])
+def test_labels_that_a_validation_would_resize(order, wrong):
+    steps = [dict(type=name, scale=(8, 8)) if name == 'Resize' else dict(type=name) for name in order]
+    data = dict(type='BaseSegDataset', metainfo=dict(classes=('a', 'b')), pipeline=steps,
+                data_prefix=dict(img_path='', seg_map_path=''))
+    cfg = Config(dict(default_scope='mmseg', model=dict(), val_cfg=dict(), train_dataloader=dict(dataset=data),
+                      val_dataloader=dict(dataset=data)))
+    found = [line for line in label_problems(cfg, 'train') if 'resizes the labels' in line]
+    assert found == ['val_dataloader.dataset.pipeline resizes the labels, predictions are scored at the size of the '
+                     'image: put LoadAnnotations after Resize'] * wrong

@@ -111,7 +111,7 @@ FILES = {
     'category twice': (lambda c: c['categories'][1].update(id=1),
                        'category ids that occur more than once .1: category 1.; give every'),
     'category lost': (lambda c: c['categories'].pop(3),
-                      'classes that the JSON has no category for .1: (airplane|motorcycle).; set metainfo'),
+                      'classes that the JSON has no category for .1: .(airplane|motorcycle)..; set metainfo'),
     'orphans': (with_(image_id=4711),
                 r'annotations of an image that is not in the JSON \(1: annotation \d+ of image 4711\)'),
     'no images': (lambda c: c.pop('images'), 'the JSON has no images; give an instances'),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmincubation.datasets.files import image_fault
 from mmincubation.errors import DataError
 from tests.helpers.damage import (
     BAD,
@@ -168,3 +169,11 @@ def test_label_maps_with_a_side_of_one_pixel(shape, root):
         Image.fromarray(np.full(shape, 9, np.uint8)).save(path)
     labels = build('segmentation', root)[BAD]['data_samples'].gt_sem_seg.data
     assert labels.shape == (1, *shape) and (labels == 8).all()
+
+
+def test_backslashes_in_a_name_are_seen(tmp_path):
+    (tmp_path / 'sub').mkdir()
+    Image.new('RGB', (4, 4)).save(tmp_path / 'sub/a.png')
+    assert image_fault(f'{tmp_path}/sub\\a.png') == (
+        f'missing file, but there is {tmp_path}/sub/a.png: write / for \\ in its name')
+    assert image_fault(f'{tmp_path}/sub\\b.png') == image_fault(tmp_path / 'none.png') == 'missing file'

@@ -73,7 +73,7 @@ def test_a_pipeline_that_is_switched_is_used_and_checked(root):
 def test_a_broken_transform_is_told_with_its_place(root):
     dataset = build('detection', root)
     dataset.pipeline.transforms[-1] = lambda results: results['nothing']
-    with pytest.raises(DataError, match=r"KeyError: 'nothing' \(test_checked.py:\d+\)"):
+    with pytest.raises(DataError, match=r"KeyError: 'nothing' \(datasets/test_checked.py:\d+\)"):
         dataset[BAD]
 
 

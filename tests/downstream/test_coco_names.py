@@ -114,7 +114,7 @@ DIFFERENT = {
         a.update(image_id=a['image_id'] + 50) for a in f['annotations']], r'image id 1 of .*a.json .*is not in it'),
     'names': (lambda f: [i.update(file_name='x' + i['file_name']) for i in f['images']], 'is another image there'),
     'sizes': (each('images', width=640, height=480), 'is another image there: 0.png, 640 x 480'),
-    'category': (lambda f: f['categories'][1].update(name='wolf'), 'no category for .1: dog.'),
+    'category': (lambda f: f['categories'][1].update(name='wolf'), "no category for .1: 'dog'."),
     'unlabelled': (lambda f: f.pop('annotations'), 'has no annotations, so there is nothing to score by'),
     'no masks': (lambda f: [a.pop('segmentation') for a in f['annotations']], "set metric='bbox'"),
     'no boxes': (each('annotations', bbox=[1, 2, 3]), 'boxes that are not four numbers'),
@@ -216,5 +216,5 @@ def test_nothing_to_measure_is_a_sentence(tmp_path, monkeypatch):
 
 def test_direct_use_names_what_is_missing(tmp_path):
     settings = write(tmp_path)
-    with pytest.raises(ConfigError, match='no category for .1: wolf.; set metainfo.classes to .* cat, dog, owl'):
+    with pytest.raises(ConfigError, match="no category for .1: 'wolf'.; set .* 'cat', 'dog', 'owl'"):
         perfect(metric_of(settings, classes=('cat', 'wolf')), settings)

@@ -119,7 +119,7 @@ def test_a_batch_larger_than_the_data(build, images, tmp_path, capsys):
 
 
 def test_samples_of_several_sizes_are_named_with_their_shapes():
-    """CheckedDataset names the file of a classification image; other data sets' samples meet in the collate function."""
+    """CheckedDataset names a classification image; the samples of other data sets meet in the collate function."""
     loader = DataLoader([dict(inputs=torch.zeros(3, 8, 8)), dict(inputs=torch.zeros(3, 8, 10))], batch_size=2)
     name_batches(loader, 'val_dataloader')
     said = 'val_dataloader: samples that do not fit into one batch: they have the shapes (3, 8, 8), (3, 8, 10)'
