@@ -77,7 +77,8 @@ def require_finite(tensors: dict[str, Tensor], source: str) -> None:
     Raises:
         CheckpointError: a tensor has such values; the message names the first.
     """
-    wrong = (name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all())
+    wrong = (name for name, value in tensors.items()
+             if value.is_floating_point() and not value.is_meta and not value.isfinite().all())
     if name := next(wrong, None):
         raise CheckpointError(f'{source}: {name} has values that are not finite; its training diverged or the file is '
                               'damaged: give an earlier checkpoint')

@@ -9,6 +9,7 @@ from copy import deepcopy
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import (
     DATASETS,
@@ -64,6 +65,8 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+        for logger in MMLogger._instance_dict.values():  # `logging` does not know them, and they remember
+            logger._cache.clear()
 
 
 def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:

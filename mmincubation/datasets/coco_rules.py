@@ -119,7 +119,8 @@ class CocoRules:
         elif self.masks and 'segmentation' not in annotation:
             yield 'no segmentation', 'add it, or drop the annotation'
         elif self.masks and self.polygons and is_lost_as_polygons(annotation):
-            yield 'no polygons but run lengths', 'set poly2mask=True in LoadAnnotations'
+            yield ('objects as run lengths, which poly2mask=False drops: set poly2mask=True in LoadAnnotations',
+                   'or write polygons')
         elif 'area' not in annotation:
             yield 'no area', 'write it: width x height of the box, or the pixels of the mask'
 

@@ -140,7 +140,7 @@ COCO_CASES = [
     (_set('width', 100, 'images'), 'images of another size than the JSON says (1: image 0: 00000.png is 192x192'),
     (_set('id', 0, 'images', 1), 'image ids that occur more than once (1: image 0)'),
     (_set('id', 2), 'annotation ids that occur more than once (2: annotation 2 of image 0'),
-    (_set('name', 'zero', 'categories'), 'classes that the JSON has no category for (1: 0)'),
+    (_set('name', 'zero', 'categories'), "classes that the JSON has no category for (1: '0')"),
     (_set('category_id', 99), 'unknown category_id (1: annotation 1 of image 0)'),
     (_set('image_id', 99), 'annotations of an image that is not in the JSON (1: annotation 1 of image 99)'),
     (_set('iscrowd', 2), 'iscrowd is neither 0 nor 1 (1: annotation 1'),

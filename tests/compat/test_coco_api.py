@@ -32,7 +32,7 @@ def test_nothing_detected_is_zero(truth, capfd, monkeypatch, kind):
     metric = kind(ann_file=str(truth), metric=['bbox', 'segm', 'proposal'], classwise=True)
     metric.dataset_meta = dict(classes=('cat', ))
     found = metric.compute_metrics([(dict(img_id=1), NOTHING)])
-    keys = ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_s', 'segm_mAP', 'cat_precision', 'AR@100')
+    keys = ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_s', 'segm_mAP', 'AR@100')
     assert {found[key] for key in keys} == {0}
     assert found['bbox_mAP_l'] == -1  # no large object
     assert notes == ['nothing is detected yet in any image'] * 3

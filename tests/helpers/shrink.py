@@ -15,6 +15,7 @@ DIM, DEPTH, BATCH = 32, 8, 2
 CHANNELS = ('in_channels', 'channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels',
             'embed_dim')
 PIXELS = ('scale', 'scales', 'crop_size', 'size', 'stride', 'input_size')
+FOLDERS = 4  # of classes, of ImageNet
 EPOCH = 256  # images that a repeated-augmentation epoch needs at least
 
 
@@ -36,7 +37,7 @@ def picture(i: int, side: int) -> Image.Image:
 
 def write_folders(root: Path, count: int) -> None:
     for i in range(count):
-        folder = root / f'n{i % 4:08}'
+        folder = root / f'n{i % FOLDERS:08}'
         folder.mkdir(parents=True, exist_ok=True)
         picture(i, 40).save(folder / f'{i}.png')
 
@@ -64,11 +65,15 @@ def shrink(cfg: Config, data: Path) -> Config:
     owner = cfg.model.backbone if dense else cfg.model
     full = Arch.parse(owner.arch)
     side = full.img_size if full.img_size == 32 else 4 * full.patch_size  # CIFAR's images are small already
-    small = Arch.parse(full.to_dict() | dict(embed_dim=DIM, num_heads=2, depth=DEPTH, img_size=side))
+    classes = FOLDERS if 'imagenet' in cfg.train_dataloader.dataset.get('root', '') else full.num_classes
+    small = Arch.parse(full.to_dict() | dict(
+        embed_dim=DIM, num_heads=2, depth=DEPTH, img_size=side, num_classes=classes))
     factor = 1 / 8 if dense else small.img_size / full.img_size
     cfg = Config(_scaled(cfg.to_dict(), factor, dense), filename=cfg.filename)
     owner = cfg.model.backbone if dense else cfg.model
     owner.arch = ConfigDict(small.to_dict())
+    if mixup := (cfg.model.get('data_preprocessor') or {}).get('mixup'):
+        mixup.num_classes = classes
     for key in ('out_indices', 'global_blocks'):
         if key in owner:
             owner[key] = tuple((i + 1) * DEPTH // full.depth - 1 for i in owner[key])
@@ -99,7 +104,7 @@ def _weights(data: Path, name: str, small: Arch, full: Arch) -> Path:
     """Random weights as the phase before would have left them: of another grid and, for ViT-H, of patch 14."""
     patch = 14 if not full.qkv_bias else full.patch_size
     arch = Arch.parse(small.to_dict() | dict(patch_size=patch, img_size=3 * patch))
-    path = data / f'{Path(name).stem}-{patch}.safetensors'
+    path = data / f'{Path(name).stem}-{patch}-{arch.num_classes}.safetensors'
     torch.manual_seed(0)
     write_tensors(path, VisionTransformer(arch).state_dict(), dict(kind='vit', arch=arch.to_dict()))
     return path

@@ -134,7 +134,7 @@ def test_refuses_missing(parts):
     refusal([], 'no parts')
     refusal(parts[:3], '3 of 4', 'missing module 3', *parts[:3])
     refusal(parts[:1], 'missing modules 1, 2, 3', parts[0])
-    refusal([*parts[:3], parts[0].with_name('gone.pth')], 'gone.pth: no such')
+    refusal([*parts[:3], parts[0].with_name('gone.pth')], 'gone.pth does not exist')
 
 
 def test_refuses_too_many_and_duplicates(parts, tmp_path):

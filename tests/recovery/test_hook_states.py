@@ -17,7 +17,7 @@ from tests.helpers.forked import ranks
 from tests.helpers.toy import arguments, e2e_config, incubation_config, write_images
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """A kill, at a place that the test chooses."""
 
 
