@@ -78,11 +78,13 @@ def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:
         for i, metric in enumerate(metrics if isinstance(metrics, list | tuple) else [metrics]):
             at = f'{kind}_evaluator' + f'.{i}' * isinstance(metrics, list | tuple)
             yield at, lambda metric=metric: METRICS.build(_without_file(metric))
-    yield 'model', lambda: build_for_shapes(cfg)
+    built: list[nn.Module] = []
+    yield 'model', lambda: built.append(build_for_shapes(cfg))
     if mode == 'train':
         for name, hook in _hooks(cfg):
             yield name, lambda hook=hook: _build_hook(hook)
-        yield 'optim_wrapper', lambda: _build_optimisers(cfg)
+        if built:  # else its own problem has been said
+            yield 'optim_wrapper', lambda: _build_optimisers(cfg, built[0])
 
 
 def _data_parts(cfg: Config, place: str) -> Iterator[tuple[str, Callable]]:
@@ -113,9 +115,8 @@ def _build_hook(cfg: dict) -> None:
     HOOKS.build(cfg)
 
 
-def _build_optimisers(cfg: Config) -> None:
+def _build_optimisers(cfg: Config, model: nn.Module) -> None:
     """Build optimiser and schedules of the run, or of each phase of an incubation."""
-    model = build_for_shapes(cfg)
     default = cfg.get('param_scheduler') or []
     for phase in training_phases(cfg):
         if phase is None:
