@@ -71,6 +71,10 @@ def _with_current_names(header: dict) -> dict:
     return header | {'arch': {RENAMED.get(key, key): value for key, value in arch.items()}}
 
 
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.element_size() == 1 else tensor  # torch asks nothing of 8-bit floats
+
+
 def require_finite(tensors: dict[str, Tensor], source: str) -> None:
     """Refuse weights with NaN or infinity: they load, and every output is NaN.
 
@@ -78,7 +82,7 @@ def require_finite(tensors: dict[str, Tensor], source: str) -> None:
         CheckpointError: a tensor has such values; the message names the first.
     """
     wrong = (name for name, value in tensors.items()
-             if value.is_floating_point() and not value.is_meta and not value.isfinite().all())
+             if value.is_floating_point() and not value.is_meta and not _wide(value).isfinite().all())
     if name := next(wrong, None):
         raise CheckpointError(f'{source}: {name} has values that are not finite; its training diverged or the file is '
                               'damaged: give an earlier checkpoint')

@@ -10,7 +10,7 @@ from mmincubation.vit import Arch, VisionTransformer
 from mmincubation.vit.transformer import resize_pos_embed
 
 from .formats import TAPS, Weights, open_vit
-from .load import assumed, load_strict, require_known_fields
+from .load import assumed, is_named, load_strict, require_known_fields
 
 PATCH = 'patch_embed.proj.weight'
 
@@ -95,6 +95,7 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
     Raises:
         CheckpointError: the file cannot be read or does not match.
     """
+    _require_layers(fresh, vit, checkpoint, prefix)
     # timm's names of the norm after average pooling, and of a layer before the head in early files.
     drop = (*fresh, *(('fc_norm', ) if 'norm' in fresh else ()), *(('pre_logits', ) if 'head' in fresh else ()))
     # Pooling belongs to the head: a new head may read another one than the file's.
@@ -103,3 +104,15 @@ def load_pretrained(vit: VisionTransformer, checkpoint: str, fresh: tuple[str, .
                          prefix=prefix, setting='init_cfg')
     print_log(f'{checkpoint}: {report["coverage"]}', logger='current')
     return report
+
+
+def _require_layers(fresh: tuple[str, ...], vit: VisionTransformer, checkpoint: str, prefix: str | None) -> None:
+    """Refuse a name that is neither a layer of the ViT nor of the file: it would change nothing."""
+    own = vit.state_dict()
+    strange = [name for name in fresh if not any(is_named(key, (name, )) for key in own)]
+    known = open_vit(checkpoint, prefix).tensors if strange else {}
+    for name in strange:
+        if not any(is_named(key, (name, )) for key in known):
+            layers = ', '.join(dict.fromkeys(key.split('.')[0] for key in own))
+            raise CheckpointError(f'init_cfg.fresh: {name!r} is no layer of the model or of {checkpoint}; it has '
+                                  f'{layers}')

@@ -25,7 +25,8 @@ class Weights:
     """A ViT's tensors under timm's names, with what its file says.
 
     `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
-    shows them. `notes` say in words what was chosen or left out. `stated` is what `config.json` beside the file says.
+    shows them. `notes` say in words what was chosen or left out. `trained` are the fields of `Arch` in a checkpoint of
+    our own runs. `stated` is what `config.json` beside the file says.
     `taps` are the norms of a ViTBackbone's maps.
     """
     format: str
@@ -33,6 +34,7 @@ class Weights:
     header: dict = field(default_factory=dict)
     division: list[int] | None = None
     notes: list[str] = field(default_factory=list)
+    trained: dict = field(default_factory=dict)
     stated: Stated | None = None
     taps: dict[str, Tensor] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     """
     content, header = read_tensors(path)
     _require_header_types(path, header)
-    _refuse_unfinished(path, content, header)
+    refuse_unfinished(path, content, header)
     try:
         weights = _from_stages(content.get('model_stages')) or _searched(content, prefix)
         _refuse_other(weights.tensors)
@@ -67,9 +69,13 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
         raise CheckpointError(f'{path}: {error}') from error
     if header and weights.format == 'timm':  # our files have timm's names, and only ours have a header
         weights.format = 'mmincubation'
+    weights.trained = arch_in(content.get('meta'))
     weights.header, weights.division = header, header.get('division') or weights.division
     _leave_out(weights)
     require_finite(weights.tensors, str(path))
+    if whole := next((name for name, value in weights.tensors.items() if not value.is_floating_point()), None):
+        raise CheckpointError(f'{path}: {whole} holds {weights.tensors[whole].dtype}, quantised weights; give those in '
+                              'floating point')
     weights.tensors, notes = add_class_row(weights.tensors)
     weights.notes += notes
     _add_patch_bias(weights)
@@ -92,11 +98,22 @@ def _require_header_types(path: str | Path, header: dict) -> None:
         raise CheckpointError(f'{path}: damaged header {str(header)[:120]}; convert the file again from its source')
 
 
-def _refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
+def arch_in(meta) -> dict:
+    """Return the `Arch` fields in the `meta` of a run's checkpoint; none in files of others and of earlier versions."""
+    found = meta.get('arch') if isinstance(meta, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
+    """Refuse a file whose target, or whole ViT, is not there yet.
+
+    Raises:
+        CheckpointError: it is a module alone, or a checkpoint of an incubation before its fine-tuning.
+    """
     if header.get('kind') == 'part':
         raise CheckpointError(f'{path}: holds module {header.get("module")} alone; join the parts by tools/assemble.py')
-    phase = (content.get('incubation') or {}).get('phase', 'finetune')
-    if phase != 'finetune':
+    phase = (content.get('position') or {}).get('phase')
+    if phase not in (None, 'finetune'):
         raise CheckpointError(f'{path}: an incubation in its phase {phase}, the target is not assembled yet; give '
                               'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
 

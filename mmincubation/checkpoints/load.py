@@ -103,7 +103,7 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
     Raises:
         CheckpointError: a field differs.
     """
-    require_header(weights.header, arch, source, fields)
+    require_header(dict(arch=weights.header.get('arch') or weights.trained), arch, source, fields)
     stated = weights.stated.fields if weights.stated else {}
     for field in fields:
         if field == 'global_pool' and 'cls_token' not in weights.tensors:

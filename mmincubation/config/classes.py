@@ -51,7 +51,9 @@ def _count_problems(cfg: Config, names: Names, source: str, scope: str) -> Itera
 
 def data_sets(cfg: Config, kind: str) -> Iterator[tuple[str, dict]]:
     """Yield (place, config) of the data sets of a dataloader, `train`, `val` or `test`, that read files."""
-    return leaf_datasets((cfg.get(f'{kind}_dataloader') or {}).get('dataset') or {}, f'{kind}_dataloader.dataset')
+    loader = cfg.get(f'{kind}_dataloader')
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None  # of another kind: its own problem
+    return leaf_datasets(dataset if isinstance(dataset, dict) else {}, f'{kind}_dataloader.dataset')
 
 
 def training_names(cfg: Config) -> tuple[Names, str] | None:

@@ -23,10 +23,20 @@ def label_problems(cfg: Config, mode: str) -> Iterator[str]:
         yield from _truth_problems(cfg, place, node, kind)
         if kind != 'train':
             yield from _order_problems(place, node)
+    yield from zero_problems(cfg, scope)
     if found:
         yield from ignored_problems(cfg, kinds, found, scope)
     if mode == 'train':
         yield from weight_problems(cfg, scope)
+
+
+def zero_problems(cfg: Config, scope: str) -> Iterator[str]:
+    """Data sets of one config that number their classes from 1 (`reduce_zero_label`) and from 0."""
+    flags = {place: flag for kind in ('train', 'val', 'test') for place, node in data_sets(cfg, kind)
+             if (flag := setting(node, 'reduce_zero_label', scope)) is not None}
+    if len(set(flags.values())) > 1:
+        texts = [f'{flag} in {", ".join(place for place, f in flags.items() if f == flag)}' for flag in (True, False)]
+        yield f'reduce_zero_label is {"; ".join(texts)}: class numbers would differ by one; make them equal'
 
 
 def _class_problems(place: str, node: dict, scope: str, kind: str) -> Iterator[str]:
@@ -55,7 +65,8 @@ def _truth_problems(cfg: Config, place: str, node: dict, kind: str) -> Iterator[
     named = not isinstance(prefix, dict) or prefix.get('seg_map_path') is not None
     evaluators = cfg.get(f'{kind}_evaluator') or {}
     evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
-    scores = kind == 'train' or any(not evaluator.get('format_only') for evaluator in evaluators)
+    metrics = [metric for evaluator in evaluators for metric in evaluator.get('metrics', [evaluator])]
+    scores = kind == 'train' or not all(_writes(metric) for metric in metrics)
     remedy = '; to write predictions alone take --format-only' * (kind == 'test')
     if reads and not named:
         yield f'{place}.data_prefix has no seg_map_path, the folder of the label pictures that its pipeline reads: ' \
@@ -63,6 +74,12 @@ def _truth_problems(cfg: Config, place: str, node: dict, kind: str) -> Iterator[
     elif scores and not reads and _is_complete(node):
         yield f'{place}.pipeline has no LoadAnnotations, so there is no truth to learn or to score ' \
               f'by: add it{remedy}'
+
+
+def _writes(metric: dict) -> bool:
+    """Whether a metric writes predictions and needs no truth, as tools/test.py --format-only and --out set them."""
+    return bool(metric.get('format_only')) or str(metric.get('type')).rpartition('.')[2] in (
+        'LabelPictures', 'DumpResults', 'DumpDetResults')
 
 
 def _order_problems(place: str, node: dict) -> Iterator[str]:

@@ -149,13 +149,19 @@ def _merge(cfg: 'Config', options: dict) -> None:
         old = _reach(cfg, key, value)[0]
         if isinstance(value, str) and re.search(r',\s', value) and isinstance(old, list | tuple):
             raise ConfigError(f'--cfg-options {key}={value}: the config has a list there; write it in brackets, [a, b]')
-        if isinstance(value, dict) and not isinstance(old, dict | list):  # None, or a name
+        if isinstance(value, dict) and not isinstance(old, dict | list) and _is_there(cfg, key):  # None, or a name
             options[key] = dict(value, _delete_=True)
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # of mmengine, for what is no dict
         reasons = [f'{key}: {reason}' for key, value in options.items() if (reason := _reach(cfg, key, value)[1])]
         raise ConfigError('--cfg-options ' + (reasons or [f'{", ".join(options)}: {_one_line(error)}'])[0]) from error
+
+
+def _is_there(cfg: 'Config', key: str) -> bool:
+    parent, _, last = key.rpartition('.')
+    holder = _reach(cfg, parent, {})[0] if parent else cfg
+    return holder is not None and not isinstance(holder, list | tuple) and last in holder
 
 
 def _reach(cfg: 'Config', key: str, value: Any) -> tuple[Any, str]:

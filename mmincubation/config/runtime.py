@@ -70,10 +70,14 @@ def precision_problems(cfg: Config, gpu: bool) -> Iterator[str]:
                 "give type='mmincubation.AutocastOptimWrapper', without loss_scale: it trains in bfloat16 on a CPU too")
 
 
+def _numbers(value) -> list:
+    return [v for v in value if isinstance(v, int | float)] if isinstance(value, list | tuple) else []
+
+
 def pixel_warnings(cfg: Config) -> Iterator[str]:
     """A line for each preprocessor whose mean and std are those of pixels in 0..1, as timm writes them."""
     for place, node in dicts_in(cfg.model, 'model'):
-        mean, std = ([v for v in node.get(key) or () if isinstance(v, int | float)] for key in ('mean', 'std'))
+        mean, std = (_numbers(node.get(key)) for key in ('mean', 'std'))
         if mean and std and any(mean) and max(mean) <= 1 and max(std) <= 1:
             yield f'{place}.mean={mean} and std={std} are for pixels in 0..1, those of this run are in 0..255: ' \
                   'multiply both by 255'

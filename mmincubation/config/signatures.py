@@ -225,15 +225,25 @@ def required(cls: Callable) -> frozenset[str]:
 @cache
 def numeric(obj: Callable) -> frozenset[str]:
     """The keyword arguments that are numbers by their annotation, or without one by their default."""
-    found: dict[str, bool] = {}
+    return _parameters_like(obj, _is_number)
+
+
+@cache
+def boolean(obj: Callable) -> frozenset[str]:
+    """The keyword arguments whose default is True or False and that are annotated as nothing else."""
+    return _parameters_like(obj, lambda p: type(p.default) is bool and p.annotation in (bool, 'bool', p.empty))
+
+
+def _parameters_like(obj: Callable, test: Callable[[inspect.Parameter], bool]) -> frozenset[str]:
+    found: dict[str, bool] = {}  # a class's own parameter hides that of a base
     for init in [vars(cls).get('__init__') for cls in obj.__mro__] if inspect.isclass(obj) else [obj]:
         try:
             parameters = inspect.signature(init).parameters.values()
         except (TypeError, ValueError):
             continue
         for p in parameters:
-            found.setdefault(p.name, _is_number(p))
-    return frozenset(name for name, number in found.items() if number)
+            found.setdefault(p.name, test(p))
+    return frozenset(name for name, passed in found.items() if passed)
 
 
 def _is_number(parameter: inspect.Parameter) -> bool:

@@ -8,6 +8,7 @@ from importlib import import_module
 from .packages import missing_package, needed
 from .signatures import (
     accepted,
+    boolean,
     is_scope,
     mentions,
     nearest,
@@ -122,6 +123,8 @@ def _problems_of(node: dict, place: str, name: str, kind: str, obj: Callable, ow
         unknown = [k for k in unknown if not mentions(obj, k) and get_close_matches(k, valid, 1, NEAR)]
     texts = [f'{place}.{k}={node[k]!r:.60}: give a number' for k in numeric(obj) & set(node)
              if isinstance(node[k], str)]
+    texts += [f'{place}.{k}={node[k]!r:.60}: give True or False' for k in boolean(obj) & set(node)
+              if isinstance(node[k], str)]
     if unknown or texts or kind not in GIVEN:
         return [*(unknown_key(f'{place}.{k}', valid, name) for k in unknown), *sorted(texts)]
     return [f'{place}.{k} is missing: {name} needs it' for k in sorted(required(obj) - GIVEN[kind] - set(node))]

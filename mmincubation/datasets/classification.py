@@ -19,6 +19,8 @@ from .images import planes, read_rgb
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
 
+SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
+
 
 def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
     """Return the increasing indices of a `fraction` of the images of each class (rounded, at least one).
@@ -163,6 +165,9 @@ class ImageFolder(ClsDataset):
         if empty := sorted({*range(len(found.classes))} - {*labels.tolist()}):
             names = ', '.join(found.classes[i] for i in empty[:3]) + ', ...' * (len(empty) > 3)
             raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove them')
+        if {*found.classes} <= SPLITS:
+            raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give root={root}/'
+                              f'{found.classes[0]}')
         super().__init__(labels, tuple(found.classes), pipeline, fraction, classes)
 
     @classmethod

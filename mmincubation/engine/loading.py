@@ -6,8 +6,11 @@ from mmengine.model import BaseTTAModel
 from torch import nn
 
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors, require_fit
+from mmincubation.checkpoints.formats import arch_in, refuse_unfinished
+from mmincubation.checkpoints.load import require_header
 from mmincubation.recovery.checkpoint_files import damage
 from mmincubation.recovery.load_from import are_of_one_kind, other_classes, state_of
+from mmincubation.vit import arch_of
 from mmincubation.vit.sharding import unwrap
 
 
@@ -22,6 +25,9 @@ def load_for_test(model: nn.Module, path: str, content: dict, cfg: Config) -> st
     model = unwrap(model)
     model = model.module if isinstance(model, BaseTTAModel) else model
     own, state = model.state_dict(), state_of(content)
+    refuse_unfinished(path, content, {})
+    if (arch := arch_of(model)) is not None:
+        require_header(dict(arch=arch_in(content.get('meta'))), arch, path)
     vit = getattr(model, 'target', None) or getattr(model, 'vit', None)
     if not are_of_one_kind(own, state):  # others' ViTs also come in a state_dict
         if vit is None:

@@ -30,6 +30,7 @@ from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
 from mmincubation.recovery.preemption import SIGNALS
 from mmincubation.registry import dicts_in
+from mmincubation.vit import arch_of
 from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sharded_groups, unwrap
 
 from .compiling import compile_model
@@ -220,6 +221,8 @@ class ToolRunner(Runner):
         meta = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
         meta |= given | dict(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
                              time=time.strftime('%Y%m%d_%H%M%S'), mmengine_version=mmengine.__version__)
+        if (arch := arch_of(unwrap(self.model))) is not None:  # heads and epsilon leave no trace in the weights
+            meta['arch'] = arch.to_dict()
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
         return meta

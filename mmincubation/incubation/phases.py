@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from mmengine.config import Config
 
 from mmincubation.errors import CheckpointError
-from mmincubation.vit.spec import Division
+from mmincubation.vit.spec import Division, rate_faults
 
 META, FINETUNE = 'meta', 'finetune'
 ASSEMBLED = 'assembled'  # what is validated between incubation and fine-tuning
@@ -110,6 +110,7 @@ def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase
         wrong += _unknown_keys(f'{place}.{name}', values, valid)
         if 'epochs' not in values:
             wrong.append(f'{place}.{name} has no `epochs`; give a number of epochs (0 skips the phase)')
+        wrong += rate_faults(f'{place}.{name}.drop_path_rate', values.get('drop_path_rate', 0.))
     if wrong:
         raise ValueError('\n'.join(wrong))
     phases = [Phase(name, **values) for name, values in merged.items()]

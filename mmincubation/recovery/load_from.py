@@ -4,11 +4,13 @@ from difflib import get_close_matches
 from torch import Size, Tensor, nn
 
 from mmincubation.checkpoints import CheckpointError, open_vit, require_fit
-from mmincubation.checkpoints.load import is_named
+from mmincubation.checkpoints.formats import arch_in, refuse_unfinished
+from mmincubation.checkpoints.load import is_named, require_header
 from mmincubation.checkpoints.shards import weights_sha256
 from mmincubation.datasets.classes import names_in
 from mmincubation.models.on_meta import class_shapes, classes_in_model
 from mmincubation.registry import dicts_in
+from mmincubation.vit import arch_of
 
 WRAPPERS = ('module.', '_orig_mod.')  # of DistributedDataParallel and torch.compile
 OF_A_VIT = ('ViTBackbone', 'ViTClassifier')  # models whose `init_cfg` takes a ViT's file
@@ -42,6 +44,9 @@ def select_weights(model: nn.Module, content: dict, cfg, classes=None) -> dict:
     """
     source, fresh = str(cfg['load_from']), tuple(cfg.get('load_from_fresh') or ())
     state, own = state_of(content), model.state_dict()
+    refuse_unfinished(source, content, {})
+    if (arch := arch_of(model)) is not None:
+        require_header(dict(arch=arch_in(content.get('meta'))), arch, source, ('num_heads', 'norm_eps'))
     if not are_of_one_kind(own, state):
         raise CheckpointError(_foreign(model, content, cfg, source))
     for name in fresh:

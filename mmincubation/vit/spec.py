@@ -97,12 +97,24 @@ class Arch:
         return replace(ARCHS[name], **changes)
 
 
+def arch_of(model) -> Arch | None:
+    """Return the architecture of the first ViT in a module, the target of an incubation; None without one."""
+    found = (getattr(module, 'arch', None) for module in model.modules())
+    return next((arch for arch in found if isinstance(arch, Arch)), None)
+
+
 # ViT-H of Deep Incubation has no qkv bias and another epsilon than timm's vit_huge (see the public checkpoints).
 ARCHS = {
     'vit_base': Arch(embed_dim=768, depth=12, num_heads=12),
     'vit_large': Arch(embed_dim=1024, depth=24, num_heads=16),
     'vit_huge': Arch(embed_dim=1280, depth=32, num_heads=16, patch_size=14, qkv_bias=False, norm_eps=1e-5),
 }
+
+
+def rate_faults(place: str, rate) -> list[str]:
+    """Return what is wrong with a rate of stochastic depth at a place of the config; nothing for 0 <= rate < 1."""
+    right = isinstance(rate, int | float) and 0 <= rate < 1
+    return [] if right else [f'{place}={rate!r:.60}: give a number from 0 to below 1']
 
 
 def layer_of(key: str, depth: int, rest: tuple[str, ...] = HEAD_KEYS) -> int:

@@ -11,11 +11,17 @@ from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .spec import Arch, layer_of
+from .spec import Arch, layer_of, rate_faults
 
 
 def drop_path_ramp(rate: float, depth: int) -> list[float]:
-    """Return `depth` stochastic-depth rates, which rise linearly from 0 at the first block to `rate` at the last."""
+    """Return `depth` stochastic-depth rates, which rise linearly from 0 at the first block to `rate` at the last.
+
+    Raises:
+        ValueError: `rate` is not from 0 to below 1.
+    """
+    if wrong := rate_faults('drop_path_rate', rate):
+        raise ValueError(wrong[0])
     return [rate * i / max(depth - 1, 1) for i in range(depth)]
 
 

@@ -8,7 +8,7 @@ from timm.layers.patch_embed import resample_patch_embed
 
 from mmincubation.checkpoints import CheckpointError, load_vit, read_tensors, read_vit, sha256_of, write_tensors
 from mmincubation.checkpoints.convert import convert
-from mmincubation.checkpoints.fit import fit_patch
+from mmincubation.checkpoints.fit import fit_patch, load_pretrained
 from mmincubation.demo.sources import photos
 from mmincubation.downstream import ViTBackbone
 from mmincubation.engine import launch, loading
@@ -247,3 +247,10 @@ def test_a_header_decides_over_what_is_known(huge, tmp_path):
         load_vit(VisionTransformer(arch), tmp_path / f'{name}.safetensors')
         with pytest.raises(CheckpointError, match='made with norm_eps=1e-0.*set it in arch'):
             load_vit(VisionTransformer(arch), tmp_path / f'{wrong}.safetensors')
+
+
+def test_a_slip_in_fresh_is_named(tmp_path):
+    vit = VisionTransformer(ARCH)
+    write_tensors(tmp_path / 'a.safetensors', vit.state_dict(), {})
+    with pytest.raises(CheckpointError, match="init_cfg.fresh: 'haed' is no layer of the model or of .*norm, head"):
+        load_pretrained(vit, tmp_path / 'a.safetensors', ('haed', ))

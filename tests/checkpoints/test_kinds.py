@@ -193,3 +193,11 @@ def test_a_safetensors_header_whose_size_begins_as_a_pickle(tmp_path, size):
 def test_arrays_of_numpy_are_weights_too(tmp_path):
     torch.save({key: value.numpy() for key, value in STATE.items()}, tmp_path / 'a.pth')
     assert equal(open_vit(tmp_path / 'a.pth').tensors, STATE)
+
+
+def test_quantised_weights_are_named(tmp_path):
+    torch.save({key: (50 * value).round().to(torch.int8) for key, value in STATE.items()}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='holds torch.int8, quantised weights; give those in floating point'):
+        open_vit(tmp_path / 'a.pth')
+    torch.save({key: value.to(torch.float8_e4m3fn) for key, value in STATE.items()}, tmp_path / 'b.pth')
+    assert len(open_vit(tmp_path / 'b.pth').tensors) == len(STATE)

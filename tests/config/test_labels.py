@@ -53,7 +53,7 @@ def test_a_place_that_keeps_255_is_named(left):
     (dict(train_dataloader__dataset__pipeline=[LOAD, READ, dict(type='Pad', size=(9, 9)), PACK]),
      'train_dataloader.dataset.pipeline.2.pad_val.seg')])
 def test_what_writes_255_into_labels_is_named(changes, place):
-    [said] = label_problems(config(**IGNORED, **changes), 'train')
+    [said] = [line for line in label_problems(config(**IGNORED, **changes), 'train') if line.startswith('ignored')]
     assert said.endswith(f'255 in {place}; make them equal')
 
 
@@ -119,3 +119,18 @@ def test_labels_that_a_validation_would_resize(order, wrong):
     found = [line for line in label_problems(cfg, 'train') if 'resizes the labels' in line]
     assert found == ['val_dataloader.dataset.pipeline resizes the labels, predictions are scored at the size of the '
                      'image: put LoadAnnotations after Resize'] * wrong
+
+
+def test_zero_labels_are_the_same_everywhere():
+    found = list(label_problems(config(val_dataloader__dataset__reduce_zero_label=True), 'train'))
+    assert any('class numbers would differ by one' in line for line in found), found
+
+
+@pytest.mark.parametrize('kind', ['mmincubation.LabelPictures', 'DumpResults'])
+def test_metrics_that_only_write_need_no_truth(kind):
+    cfg = config()
+    cfg.test_dataloader.dataset.pipeline = [LOAD, PACK]
+    cfg.test_evaluator = [dict(type=kind)]
+    assert not [line for line in label_problems(cfg, 'test') if 'no truth' in line]
+    cfg.test_evaluator = [dict(type=kind), dict(type='IoUMetric')]
+    assert [line for line in label_problems(cfg, 'test') if 'no truth' in line]

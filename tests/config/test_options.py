@@ -112,3 +112,9 @@ def test_options_given_in_two_places_all_count(name, monkeypatch):
     monkeypatch.setattr('sys.argv', [name, *given])
     args = runpy.run_path(ROOT / f'tools/{name}.py')['parse_args']()
     assert args.cfg_options == ['a=1', 'b=2', 'c=3']
+
+
+def test_a_dict_where_the_config_has_none_is_that_dict(tmp_path):
+    (tmp_path / 'a.py').write_text("model = dict(type='x')\nload = None\n")
+    cfg = load_config(tmp_path / 'a.py', parse_options(["model.init_cfg=dict(type='Pretrained')", 'env_cfg={"a": 1}']))
+    assert cfg.model.init_cfg == dict(type='Pretrained') and cfg.env_cfg == dict(a=1)

@@ -170,3 +170,8 @@ def test_amp_optim_wrapper_on_a_cpu_and_its_remedy(tmp_path):
 def test_the_scale_of_pixels(mean, std, warned):
     cfg = Config(dict(model=dict(type='MaskRCNN', data_preprocessor=dict(mean=mean, std=std))))
     assert [line.startswith('model.data_preprocessor.mean') for line in pixel_warnings(cfg)] == [True] * warned
+
+
+def test_other_mean_and_std_are_no_pixels():
+    cfg = Config(dict(model=dict(type='x', head=dict(init_cfg=dict(type='Normal', mean=0., std=0.01)))))
+    assert list(pixel_warnings(cfg)) == []

@@ -15,6 +15,7 @@ from mmincubation.datasets.classification import HFImages, ImageFolder, balanced
 from mmincubation.datasets.samplers import RepeatAugSampler
 from mmincubation.errors import ConfigError
 from mmincubation.resumable.batches import SeededDataset, resumable_loader
+from tests.helpers.toy import write_images
 
 CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
 DEIT = [dict(type='timm.data.create_transform', input_size=8, is_training=True, interpolation='bicubic',
@@ -222,3 +223,10 @@ def test_the_installed_pillow_does_what_randaugment_asks():
     from timm.data.auto_augment import AugmentOp
     black = AugmentOp('PosterizeIncreasing', prob=1., magnitude=10)(Image.new('RGB', (8, 8), 'red'))
     assert black.getextrema() == ((0, 0), ) * 3
+
+
+def test_splits_are_no_classes(tmp_path):
+    for split in ('train', 'val'):
+        write_images(tmp_path / split, per_class=1)
+    with pytest.raises(ConfigError, match='holds train, val, which are no classes: give root=.*/train'):
+        ImageFolder(str(tmp_path))

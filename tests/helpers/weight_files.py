@@ -150,7 +150,7 @@ FILES = {
     'e2e.pth': ('mmengine', lambda s: dict(meta=dict(epoch=1), state_dict=_below('vit.', s)), True),
     'incub.pth': ('mmengine', lambda s: dict(
         state_dict={**_below('target.', s), **_below('meta.', _off(s))},
-        incubation=dict(phase='finetune', phase_epoch=1)), True),
+        position=dict(phase='finetune', phase_epoch=1)), True),
     'ours.safetensors': ('mmincubation', None, True),
 }
 

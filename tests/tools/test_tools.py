@@ -94,6 +94,9 @@ def test_test_reproduces_the_validation(trained, checkpoint):
 def test_test_refuses_what_does_not_fit(trained):
     option = ['--cfg-options', 'model.arch.depth=3']
     assert 'blocks.3' in refused(tool('test.py', trained / 'e2e.py', trained / 'e2e/epoch_2.pth', *option))
+    for option, said in (('num_heads=4', 'num_heads=2'), ('global_pool=avg', 'global_pool=token')):
+        done = tool('test.py', trained / 'e2e.py', trained / 'e2e/epoch_2.pth', '--cfg-options', f'model.arch.{option}')
+        assert f'made with {said}' in refused(done)
     assert 'tta_model' in refused(tool('test.py', trained / 'e2e.py', trained / 'e2e/epoch_2.pth', '--tta'))
     assert 'nowhere.pth' in refused(tool('test.py', trained / 'e2e.py', 'nowhere.pth'))
 
@@ -180,6 +183,13 @@ def test_incubations_are_tested_as_their_target(toy):
     for checkpoint in ('epoch_4.pth', 'weights/finetune_last.safetensors'):
         done = tool('test.py', toy / 'incub.py', toy / 'whole' / checkpoint, '--work-dir', toy / 'whole_tested')
         assert done.returncode == 0 and f'accuracy/top1: {top1:.4f}' in done.stdout + done.stderr, done.stderr
+    for args in (['test.py', toy / 'incub.py', toy / 'whole/epoch_1.pth'],
+                 ['test.py', toy / 'e2e.py', toy / 'whole/epoch_1.pth'],
+                 ['train.py', toy / 'incub.py', '--work-dir', toy / 'w', '--cfg-options',
+                  f'load_from={toy}/whole/epoch_1.pth']):
+        assert 'an incubation in its phase meta, the target is not assembled yet' in refused(tool(*args))
+    done = tool('convert.py', toy / 'whole/epoch_1.pth', toy / 'new.safetensors')
+    assert done.returncode == 2 and 'the target is not assembled yet' in done.stderr
 
 
 @pytest.mark.parametrize('args, named', [
