@@ -21,6 +21,7 @@ from .scaling import scaling_problems
 from .sections import missing_problems, section_problems
 from .sharding import sharding_problems
 from .types import type_problems
+from .windows import window_problems
 
 
 def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> list[str]:
@@ -78,6 +79,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from hook_problems(cfg)
     yield from runtime_problems(cfg, mode, gpu)
     yield from label_problems(cfg, mode)
+    yield from window_problems(cfg, mode)
     if trains:
         yield from class_problems(cfg, mode)  # of a test when its checkpoint is known
         yield from sharding_problems(cfg)

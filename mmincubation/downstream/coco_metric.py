@@ -142,7 +142,7 @@ def named_class() -> type:
             """Return mmdet's numbers, and say which of them could not be measured."""
             several = self.classwise and not self.format_only and len(self.metrics) > 1
             found = _each(self, results) if several else self.measure(results)
-            nothing = {key: self.left_out_by(key) for key, value in found.items() if value == -1 or math.isnan(value)}
+            nothing = {key: _left_out_by(self, key) for key, value in found.items() if value == -1 or math.isnan(value)}
             if absent := [key for key, reason in nothing.items() if not reason]:
                 print_log(f'not measured, because the data have no such object: {", ".join(absent)}', 'current')
             for key, reason in nothing.items():
@@ -150,21 +150,22 @@ def named_class() -> type:
                     print_log(f'not measured: {key}, because {reason}', 'current')
             return found
 
-        def left_out_by(self, key: str) -> str | None:
-            """Return in words the setting by which a number is not measured; None if it is measured."""
-            if key.endswith('_mAP') and 100 not in self.proposal_nums and not self.takes_last:
-                return f'it counts 100 results of an image: add 100 to proposal_nums={list(self.proposal_nums)}'
-            for end, value in (('_mAP_50', 0.5), ('_mAP_75', 0.75)):
-                if key.endswith(end) and value not in (given := np.atleast_1d(self.iou_thrs).tolist()):
-                    return f'it needs an IoU of {value}: add {value} to iou_thrs={given}'
-            return None
-
         @property
         def takes_last(self) -> bool:
             """Whether mAP counts the last of `proposal_nums`, as COCOevalMP and hotcoco do; pycocotools counts 100."""
             return self.use_mp_eval
 
     return NamedCocoMetric
+
+
+def _left_out_by(metric, key: str) -> str | None:
+    """Return in words the setting by which a number is not measured; None if it is measured."""
+    if key.endswith('_mAP') and 100 not in metric.proposal_nums and not metric.takes_last:
+        return f'it counts 100 results of an image: add 100 to proposal_nums={list(metric.proposal_nums)}'
+    for end, value in (('_mAP_50', 0.5), ('_mAP_75', 0.75)):
+        if key.endswith(end) and value not in (given := np.atleast_1d(metric.iou_thrs).tolist()):
+            return f'it needs an IoU of {value}: add {value} to iou_thrs={given}'
+    return None
 
 
 def _each(metric, results: list) -> dict[str, float]:
