@@ -28,9 +28,10 @@ def window_problems(cfg: Config, mode: str) -> Iterator[str]:
 
 
 def is_segmentor(cfg: Config, scope: str) -> bool:
-    """Whether the model is one of mmseg's that may slide a window."""
+    """Whether the model is one of mmseg's that may slide a window; its depth estimator has a mode more."""
     name = (cfg.get('model') or {}).get('type')
-    return isinstance(name, str) and any(hasattr(cls, 'slide_inference') for _, cls in resolve(name, scope))
+    return isinstance(name, str) and any(hasattr(cls, 'slide_inference') and not hasattr(cls, 'slide_flip_inference')
+                                         for _, cls in resolve(name, scope))
 
 
 def slide_problems(given: dict) -> Iterator[str]:
