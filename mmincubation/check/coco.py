@@ -15,8 +15,8 @@ from .sampling import files_below
 
 
 @register_checker('CocoDataset')
-def report_coco(check: DatasetCheck) -> DatasetSummary:
-    """Report what training would find in the JSON, and problems of its images.
+def report_coco(check: DatasetCheck) -> DatasetSummary | None:
+    """Report what training would find in the JSON, and problems of its images; None if the JSON cannot be used.
 
     All of the JSON is read, and each image that the data set gives must exist. Of the sampled images the header is
     read, with `full` all pixels.
@@ -30,11 +30,13 @@ def report_coco(check: DatasetCheck) -> DatasetSummary:
         refused = error
     except ValueError as error:
         check.problem(f'{path} is no JSON ({error})', 'download it again')
-        return DatasetSummary(0, f'{path}: unreadable')
+        check.report.say(f'{check.place}: {path}: unreadable')
+        return None
     for what, remedy, where in rules.found:
         check.problem(what, remedy, where or None)
     if refused is not None:
-        return DatasetSummary(0, f'{path}: cannot be used')
+        check.report.say(f'{check.place}: {path}: cannot be used')
+        return None
     absent = None if check.place.startswith('train') else rules.absent()  # of train, the sum over its parts counts
     for line in filter(None, [*rules.warnings(), absent]):
         check.report.warn(f'{check.place}: {line}')

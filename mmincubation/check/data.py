@@ -99,6 +99,7 @@ def _report_objects(place: str, parts: list[DatasetSummary], report: Report) -> 
 def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling) -> DatasetSummary | None:
     checker = checker_of(dataset['type'])
     if checker is None:
+        report.skipped = True
         report.say(f'{place}: not looked at, there is no checker for {dataset["type"]} (there are: '
                    f'{", ".join(sorted(CHECKERS))})')
         return None
@@ -117,7 +118,8 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling)
         check.problem(f'cannot be read ({type(error).__name__}: {error})',
                       'compare its layout with docs/guides/data.md')
         return None
-    report.say(f'{place}: {found.text}')
+    if found is not None:
+        report.say(f'{place}: {found.text}')
     return found
 
 

@@ -61,16 +61,22 @@ class DatasetSummary:
     objects: dict[str, int] | None = None
 
 
-def register_checker(*types: str) -> Callable:
-    """Register a checker, `DatasetCheck -> DatasetSummary`, for data sets of these types (without their scope)."""
+Checker = Callable[[DatasetCheck], DatasetSummary | None]
 
-    def register(checker: Callable[[DatasetCheck], DatasetSummary]) -> Callable[[DatasetCheck], DatasetSummary]:
+
+def register_checker(*types: str) -> Callable:
+    """Register a checker for data sets of these types (without their scope).
+
+    It is a function `DatasetCheck -> DatasetSummary | None`; None: it reported why there is nothing to sum up.
+    """
+
+    def register(checker: Checker) -> Checker:
         CHECKERS.update(dict.fromkeys(types, checker))
         return checker
 
     return register
 
 
-def checker_of(name: str) -> Callable[[DatasetCheck], DatasetSummary] | None:
+def checker_of(name: str) -> Checker | None:
     """Return the checker of a data set's type, with or without a scope; None if there is none."""
     return CHECKERS.get(str(name).rpartition('.')[2])

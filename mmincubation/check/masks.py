@@ -5,7 +5,7 @@ import numpy as np
 from mmengine.registry import DefaultScope
 
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.datasets.labels import Fault, pixels_of, unlearnable
+from mmincubation.datasets.labels import Fault, left_out, pixels_of, unlearnable
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
 from .sampling import files_below
@@ -17,6 +17,8 @@ SHOWN = 5
 def report_masks(check: DatasetCheck) -> DatasetSummary:
     """Report label pictures that are missing; of the sampled pairs also what the run would refuse, and the classes."""
     data = _built(check)
+    if rest := left_out(data.dataset):
+        check.report.warn(f'{check.place}: {rest}')
     infos = [data.get_data_info(i) for i in range(len(data))]
     for info in infos:
         if (path := info.get('seg_map_path')) and not ('://' in path or os.path.exists(path)):

@@ -29,6 +29,7 @@ class Report:
     def __init__(self):
         self.sections: list[tuple[str, list[str]]] = []
         self.warnings: list[str] = []
+        self.skipped = False  # whether some data were not looked at
         self._problems: dict[tuple, Problem] = {}
 
     @property
@@ -62,7 +63,8 @@ class Report:
             lines += [title, *(f'  {line}' for line in said)]
         lines += _numbered('warning', self.warnings) + _numbered('problem', self.problems)
         if not self.problems:
-            lines.append('No problem found: this would run here.')
+            lines.append('No problem found in what was looked at; a part of the data was not.' if self.skipped else
+                         'No problem found: this would run here.')
         return '\n'.join(lines)
 
 

@@ -1,4 +1,5 @@
 """Run training steps on shapes, without data and memory, and count the bytes that they would need."""
+import logging
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,6 +131,17 @@ class PlainCopies(TorchFunctionMode):
 
 
 @contextmanager
+def _no_tracebacks() -> Iterator[None]:
+    """Let torch not print the traceback of an error that it raises as well."""
+    log = logging.getLogger('torch._subclasses.fake_tensor')
+    was, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = was
+
+
+@contextmanager
 def shapes_only() -> Iterator[LiveBytes]:
     """Give tensors shapes but no memory while the context is open.
 
@@ -137,6 +149,6 @@ def shapes_only() -> Iterator[LiveBytes]:
     """
     import torchvision  # noqa: F401  registers torch.ops.torchvision
     _ANSWERS.setdefault(torch.ops.torchvision.nms.default, _all_kept)
-    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter, MostSelected(), \
-            PlainCopies(), attention_as_on_gpus():
+    with _no_tracebacks(), FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter, \
+            MostSelected(), PlainCopies(), attention_as_on_gpus():
         yield counter

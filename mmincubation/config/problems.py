@@ -12,6 +12,7 @@ from .data_errors import policy_problems
 from .hooks import experiment_problems, hook_problems
 from .keys import data_problems, key_problems, weight_problems
 from .labels import label_problems
+from .mask_metrics import mask_metric_problems
 from .models import incubation_problems, model_problems
 from .old_keys import old_metainfo_problems
 from .ranges import range_problems
@@ -21,6 +22,7 @@ from .scaling import scaling_problems
 from .sections import missing_problems, section_problems
 from .sharding import sharding_problems
 from .types import type_problems
+from .windows import window_problems
 
 
 def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> list[str]:
@@ -78,6 +80,8 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from hook_problems(cfg)
     yield from runtime_problems(cfg, mode, gpu)
     yield from label_problems(cfg, mode)
+    yield from window_problems(cfg, mode)
+    yield from mask_metric_problems(cfg, mode)
     if trains:
         yield from class_problems(cfg, mode)  # of a test when its checkpoint is known
         yield from sharding_problems(cfg)

@@ -8,6 +8,8 @@ BOX_BORDER = 1.  # pixels; boxes of public COCO reach outside by a rounding erro
 BORDER = 2.  # of polygons
 NEAR, PART = 3., 0.1  # pixels, and part of a side, by which a box may differ from its segmentation's bounds
 
+POLYGONS = 'write [[x1, y1, x2, y2, ...]]'
+
 
 def repeated_ids(entries: list[dict]) -> list[int]:
     """Return the ids that occur more than once."""
@@ -47,7 +49,24 @@ def annotation_faults(annotation: dict, image: dict | None, categories: set, mas
         # The rules compare numbers; on other values of the JSON they raise TypeError, which is one more fault.
         yield from _faults(annotation, image, categories, masks)
     except TypeError:
-        yield 'entries of a wrong type'
+        yield f'entries of a wrong type{_wrong_entry(annotation)}'
+
+
+def _wrong_entry(annotation: dict) -> str:
+    """Return `: key: value` of the first value that is no number where one belongs; nothing if there is none."""
+    segment = annotation.get('segmentation')
+    counts = segment.get('counts') if isinstance(segment, dict) else segment
+    for key, values in (('category_id', [annotation.get('category_id')]), ('iscrowd', [annotation.get('iscrowd', 0)]),
+                        ('segmentation', list(_flat(counts)))):
+        for value in values:
+            if not isinstance(value, int | float | str if key == 'category_id' else int | float):
+                return f' ({key}: {str(value)[:40]!r})' if isinstance(value, str) else f' ({key}: {str(value)[:40]})'
+    return ''
+
+
+def _flat(values) -> Iterator:
+    for value in values if isinstance(values, list) else [values]:
+        yield from _flat(value) if isinstance(value, list) else [value]
 
 
 def _faults(annotation: dict, image: dict | None, categories: set, masks: bool) -> Iterator[str]:
@@ -93,8 +112,21 @@ def segment_faults(segment, crowd: bool, image: dict | None) -> Iterator[str]:
         yield 'segmentations that are neither polygons nor run lengths'
     elif not segment:
         yield 'empty segmentations'
+    elif all(_is_number(value) for value in segment):
+        yield f'a polygon as a flat list: {POLYGONS}'
+    elif any(isinstance(polygon, list) and polygon and _is_point(polygon[0]) for polygon in segment) or \
+            len(segment) > 2 and all(_is_point(point) for point in segment):
+        yield f'a polygon as a list of [x, y] pairs: {POLYGONS}'
     else:
         yield from dict.fromkeys(fault for polygon in segment for fault in _polygon_faults(polygon, image))
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_point(value) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _run_faults(segment: dict, image: dict | None) -> Iterator[str]:

@@ -17,7 +17,7 @@ from mmincubation.registry import DATASETS, dicts_in
 from .classification import ClsDataset
 from .coco_rules import CocoRules
 from .files import image_fault
-from .labels import BOTH, Fault, listed
+from .labels import BOTH, Fault, listed, no_sample
 from .records import LIMIT, add_record, read_records, summary_of
 from .rules import CheckedPipeline
 
@@ -76,7 +76,7 @@ class CheckedDataset(Dataset):
             raise DataError(f'{self.place}: {error}') from error
         except Exception as error:  # JSON of any content raises anything
             if 'need at least one array' in str(error):  # mmengine found none
-                raise DataError(f'{self.place}: there is no sample in it') from error
+                raise DataError(f'{self.place}: {no_sample(dataset)}') from error
             name = dataset.ann_file or self.place
             raise DataError(f'{self.place}: {name} cannot be read: {one_line(error)}') from error
         finally:
@@ -89,7 +89,7 @@ class CheckedDataset(Dataset):
 
     def _require_samples(self, dataset) -> None:
         if not len(dataset):
-            raise DataError(f'{self.place}: there is no sample in it')
+            raise DataError(f'{self.place}: {no_sample(dataset)}')
         if isinstance(dataset, ClsDataset):
             wrong = dataset.kept[~np.isin(dataset.labels[dataset.kept], np.arange(len(dataset.classes)))]
             if len(wrong):

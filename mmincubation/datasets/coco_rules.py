@@ -165,7 +165,12 @@ class CocoRules:
         return lines
 
     def absent(self) -> str | None:
-        """Return in words which classes have no object; None if all have one, or the file is unlabelled test data."""
+        """Return in words which classes have no object; None if all have one, or that is not known.
+
+        So it is of unlabelled test data, and where a fault of an image takes its objects away.
+        """
+        if self.images:
+            return None
         empty = [name for name in self.dataset.metainfo['classes'] if not self.objects[name]]
         unlabelled = not self.labelled and self.dataset.test_mode
         return absent(empty, len(self.dataset.metainfo['classes'])) if empty and not unlabelled else None

@@ -6,6 +6,7 @@ from PIL import Image
 
 from mmincubation.registry import leaf_datasets
 
+ORIENTATION = 0x0112  # EXIF's tag
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit guards web services; the data are the user's own, also gigapixel ones
 
 
@@ -36,16 +37,25 @@ def image_fault(path: str | Path) -> str | None:
 
 
 def image_size(path: str | Path) -> str | tuple[int, int]:
-    """Return (width, height) from an image's header, or in words why it cannot be read."""
+    """Return (width, height) as OpenCV shows an image, from its header, or in words why it cannot be read."""
     try:
         if not os.path.getsize(path):
             return 'empty file'
         with Image.open(path) as image:
-            return image.size
+            return image.size[::-1] if _lies_on_its_side(image) else image.size
     except FileNotFoundError:
         return missing(path)
     except Exception:
         return 'unreadable image'
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether an image's EXIF tag says to turn it by 90 degrees; not by XMP, which OpenCV does not read."""
+    if not (found := image.info.get('exif')):
+        return False
+    exif = Image.Exif()
+    exif.load(found)
+    return exif.get(ORIENTATION) in (5, 6, 7, 8)
 
 
 def common_folder(dataset: dict) -> str:

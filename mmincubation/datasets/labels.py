@@ -11,6 +11,7 @@ from PIL import Image
 from mmincubation.errors import ConfigError
 
 IGNORED = 255  # where a data set does not say which label is ignored
+IMAGES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp')
 LOOK = 32  # label pictures that a run reads before its first step
 BOTH = ('img_path', 'seg_map_path')
 REMEDY = 'write one byte a pixel, the class number'
@@ -98,6 +99,33 @@ def listed(dataset: BaseDataset) -> Callable[[], list[dict]]:
         return not any(part.startswith('.') for part in parts)
 
     return lambda: [info for info in load() if is_meant(info)]
+
+
+def left_out(dataset: BaseDataset) -> str | None:
+    """Return in words which images of a folder mmseg's data set leaves out because of their suffix; None if none."""
+    folder, labels = (dataset.data_prefix.get(key) or '' for key in ('img_path', 'seg_map_path'))
+    if dataset.ann_file and not os.path.isdir(dataset.ann_file) or not os.path.isdir(folder):
+        return None
+    together = bool(labels) and os.path.abspath(labels) == os.path.abspath(folder)
+    own = (dataset.img_suffix, dataset.seg_map_suffix) if together else (dataset.img_suffix, )
+    found = sorted(os.path.join(where, name) for where, _, names in os.walk(folder) for name in names
+                   if name.lower().endswith(IMAGES) and not name.endswith(own)
+                   and f'{os.sep}.' not in os.path.join(where, name).removeprefix(folder))
+    more = ', ...' * (len(found) > 1)
+    return f'{len(found)} images that do not end with img_suffix={dataset.img_suffix!r} are left out: ' \
+           f'{found[0]}{more}; rename them, or correct img_suffix' if found else None
+
+
+def no_sample(dataset) -> str:
+    """Return in words that a data set has no sample; of mmseg's, where it looked for which files."""
+    said = 'there is no sample in it'
+    if not hasattr(dataset, 'img_suffix') or not isinstance(dataset.data_prefix, dict):
+        return said
+    if dataset.ann_file and not os.path.isdir(dataset.ann_file):
+        return f'{said}: {dataset.ann_file} names none'
+    rest = left_out(dataset)
+    return f'{said}: no file in {dataset.data_prefix.get("img_path") or os.curdir} ends with ' \
+           f'img_suffix={dataset.img_suffix!r}{"; " * bool(rest)}{rest or ""}'
 
 
 def pixels_of(labels: np.ndarray, classes: int, ignored: int) -> np.ndarray:

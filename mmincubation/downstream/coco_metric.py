@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import cache
 from types import FunctionType
 
+import numpy as np
 from mmengine.logging import print_log
 
 from mmincubation.compat.coco_api import mend_coco
@@ -53,6 +54,7 @@ class FastEval:
 
     def evaluate(self) -> None:
         """Match results and truth by `params`."""
+        self.params.iouThrs = np.atleast_1d(self.params.iouThrs)
         for name in ('iouThrs', 'recThrs', 'maxDets', 'areaRng', 'areaRngLbl', 'useCats'):
             setattr(self._eval.params, name, getattr(self.params, name))
         # As pycocotools sorts them: the order decides between equal scores.
@@ -90,6 +92,7 @@ def _by_class(evaluator: type) -> type:
 
         def evaluate(self) -> None:
             self.params.asked = list(self.params.catIds)  # it sorts them
+            self.params.iouThrs = np.atleast_1d(self.params.iouThrs)  # it compares them with ==
             super().evaluate()
 
         def summarize(self) -> None:
@@ -139,11 +142,30 @@ def named_class() -> type:
             """Return mmdet's numbers, and say which of them could not be measured."""
             several = self.classwise and not self.format_only and len(self.metrics) > 1
             found = _each(self, results) if several else self.measure(results)
-            if nothing := [key for key, value in found.items() if value == -1 or math.isnan(value)]:
-                print_log(f'not measured, because the data have no such object: {", ".join(nothing)}', 'current')
+            nothing = {key: _left_out_by(self, key) for key, value in found.items() if value == -1 or math.isnan(value)}
+            if absent := [key for key, reason in nothing.items() if not reason]:
+                print_log(f'not measured, because the data have no such object: {", ".join(absent)}', 'current')
+            for key, reason in nothing.items():
+                if reason:
+                    print_log(f'not measured: {key}, because {reason}', 'current')
             return found
 
+        @property
+        def takes_last(self) -> bool:
+            """Whether mAP counts the last of `proposal_nums`, as COCOevalMP and hotcoco do; pycocotools counts 100."""
+            return self.use_mp_eval
+
     return NamedCocoMetric
+
+
+def _left_out_by(metric, key: str) -> str | None:
+    """Return in words the setting by which a number is not measured; None if it is measured."""
+    if key.endswith('_mAP') and 100 not in metric.proposal_nums and not metric.takes_last:
+        return f'it counts 100 results of an image: add 100 to proposal_nums={list(metric.proposal_nums)}'
+    for end, value in (('_mAP_50', 0.5), ('_mAP_75', 0.75)):
+        if key.endswith(end) and value not in (given := np.atleast_1d(metric.iou_thrs).tolist()):
+            return f'it needs an IoU of {value}: add {value} to iou_thrs={given}'
+    return None
 
 
 def _each(metric, results: list) -> dict[str, float]:
@@ -164,8 +186,12 @@ def fast_class() -> type:
     """Create the class on its first use, as `named_class` does."""
 
     class FastCocoMetric(named_class()):
-        """NamedCocoMetric evaluated by `FastEval`, with the same options, keys and values."""
+        """NamedCocoMetric evaluated by `FastEval`, with the same options, keys and values.
+
+        Without 100 in `proposal_nums` mAP counts the last of them, where pycocotools says -1.
+        """
         measure = _with_names(named_class().measure, COCOeval=FastEval, COCOevalMP=FastEval)
+        takes_last = True
 
     return FastCocoMetric
 

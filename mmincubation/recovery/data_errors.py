@@ -10,7 +10,7 @@ from mmengine.registry import METRICS
 from mmincubation.config.classes import class_counts, training_names
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.datasets.classes import Names, is_numbered_anew, names_of
-from mmincubation.datasets.labels import require_classes
+from mmincubation.datasets.labels import left_out, require_classes
 from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, read_records, summary_of
 from mmincubation.downstream.coco_metric import named_coco_metric
 from mmincubation.errors import ConfigError, DataError
@@ -105,7 +105,7 @@ class DataErrorsHook(BaseHook):
         self.interval, self.told = interval, 0
 
     def before_train(self, runner) -> None:
-        """Warn if the label pictures that are read first hold a single class.
+        """Warn if the label pictures that are read first hold a single class, or images are left out.
 
         Raises:
             DataError: all label pictures do.
@@ -116,8 +116,8 @@ class DataErrorsHook(BaseHook):
                     what = require_classes(data.dataset)
                 except ConfigError as error:
                     raise DataError(f'{data.place}: {error}') from error
-                if what:
-                    runner.logger.warning(f'{data.place}: {what}')
+                for line in filter(None, [what, left_out(data.dataset)]):
+                    runner.logger.warning(f'{data.place}: {line}')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log new skipped samples every `interval` iterations."""

@@ -114,6 +114,29 @@ def test_classes_without_an_object(tmp_path):
     assert not check(train=dict(type='ConcatDataset', datasets=[settings, other]))[1]  # together they have all
 
 
+def test_a_fault_has_no_false_consequences(tmp_path):
+    faulty = write(tmp_path, each('annotations', area=-1))
+    images, problems, said = check(val=dict(faulty, test_mode=True))
+    assert len(problems) == 1 and 'areas that are no number from 0 (8: ' in problems[0]
+    assert 'no object of any class' not in said and images == dict(val=4)
+    for refused in (write(tmp_path, name='b') | dict(metainfo=dict(classes=('wolf', ))), write(tmp_path, name='c')):
+        path = tmp_path / refused['ann_file']
+        if path.name == 'c.json':
+            path.write_text('{')
+        images, problems, said = check(train=refused)
+        assert len(problems) == 1 and images == {} and f'train_dataloader.dataset: {path}: ' in said
+
+
+def test_the_last_line_says_what_was_not_looked_at():
+    for kind, last in (('mmdet.VOCDataset', 'No problem found in what was looked at; a part of the data was not.'),
+                       (None, 'No problem found: this would run here.')):
+        report = Report()
+        report.section('Data')
+        loader = dict(val_dataloader=dict(dataset=dict(type=kind))) if kind else {}
+        report_data(Config(dict(default_scope='mmdet', model=dict(), **loader)), report, Sampling())
+        assert report.text().splitlines()[-1] == last
+
+
 @pytest.mark.parametrize('kind', ['CocoMetric', 'mmincubation.FastCocoMetric'])
 def test_the_evaluators_file(tmp_path, kind):
     settings = dict(write(tmp_path), test_mode=True)

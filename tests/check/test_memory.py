@@ -1,4 +1,5 @@
 """The estimate of a training step's memory against the real peak of the allocator, and what it answers for."""
+import logging
 from functools import cache
 
 import pytest
@@ -74,6 +75,17 @@ def test_what_shapes_cannot_know_is_answered_with_the_most():
         assert counter.live == before + 4000 and y[5:].untyped_storage().nbytes() == 4000
         del y
         assert counter.live == before
+
+
+def test_an_error_of_shapes_is_raised_without_a_traceback_on_the_console(caplog):
+    log = logging.getLogger('torch._subclasses.fake_tensor')
+    log.addHandler(caplog.handler)
+    try:
+        with pytest.raises(RuntimeError), shapes_only():
+            torch.zeros(10, 4) + torch.zeros(3, 5)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not caplog.records and not log.disabled
 
 
 RESIZE = dict(type='Resize', scale=(1333, 800), keep_ratio=True)

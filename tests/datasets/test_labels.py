@@ -7,7 +7,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.datasets.labels import require_classes
+from mmincubation.datasets.labels import left_out, require_classes
 from mmincubation.errors import ConfigError, DataError
 
 LABELS = np.arange(64, dtype=np.uint8).reshape(8, 8) % 2
@@ -91,6 +91,21 @@ def test_blank_lines_and_hidden_files_are_no_images(tmp_path):
     for name in ('.DS_Store', '._0.png', '.ipynb_checkpoints/0.png'):
         (tmp_path / 'img' / name).write_bytes(b'x')
     assert len(segmentation(tmp_path)) == 3
+
+
+def test_images_of_another_suffix_are_named(tmp_path):
+    assert left_out(segmentation(tmp_path, LABELS).dataset) is None
+    for name in ('b.jpg', 'a.JPG', 'notes.txt'):
+        (tmp_path / 'img' / name).write_bytes(b'x')
+    assert left_out(segmentation(tmp_path).dataset) == (
+        f"2 images that do not end with img_suffix='.png' are left out: {tmp_path}/img/a.JPG, ...; rename them, or "
+        'correct img_suffix')
+    with pytest.raises(DataError) as raised:
+        segmentation(tmp_path, img_suffix='.bmp')
+    assert str(raised.value) == (
+        f"train_dataloader.dataset: there is no sample in it: no file in {tmp_path}/img ends with img_suffix='.bmp'; "
+        f"5 images that do not end with img_suffix='.bmp' are left out: {tmp_path}/img/0.png, ...; rename them, or "
+        'correct img_suffix')
 
 
 GROUND = "in 3 of 3 label pictures every pixel is class 'ground' or ignored"

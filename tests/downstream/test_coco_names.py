@@ -218,3 +218,20 @@ def test_direct_use_names_what_is_missing(tmp_path):
     settings = write(tmp_path)
     with pytest.raises(ConfigError, match="no category for .1: 'wolf'.; set .* 'cat', 'dog', 'owl'"):
         perfect(metric_of(settings, classes=('cat', 'wolf')), settings)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('options, expected, line', [
+    (dict(iou_thrs=[0.5, 0.75]), dict(mAP=1, mAP_50=1, mAP_75=1), None),
+    (dict(iou_thrs=0.5), dict(mAP=1, mAP_50=1, mAP_75=-1),
+     'bbox_mAP_75, because it needs an IoU of 0.75: add 0.75 to iou_thrs=[0.5]'),
+    (dict(proposal_nums=(1, 10, 50)), dict(mAP=-1, mAP_50=1, mAP_75=1),
+     'bbox_mAP, because it counts 100 results of an image: add 100 to proposal_nums=[1, 10, 50]')])
+def test_what_a_setting_leaves_out_is_said(tmp_path, monkeypatch, kind, options, expected, line):
+    said, settings = [], write(tmp_path)
+    monkeypatch.setattr('mmincubation.downstream.coco_metric.print_log', lambda text, *_: said.append(text))
+    found = perfect(metric_of(settings, kind, metric_items=[*expected], **options), settings)
+    if kind == KINDS[1] and 'proposal_nums' in options:  # hotcoco counts the last of them
+        expected, line = dict(expected, mAP=1), None
+    assert {key: found[f'coco/bbox_{key}'] for key in expected} == expected
+    assert said == ([f'not measured: {line}'] if line else [])
