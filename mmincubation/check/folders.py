@@ -11,6 +11,8 @@ def report_classification(check: DatasetCheck) -> DatasetSummary:
     """Report classes without an image, labels that are no class, and images that cannot be decoded."""
     settings = {key: value for key, value in check.dataset.items() if key not in ('type', 'pipeline', '_scope_')}
     data = class_of(check.dataset, check.scope)(**settings)
+    if getattr(data, 'left_out', None):
+        check.report.warn(f'{check.place}: {data.left_out}')
     valid = (data.labels >= 0) & (data.labels < len(data.classes))
     for index in np.flatnonzero(~valid):
         check.problem('labels that are no class', 'take a split with labels (the public test split has none)',

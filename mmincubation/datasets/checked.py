@@ -90,6 +90,8 @@ class CheckedDataset(Dataset):
     def _require_samples(self, dataset) -> None:
         if not len(dataset):
             raise DataError(f'{self.place}: {no_sample(dataset)}')
+        if getattr(dataset, 'left_out', None):
+            print_log(f'{self.place}: {dataset.left_out}', 'current', logging.WARNING)
         if isinstance(dataset, ClsDataset):
             wrong = dataset.kept[~np.isin(dataset.labels[dataset.kept], np.arange(len(dataset.classes)))]
             if len(wrong):

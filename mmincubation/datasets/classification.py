@@ -129,6 +129,8 @@ def _class_folders(root: str) -> list[str]:
     Raises:
         ConfigError: there is none.
     """
+    if not root:  # else it would be the working directory
+        raise ConfigError(f'root={root!r}: give the folder of the class folders')
     try:
         found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
     except OSError as error:
@@ -157,14 +159,18 @@ class ImageFolder(ClsDataset):
 
     def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1.,
                  classes: tuple[str, ...] | None = None):
-        self.root = root
-        found = _Folders(root, allow_empty=True, is_valid_file=_is_image)
+        self.root, others = root, []
+        found = _Folders(root, allow_empty=True, is_valid_file=lambda path: _is_image(path) or others.append(path))
+        others = [path for path in others if not os.path.basename(path).startswith('.')]
+        self.left_out = others and (f'{root}: {len(others)} files are left out, whose names are none of images: '
+                                    f'{others[0]}') or None
         # Bytes in one array: workers would gradually copy a list, as reading a string changes its reference count.
         self.files = np.array([os.fsencode(path) for path, _ in found.samples])
         labels = np.array(found.targets, np.int64)
         if empty := sorted({*range(len(found.classes))} - {*labels.tolist()}):
             names = ', '.join(found.classes[i] for i in empty[:3]) + ', ...' * (len(empty) > 3)
-            raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove them')
+            raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove '
+                              f'them{self.left_out and f" ({self.left_out})" or ""}')
         if {*found.classes} <= SPLITS:
             raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give root={root}/'
                               f'{found.classes[0]}')

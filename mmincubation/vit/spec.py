@@ -44,6 +44,8 @@ class Arch:
             raise ValueError(f'img_size={self.img_size} is not a multiple of patch_size={self.patch_size}')
         if self.global_pool not in ('token', 'avg'):
             raise ValueError(f"global_pool={self.global_pool!r}: give 'token' or 'avg'")
+        if not self.norm_eps > 0:
+            raise ValueError(f'norm_eps={self.norm_eps}: give a number above 0')
         if self.depth < 1:
             raise ValueError(f'depth={self.depth}: a ViT needs at least one block')
 

@@ -230,3 +230,14 @@ def test_splits_are_no_classes(tmp_path):
         write_images(tmp_path / split, per_class=1)
     with pytest.raises(ConfigError, match='holds train, val, which are no classes: give root=.*/train'):
         ImageFolder(str(tmp_path))
+
+
+def test_files_that_are_no_images_by_name_are_said(tmp_path):
+    write_images(tmp_path, per_class=1)
+    assert ImageFolder(str(tmp_path)).left_out is None
+    for name in ('b.jfif', '.hidden', 'notes.txt'):
+        (tmp_path / '0' / name).write_bytes(b'x')
+    assert ImageFolder(str(tmp_path)).left_out == (
+        f'{tmp_path}: 2 files are left out, whose names are none of images: {tmp_path}/0/b.jfif')
+    with pytest.raises(ConfigError, match='root=None: give the folder'):
+        ImageFolder(None)
