@@ -46,7 +46,7 @@ UNBUILDABLE = [
     ({'param_scheduler': [dict(type='LinearLR', start_factor=2.)]}, 'param_scheduler: ValueError: '),
     ({'custom_hooks': [dict(type='EarlyStoppingHook', monitor='accuracy/top1', rule='bigger')]}, 'custom_hooks.0: '),
     ({'custom_hooks': [dict(type='mmincubation.CostMeter', priority='HIHG')]}, 'custom_hooks.0: '),
-    ({'train_dataloader.prefetch_factor': -1, 'train_dataloader.num_workers': 1}, 'train_dataloader: ValueError: '),
+    ({'train_dataloader.multiprocessing_context': 'frok', 'train_dataloader.num_workers': 1}, 'train_dataloader: '),
     ({'model.drop_path_rate': 'much'}, 'model.drop_path_rate='),
 ]
 
