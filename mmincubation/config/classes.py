@@ -3,7 +3,6 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from mmincubation.checkpoints import read_tensors
 from mmincubation.datasets.classes import (
     Names,
     difference,
@@ -15,6 +14,7 @@ from mmincubation.errors import ConfigError
 from mmincubation.registry import dicts_in, leaf_datasets
 from mmincubation.vit import Arch
 
+from .sections import kinds_of
 from .signatures import setting
 
 # The parts of a model in which `num_classes` is the number of the data's classes; an RPN's is 1.
@@ -29,7 +29,7 @@ def class_problems(cfg: Config, mode: str, known: tuple[Names, str] | None = Non
     """
     scope = cfg.get('default_scope') or 'mmengine'
     known = known or training_names(cfg)
-    kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
+    kinds = kinds_of(cfg, mode)
     for place, dataset in (leaf for kind in kinds for leaf in data_sets(cfg, kind)):
         names = names_of(dataset, scope)
         known = known or names and (names, place)  # of a test without training data the test's own
@@ -63,13 +63,15 @@ def training_names(cfg: Config) -> tuple[Names, str] | None:
     return next((pair for pair in found if pair[0]), None)
 
 
-def names_for_test(cfg: Config, checkpoint: str) -> tuple[Names, str] | None:
+def names_for_test(cfg: Config, checkpoint: str, content: dict, header: dict) -> tuple[Names, str] | None:
     """Return the class names that a checkpoint was trained with, and where they are from; None if nothing has them.
+
+    `content` and `header` are what `read_tensors` returns of it.
 
     Raises:
         ConfigError: the test data or the model have other classes.
     """
-    names = names_in(*read_tensors(checkpoint))
+    names = names_in(content, header)
     known = (names, checkpoint) if names else training_names(cfg)
     if found := [*class_problems(cfg, 'test', known)]:
         raise ConfigError('\n'.join(found))

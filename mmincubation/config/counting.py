@@ -5,7 +5,7 @@ from mmengine import hooks
 from mmengine.config import Config
 from mmengine.runner import IterBasedTrainLoop
 
-from .hooks import hooks_of
+from .hooks import hook_dicts, hooks_of
 from .signatures import resolve
 
 
@@ -42,9 +42,8 @@ def _schedules(cfg: Config) -> Iterator[str]:
 
 
 def _checkpoints(cfg: Config) -> Iterator[tuple[str, dict]]:
-    for place, _ in hooks_of(cfg, hooks.CheckpointHook):
-        section, _, name = place.partition('.')
-        yield place, cfg[section][int(name) if name.isdigit() else name]
+    given = dict(hook_dicts(cfg))
+    yield from ((place, given[place]) for place, _ in hooks_of(cfg, hooks.CheckpointHook))
 
 
 def _best_scores(cfg: Config) -> Iterator[str]:

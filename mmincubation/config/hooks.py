@@ -34,11 +34,15 @@ def hook_problems(cfg: Config) -> Iterator[str]:
                   "mode='sequential', or leave the hook out"
 
 
+def hook_dicts(cfg: Config) -> list[tuple[str, dict]]:
+    """(place, dict) of the config's hooks."""
+    own = [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or [])]
+    return own + [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items() if hook]
+
+
 def hooks_of(cfg: Config, kind: type) -> Iterator[tuple[str, type]]:
     """Yield (place, class) of the config's hooks that are of a kind, whatever they are called, or given as a class."""
-    given = [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or [])]
-    given += [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items() if hook]
-    for place, hook in given:
+    for place, hook in hook_dicts(cfg):
         name = hook.get('type')
         classes = [cls for _, cls in resolve(name, cfg.get('default_scope') or 'mmengine')] if isinstance(
             name, str) else [name]

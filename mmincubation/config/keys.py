@@ -12,6 +12,7 @@ from mmincubation.registry import dicts_in
 
 from .load import names_in
 from .old_keys import successor
+from .sections import kinds_of
 from .signatures import nearest
 from .types import runner_keys
 
@@ -61,7 +62,7 @@ def data_problems(cfg: dict, mode: str) -> Iterator[str]:
 
     Pickles among them are refused.
     """
-    kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
+    kinds = kinds_of(cfg, mode)
     keys = [f'{kind}_{part}' for kind in kinds for part in ('dataloader', 'evaluator')]
     gone = []
     for place, node in (found for key in keys for found in dicts_in(cfg.get(key), key)):

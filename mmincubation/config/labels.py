@@ -9,13 +9,14 @@ from mmincubation.datasets.labels import IGNORED
 from mmincubation.registry import dicts_in
 
 from .classes import data_sets
+from .sections import kinds_of
 from .signatures import resolve, setting
 
 
 def label_problems(cfg: Config, mode: str) -> Iterator[str]:
     """All of them; `mode` is `'train'` or `'test'`."""
     scope = cfg.get('default_scope') or 'mmengine'
-    kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
+    kinds = kinds_of(cfg, mode)
     found = [(kind, place, node) for kind in kinds for place, node in data_sets(cfg, kind)
              if setting(node, 'reduce_zero_label', scope) is not None]
     for kind, place, node in found:

@@ -30,7 +30,9 @@ from mmincubation.incubation.schedules import schedules
 from mmincubation.models.on_meta import build_for_shapes
 from mmincubation.registry import dicts_in
 
+from .hooks import hook_dicts
 from .models import division_of, is_incubation
+from .sections import kinds_of
 from .signatures import resolve
 
 EPOCH = 10**6  # iterations of an epoch whose length only the data show
@@ -71,7 +73,7 @@ def _quiet() -> Iterator[None]:
 
 def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:
     """Yield (place, function that builds it)."""
-    kinds = ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
+    kinds = kinds_of(cfg, mode)
     for kind in kinds:
         yield from _data_parts(cfg, f'{kind}_dataloader')
         metrics = cfg.get(f'{kind}_evaluator') or []
@@ -81,7 +83,7 @@ def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:
     built: list[nn.Module] = []
     yield 'model', lambda: built.append(build_for_shapes(cfg))
     if mode == 'train':
-        for name, hook in _hooks(cfg):
+        for name, hook in hook_dicts(cfg):
             yield name, lambda hook=hook: _build_hook(hook)
         if built:  # else its own problem has been said
             yield 'optim_wrapper', lambda: _build_optimisers(cfg, built[0])
@@ -100,11 +102,6 @@ def _data_parts(cfg: Config, place: str) -> Iterator[tuple[str, Callable]]:
 
 def _without_file(metric: dict) -> dict:
     return dict(deepcopy(metric), ann_file=None) if 'ann_file' in metric else deepcopy(metric)
-
-
-def _hooks(cfg: Config) -> list[tuple[str, dict]]:
-    default = [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items() if hook]
-    return default + [(f'custom_hooks.{i}', hook) for i, hook in enumerate(cfg.get('custom_hooks') or [])]
 
 
 def _build_hook(cfg: dict) -> None:

@@ -23,6 +23,11 @@ WORDS = {DICT: 'a dict', LIST: 'a list', EITHER: 'a dict or a list of dicts', TE
 OF_DICTS = ('custom_hooks', 'default_hooks', 'val_evaluator', 'test_evaluator', 'param_scheduler')
 
 
+def kinds_of(cfg: Config | dict, mode: str) -> list[str]:
+    """Which of train, val and test a mode, `'train'` or `'test'`, uses the data of."""
+    return ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None)
+
+
 def missing_problems(cfg: Config, mode: str) -> Iterator[str]:
     """One line that names what the mode, `'train'` or `'test'`, cannot do without."""
     if missing := [key for key in ('model', *TRIOS[mode]) if cfg.get(key) is None]:
@@ -42,7 +47,7 @@ def section_problems(cfg: Config, mode: str) -> Iterator[str]:
             if key.endswith('hooks') and isinstance(value, dict) and 'type' not in value:
                 yield f'{place}.type is missing: write which hook it is'
     yield from _trio_problems(cfg, mode)
-    for kind in ['test'] if mode == 'test' else ['train'] + ['val'] * (cfg.get('val_cfg') is not None):
+    for kind in kinds_of(cfg, mode):
         yield from _loader_problems(f'{kind}_dataloader', cfg.get(f'{kind}_dataloader'))
     if isinstance(cfg.get('model'), dict) and 'type' not in cfg.model:
         yield 'model.type is missing: write which model it is'

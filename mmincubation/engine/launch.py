@@ -105,8 +105,8 @@ def test(args: Namespace, request: Request) -> int:
     """Run the command of tools/test.py; return the exit code."""
     _, ranks = rank_and_ranks(args.launcher)
     cfg = _read_config(args, 'test', ranks)
-    content, _ = read_tensors(args.checkpoint)
-    known = names_for_test(cfg, args.checkpoint)
+    content, header = read_tensors(args.checkpoint)
+    known = names_for_test(cfg, args.checkpoint, content, header)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test', known=known)

@@ -6,10 +6,15 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmincubation.checkpoints import read_tensors
 from mmincubation.config.classes import class_counts, class_problems, names_for_test
 from mmincubation.errors import ConfigError
 from mmincubation.recovery.data_errors import wrap_datasets
 from tests.helpers.toy import ARCH, e2e_config
+
+
+def for_test(cfg, path):
+    return names_for_test(cfg, str(path), *read_tensors(path))
 
 
 @pytest.fixture
@@ -54,15 +59,15 @@ def test_a_name_that_training_lacks_is_refused_in_val_and_test(roots):
 def test_a_test_takes_the_checkpoints_names_before_those_of_training(roots, tmp_path):
     torch.save(dict(meta=dict(dataset_meta=dict(classes=('d', 'a', 'b'))), state_dict={}), tmp_path / 'run.pth')
     cfg = config(roots('a', 'b', 'c'), roots('a', 'b', 'd'))
-    assert names_for_test(cfg, str(tmp_path / 'run.pth')) == (('d', 'a', 'b'), str(tmp_path / 'run.pth'))
+    assert for_test(cfg, tmp_path / 'run.pth') == (('d', 'a', 'b'), str(tmp_path / 'run.pth'))
     torch.save(dict(state_dict={}), tmp_path / 'bare.pth')
     with pytest.raises(ConfigError, match="none of the 3 of train_dataloader.dataset, first 'd'"):
-        names_for_test(cfg, str(tmp_path / 'bare.pth'))
+        for_test(cfg, tmp_path / 'bare.pth')
     cfg.train_dataloader.dataset.root = 'gone'  # nobody has names: at least the count
-    assert names_for_test(cfg, str(tmp_path / 'bare.pth')) is None
+    assert for_test(cfg, tmp_path / 'bare.pth') is None
     cfg.test_dataloader.dataset.root = roots('a', 'b')
     with pytest.raises(ConfigError, match='test_dataloader.dataset: 2 classes, but model.arch.num_classes is 3'):
-        names_for_test(cfg, str(tmp_path / 'bare.pth'))
+        for_test(cfg, tmp_path / 'bare.pth')
 
 
 def test_one_folder_with_everything_is_refused(roots):
