@@ -13,7 +13,8 @@ from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from mmincubation.atomic import write_atomic
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # results of version 1 lack `recipe`, `details`, the curves and the contents of the data
 NUMBER_LIMIT = 2**63
 
 
@@ -28,8 +29,12 @@ class _ExperimentNames(TypedDict):
 
 
 class Experiment(_ExperimentNames, total=False):
-    """The names of the run in the tables; `method` is 'incub', 'e2e', 'scratch' or another short word."""
+    """The names of the run in the tables; `method` is 'incub', 'e2e', 'scratch' or another short word.
 
+    `data` is the name of the data set, such as 'COCO'; without it the tables show the name of its folder.
+    """
+
+    data: str
     note: str
 
 
@@ -48,13 +53,30 @@ class Output(TypedDict):
     sha256: str
 
 
-class Data(TypedDict):
-    """Names and sizes, in images, of the training and validation sets."""
-
+class _DataValues(TypedDict):
     train: str
     train_size: int
     val: str | None
     val_size: int | None
+
+
+class Data(_DataValues, total=False):
+    """Names and sizes, in images, of the training and validation sets.
+
+    `train_content` and `val_content` are digests of their content, wherever it lies.
+    """
+
+    train_content: str | None
+    val_content: str | None
+
+
+class Point(TypedDict):
+    """A validation within a phase: the phase's cost up to there, and the task's main metrics."""
+
+    images: int
+    block_forwards: int | None
+    seconds: float
+    metrics: dict[str, float | None]
 
 
 class _PhaseValues(TypedDict):
@@ -70,10 +92,11 @@ class Phase(_PhaseValues, total=False):
     """One phase: epochs, images, block-forwards (blocks times images), device-seconds, and its last validation.
 
     `data_seconds` are the device-seconds spent waiting for batches. Older results and phases that only validate have
-    none.
+    none. `curve` has a point for each validation, in order.
     """
 
     data_seconds: float
+    curve: list[Point]
 
 
 class SkippedSample(TypedDict):
@@ -118,11 +141,16 @@ class Result(_ResultValues, total=False):
     """The content of `result.json`. `metrics` are the validation's; `block_forwards` is null if it was not counted.
 
     A metric is null if there was nothing to measure; `notes` says so in words, by the name of the metric.
+    `recipe` is what the run's config decides, by dotted name; runs that share it differ in their seed alone.
+    `details` are tables of the last validation in percent: by title, then by name, such as
+    `details['box AP by class']['person']`.
     `skipped_steps` counts the optimiser steps that were skipped because they were not finite; only runs that allow
     such steps have it. `data_errors` describes unusable training samples; only runs that may skip samples have it.
     """
 
     notes: dict[str, str]
+    recipe: dict[str, str]
+    details: dict[str, dict[str, float | None]]
     skipped_steps: int
     data_errors: DataErrors
 
@@ -173,7 +201,7 @@ def require_schema(result: Any) -> None:
             of the run's folder; the message names the first such key.
     """
     # First the version: keys of another schema would only raise confusing errors about single keys.
-    if isinstance(result, dict) and result.get('schema', SCHEMA) != SCHEMA:
+    if isinstance(result, dict) and result.get('schema', SCHEMA) not in READABLE:
         raise ResultError(f'`schema` is {result["schema"]!r:.40}, this version of mmincubation reads {SCHEMA}')
     _require_type(result, Result, '')
     _require_pattern(result['config_sha256'], 'config_sha256', '[0-9a-f]{64}')
