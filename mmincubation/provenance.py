@@ -16,12 +16,14 @@ from mmengine.config import Config
 from mmengine.utils import get_git_hash
 from torch import nn
 
+from mmincubation.errors import ConfigError
 from mmincubation.hashes import sha256_of
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'mmsegmentation', 'timm')
 # How a run was started, not what it computes: the same experiment, resumed or run phase by phase, keeps its hash.
 LAUNCH_KEYS = ('work_dir', 'experiment_name', 'resume', 'launcher', 'model_wrapper_cfg')
 PHASE_KEYS = ('phase', 'weights_dir')
+SAMPLED_IMAGES = 16
 
 
 def config_sha256(cfg: Config) -> str:
@@ -81,14 +83,73 @@ def dataset_name(cfg: dict) -> str:
 
 
 def data_summary(runner) -> dict:
-    """Return names and sizes, in images, of the training and validation sets of a runner."""
+    """Return names, sizes in images, and digests of the training and validation sets of a runner."""
+    train = runner.train_dataloader.dataset
     summary = dict(
-        train=dataset_name(runner.cfg.train_dataloader['dataset']),
-        train_size=len(runner.train_dataloader.dataset), val=None, val_size=None)
+        train=dataset_name(runner.cfg.train_dataloader['dataset']), train_size=len(train),
+        train_content=content_digest(train), val=None, val_size=None, val_content=None)
     if runner.val_loop is not None:
+        val = runner.val_dataloader.dataset
         summary.update(
-            val=dataset_name(runner.cfg.val_dataloader['dataset']), val_size=len(runner.val_dataloader.dataset))
+            val=dataset_name(runner.cfg.val_dataloader['dataset']), val_size=len(val), val_content=content_digest(val))
     return summary
+
+
+def content_of(dataset) -> str:
+    """Return a text with a data set's class, its number of samples, and a digest of its content.
+
+    The folder does not count, so data may move.
+    """
+    inner = _inner(dataset)
+    if hasattr(inner, 'datasets'):  # concatenated
+        return f'{len(dataset)} samples: ' + ' + '.join(map(content_of, inner.datasets))
+    digest = content_digest(dataset)
+    return f'{type(inner).__name__}, {len(dataset)} samples' + f', content {digest}' * bool(digest)
+
+
+def content_digest(dataset) -> str | None:
+    """Return 12 hex digits of a data set's annotations and of some of its images; None if it shows neither.
+
+    Annotations are the bytes of the annotation file, or the data set's own `fingerprint()`, or the names of its images.
+    SAMPLED_IMAGES images are read, evenly spaced: they tell data sets apart that are labelled alike.
+    """
+    inner = _inner(dataset)
+    if hasattr(inner, 'datasets'):
+        parts = [content_digest(part) for part in inner.datasets]
+        return None if None in parts else _digest(' '.join(parts).encode())
+    file = getattr(inner, 'ann_file', None)
+    if isinstance(file, str) and os.path.isfile(file):
+        labels = sha256_of(file)
+    elif hasattr(inner, 'fingerprint'):
+        labels = inner.fingerprint()
+    elif hasattr(inner, 'get_data_info'):
+        labels = chr(0).join(os.path.basename(str(inner.get_data_info(i).get('img_path'))) for i in range(len(inner)))
+    else:
+        return None
+    picked = range(0, len(inner), max(1, len(inner) // SAMPLED_IMAGES))
+    return _digest(b''.join([f'{len(dataset)} {labels}'.encode(), *(_image_bytes(inner, i) for i in picked)]))
+
+
+def _inner(dataset):
+    while hasattr(dataset, 'dataset'):  # RepeatDataset and the like
+        dataset = dataset.dataset
+    return dataset
+
+
+def _image_bytes(dataset, index: int) -> bytes:
+    """Return the bytes of an image's file and of its label picture; b'' where they are not files here."""
+    try:
+        if hasattr(dataset, 'stored'):  # ours
+            return hashlib.sha256(dataset.stored(int(dataset.kept[index]))).digest()
+        info = dataset.get_data_info(index) if hasattr(dataset, 'get_data_info') else {}
+        files = [str(info.get(key)) for key in ('img_path', 'seg_map_path')]
+        return b''.join(bytes.fromhex(sha256_of(file)) for file in files if os.path.isfile(file))
+    except (OSError, ConfigError):  # the run has its own rules for a damaged image
+        return b''
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def loaded_weights(model: nn.Module) -> dict | None:

@@ -18,6 +18,14 @@ READABLE = (1, 2)  # results of version 1 lack `recipe`, `details`, the curves a
 NUMBER_LIMIT = 2**63
 
 
+# What each task is judged by: title, key in `metrics`, and the factor to percent. The first one is the main one.
+METRICS = {
+    'classification': (('top-1', 'accuracy/top1', 1), ),
+    'detection': (('box AP', 'coco/bbox_mAP', 100), ('mask AP', 'coco/segm_mAP', 100)),
+    'segmentation': (('mIoU', 'mIoU', 1), ('aAcc', 'aAcc', 1)),
+}
+
+
 class ResultError(ValueError):
     """A result file breaks the schema; the message names the file, the key and the remedy."""
 

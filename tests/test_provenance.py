@@ -39,3 +39,29 @@ def test_newest_pictures_are_those_of_the_last_start(tmp_path):
 def test_dataset_name_looks_into_wrappers():
     inner = dict(type='CocoDataset', data_root='data/', ann_file='a.json', data_prefix=dict(img='train/'))
     assert provenance.dataset_name(dict(type='RepeatDataset', dataset=inner)) == 'CocoDataset data/ a.json train/'
+
+
+class Pictures:
+    """A data set of mmengine's kind: names and files."""
+
+    def __init__(self, folder, pixels):
+        self.files = []
+        for i, byte in enumerate(pixels):
+            folder.mkdir(exist_ok=True)
+            (folder / f'{i}.png').write_bytes(bytes([byte]))
+            self.files.append(str(folder / f'{i}.png'))
+
+    def __len__(self):
+        return len(self.files)
+
+    def get_data_info(self, index):
+        return dict(img_path=self.files[index])
+
+
+def test_data_of_equal_names_and_other_pictures_differ_wherever_they_lie(tmp_path):
+    one, moved = Pictures(tmp_path / 'a', b'123'), Pictures(tmp_path / 'b', b'123')
+    assert provenance.content_digest(one) == provenance.content_digest(moved)
+    assert provenance.content_digest(one) != provenance.content_digest(Pictures(tmp_path / 'c', b'124'))
+    (tmp_path / 'a/0.png').unlink()
+    assert len(provenance.content_digest(one)) == 12
+    assert provenance.content_digest([1, 2]) is None

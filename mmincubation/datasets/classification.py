@@ -65,7 +65,8 @@ class ClsDataset(Dataset):
     `dict(type='torchvision.transforms.RandomCrop', size=32)`. A first transform with `takes_pixels` gets the uint8
     tensor that `read` returns. `balanced_subset` describes `fraction`.
 
-    Subclasses implement `read(index)` and `name(index)`, which take the `index` of a sample, and `names(settings)`.
+    Subclasses implement `read(index)`, `stored(index)` and `name(index)`, which take the `index` of a sample, and
+    `names(settings)`.
 
     Raises:
         ConfigError: a class is not in `order`.
@@ -87,6 +88,10 @@ class ClsDataset(Dataset):
 
     def read(self, index: int) -> torch.Tensor:
         """Return the image in RGB, (3, H, W) uint8."""
+        raise NotImplementedError
+
+    def stored(self, index: int) -> bytes:
+        """Return the encoded image, as it is stored."""
         raise NotImplementedError
 
     def name(self, index: int) -> str:
@@ -185,6 +190,10 @@ class ImageFolder(ClsDataset):
         """Return the image in RGB, (3, H, W) uint8."""
         return read_rgb(self.name(index))
 
+    def stored(self, index: int) -> bytes:
+        """Return the bytes of the file."""
+        return Path(self.name(index)).read_bytes()
+
     def name(self, index: int) -> str:
         """Return the path of the image."""
         return os.fsdecode(self.files[index])
@@ -218,7 +227,11 @@ class HFImages(ClsDataset):
         return tuple(settings.get('classes') or _open_split(settings['root']).features[label].names)
 
     def read(self, index: int) -> torch.Tensor:
-        """Return the image in RGB, (3, H, W) uint8.
+        """Return the image in RGB, (3, H, W) uint8."""
+        return read_rgb(io.BytesIO(self.stored(index)))
+
+    def stored(self, index: int) -> bytes:
+        """Return the encoded image of the row.
 
         Raises:
             ConfigError: the row has the name of a file instead of the image.
@@ -227,7 +240,7 @@ class HFImages(ClsDataset):
         if content['bytes'] is None:  # save_to_disk stores all images; a name could be that of any file
             raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '
                               'write the split again with save_to_disk')
-        return read_rgb(io.BytesIO(content['bytes']))
+        return content['bytes']
 
     def name(self, index: int) -> str:
         """Return the folder and the row of the image."""

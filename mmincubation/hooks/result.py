@@ -12,11 +12,14 @@ from mmengine.dist import get_world_size, master_only
 from mmengine.runner import IterBasedTrainLoop
 
 from mmincubation import provenance
+from mmincubation.config.settings import recipe_of
 from mmincubation.incubation.phases import ASSEMBLED, phase_names
 from mmincubation.registry import HOOKS
 from mmincubation.result import (
+    METRICS,
     SCHEMA,
     Phase,
+    Point,
     Result,
     ResultError,
     locked,
@@ -29,6 +32,9 @@ from mmincubation.vit.sharding import unwrap
 
 from .cost import CostMeter, phase_name
 
+MAIN = {key for metrics in METRICS.values() for _, key, _ in metrics}
+NO_COST = dict(iters=0, images=0, block_forwards=0, seconds=0.)
+KEPT = ('metrics', 'curves', 'notes', 'details', 'validated_at')  # in checkpoints
 PRECISION = re.compile(r'(?:^|[/_])(?:m?AP|AR)(?:[@_]|$)|_precision$')  # of COCO, which gives -1 for no objects
 
 
@@ -45,8 +51,13 @@ class ResultHook(BaseHook):
     needs_experiment = True  # read by config/hooks.py
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self.metrics: dict[str, dict[str, float | None]] = {}
+        self.curves: dict[str, list[Point]] = {}
         self.notes: dict[str, str] = {}
+        self.details: dict[str, dict[str, float | None]] = {}
         self.validated_at = -1
 
     def before_train(self, runner) -> None:
@@ -54,7 +65,7 @@ class ResultHook(BaseHook):
         require_experiment(runner.cfg.get('experiment'))
         cost_meter(runner)
         if runner.iter == 0:
-            self.metrics, self.notes, self.validated_at = {}, {}, -1
+            self._begin()
 
     def before_train_epoch(self, runner) -> None:
         """Note the phase: the result lists phases in the order in which they began."""
@@ -68,19 +79,30 @@ class ResultHook(BaseHook):
             if new := [key for key, same in empty.items() if same == words and key not in self.notes]:
                 runner.logger.warning(f'null in result.json: {", ".join(new)}: {words}')
         self.notes = {key: words for key, words in self.notes.items() if key not in numbers} | empty
-        self.metrics[phase_name(runner)] = {key: None if key in empty else value for key, value in numbers.items()}
+        phase = phase_name(runner)
+        self.metrics[phase] = {key: None if key in empty else value for key, value in numbers.items()}
+        self._add_point(runner, phase)
+        self.details = details_of(runner.val_loop.evaluator)
         self.validated_at = runner.iter
+
+    def _add_point(self, runner, phase: str) -> None:
+        """Add the validation to the phase's curve; the same place again, after a resume, replaces the point."""
+        cost, curve = cost_meter(runner).phases.get(phase, NO_COST), self.curves.setdefault(phase, [])
+        main = {key: self.metrics[phase][key] for key in MAIN if key in self.metrics[phase]}
+        if curve and curve[-1]['images'] == cost['images']:
+            curve.pop()
+        curve.append(Point(**{key: cost[key] for key in ('images', 'block_forwards', 'seconds')}, metrics=main))
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the metrics into the checkpoint: a resumed run does not validate finished phases again."""
-        checkpoint['result_hook'] = dict(
-            metrics=copy.deepcopy(self.metrics), notes=dict(self.notes), validated_at=self.validated_at)
+        checkpoint['result_hook'] = copy.deepcopy({key: getattr(self, key) for key in KEPT})
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Restore the metrics from the checkpoint, if it has them."""
-        state = checkpoint.get('result_hook', dict(metrics={}, validated_at=-1))
-        self.metrics, self.validated_at = copy.deepcopy(state['metrics']), state['validated_at']
-        self.notes = dict(state.get('notes', {}))
+        self._begin()
+        for key, value in checkpoint.get('result_hook', {}).items():
+            if key in KEPT:
+                setattr(self, key, copy.deepcopy(value))
 
     def after_train(self, runner) -> None:
         """Write the result; validate first if the last step has not been validated.
@@ -95,14 +117,13 @@ class ResultHook(BaseHook):
     def _write(self, runner) -> None:
         path = run_folder(runner) / 'result.json'
         with locked(path):  # jobs of other phases may end at the same time
-            phases = with_earlier_phases(runner, own_phases(runner, self.metrics), path)
+            phases = with_earlier_phases(runner, own_phases(runner, self.metrics, self.curves), path)
             folders = [runner.work_dir]
             # The other phases ran in folders of their own, with their own records of skipped samples.
             if loop_protocol(runner).only_phase:
                 folders += [path.parent / phase['name'] for phase in phases]
             result = make_result(runner, phases)
-            if self.notes:
-                result['notes'] = self.notes
+            result |= {key: value for key in ('notes', 'details') if (value := getattr(self, key))}
             runner.call_hook('add_to_result', result=result, folders=folders)
             # A hook's mistake must not cost the result of a training that is over.
             if unknown := result.keys() - Result.__annotations__.keys():
@@ -117,6 +138,11 @@ def no_measure(key: str, value: float) -> str:
     if value == -1 and PRECISION.search(key):
         return 'the validation set has no such object'
     return '' if math.isfinite(value) else f'the validation gave {value}'  # JSON has no number for that
+
+
+def details_of(evaluator) -> dict[str, dict[str, float | None]]:
+    """Return the tables that an evaluator's metrics made of the last validation."""
+    return {title: table for metric in evaluator.metrics for title, table in getattr(metric, 'details', {}).items()}
 
 
 def add_result_hooks(runner) -> None:
@@ -148,19 +174,19 @@ def run_folder(runner) -> Path:
     return loop.weights_dir.parent if loop.only_phase and loop.weights_dir else Path(runner.work_dir)
 
 
-def own_phases(runner, metrics: dict[str, dict[str, float | None]]) -> list[Phase]:
+def own_phases(runner, metrics: dict[str, dict[str, float | None]], curves: dict[str, list[Point]]) -> list[Phase]:
     """Return the phases that this run went through, in the order in which they began.
 
     A phase that only validates, such as the assembled model before fine-tuning, costs nothing.
     """
     loader, costs, phases = runner.train_dataloader, cost_meter(runner).phases, []
     for name, values in metrics.items():
-        cost = costs.get(name, dict(iters=0, images=0, block_forwards=0, seconds=0.))
+        cost = costs.get(name, NO_COST)
         # An iteration loop's sampler is endless, its loader has no length to divide by.
         by_images = isinstance(runner.train_loop, IterBasedTrainLoop)
         epochs = cost['images'] / len(loader.dataset) if by_images else cost['iters'] / len(loader)
         counts = {key: cost[key] for key in ('images', 'block_forwards', 'seconds', 'data_seconds') if key in cost}
-        phases.append(Phase(name=name, epochs=round(epochs, 3), **counts, metrics=values))
+        phases.append(Phase(name=name, epochs=round(epochs, 3), **counts, metrics=values, curve=curves.get(name, [])))
     return phases
 
 
@@ -213,7 +239,7 @@ def make_result(runner, phases: list[Phase]) -> Result:
     return Result(
         schema=SCHEMA, run=Path(cfg.filename or work_dir).stem, experiment=cfg.experiment.to_dict(),
         config=provenance.config_path(cfg), config_sha256=provenance.config_sha256(cfg),
-        git_commit=provenance.git_commit(), seed=runner.seed,
+        git_commit=provenance.git_commit(), seed=runner.seed, recipe=recipe_of(cfg, get_world_size()),
         weights=provenance.loaded_weights(unwrap(runner.model)), outputs=provenance.written_weights(work_dir),
         data=provenance.data_summary(runner), metrics=final_metrics(runner, phases), phases=phases,
         images_seen=sum(phase['images'] for phase in phases), block_forwards=total_block_forwards(phases),

@@ -9,12 +9,6 @@ from statistics import fmean, stdev
 
 from .collect import Run
 
-# What each task is judged by: title, key in `metrics`, and the factor to percent. The first one is the main one.
-METRICS = {
-    'classification': (('top-1', 'accuracy/top1', 1), ),
-    'detection': (('box AP', 'coco/bbox_mAP', 100), ('mask AP', 'coco/segm_mAP', 100)),
-    'segmentation': (('mIoU', 'mIoU', 1), ('aAcc', 'aAcc', 1)),
-}
 DIFFERENCES = (('incub', 'e2e'), ('incub_random', 'e2e'), ('incub', 'scratch'), ('e2e', 'scratch'))
 
 

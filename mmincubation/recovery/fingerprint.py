@@ -1,7 +1,5 @@
 """Keep a fingerprint of what a run's numbers depend on in its checkpoints; compare it before a run resumes."""
 import hashlib
-import os
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -13,30 +11,13 @@ from mmengine.logging import print_log
 
 import mmincubation
 from mmincubation import provenance
-from mmincubation.checkpoints import read_tensors, sha256_of
+from mmincubation.checkpoints import read_tensors
 from mmincubation.config.scaling import accumulation, images_per_step
-from mmincubation.config.types import runner_keys
+from mmincubation.config.settings import settings_of
 from mmincubation.errors import ConfigError
 
 KEY = 'settings'  # of a fingerprint in a checkpoint
 ALLOW = '--allow-changed'
-# Keys of a config, and all below them, that do not change what a run trains or reports: how it was started, what it
-# shows, how fast it reads, which checkpoints it keeps, what only a test uses. `load_from` is overwritten by resuming;
-# what `data_errors` leaves out is counted, and a run that a sample has stopped goes on with it.
-HARMLESS = (
-    'work_dir', 'experiment_name', 'resume', 'load_from', 'load_from_fresh', 'launcher', 'model_wrapper_cfg',
-    'find_unused_parameters',
-    'model.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
-    'experiment.note', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer', 'env_cfg',
-    'default_hooks.timer', 'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint',
-    '*_dataloader.num_workers',
-    '*_dataloader.persistent_workers', '*_dataloader.pin_memory', '*_dataloader.prefetch_factor',
-    '*_dataloader.timeout', 'val_dataloader.batch_size', 'test_*', 'tta_*')
-# Other entries cover these: data may move to another folder, its content is compared; batch size, ranks and
-# accumulation make up the global batch.
-COVERED = ('*_dataloader.*.root', '*_dataloader.*.data_root', 'train_dataloader.batch_size',
-           'optim_wrapper.accumulative_counts')
-PATHS = ('ann_file', 'checkpoint')  # of these only the file's name counts
 NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'demo')  # packages that no training runs
 SHOWN = 30  # lines of a diff
 RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases')
@@ -89,7 +70,7 @@ def require_same_run(cfg: Config, world_size: int, allow_changed: bool) -> None:
 
 def early_fingerprint(cfg: Config, world_size: int) -> dict[str, str]:
     """Return the fingerprint of config, batch and code, which needs no data: strings by name."""
-    return {**_from_config(cfg), **_from_batch(cfg, world_size), **_from_code()}
+    return {**settings_of(cfg), **_from_batch(cfg, world_size), **_from_code()}
 
 
 def data_fingerprint(runner) -> dict[str, str]:
@@ -97,30 +78,7 @@ def data_fingerprint(runner) -> dict[str, str]:
     loaders = dict(train=runner.train_dataloader)
     if runner.val_loop is not None:
         loaders['val'] = runner.val_dataloader
-    return {f'data.{mode}': content_of(loader.dataset) for mode, loader in loaders.items()}
-
-
-def content_of(dataset) -> str:
-    """Return a text with a data set's class, its number of samples, and a digest of its content.
-
-    The digest is that of the annotation file, or the data set's own `fingerprint()`, or of its image names. The folder
-    does not count, so data may move.
-    """
-    inner = dataset
-    while hasattr(inner, 'dataset'):  # RepeatDataset and the like
-        inner = inner.dataset
-    if hasattr(inner, 'datasets'):  # concatenated
-        return f'{len(dataset)} samples: ' + ' + '.join(map(content_of, inner.datasets))
-    words = [f'{type(inner).__name__}, {len(dataset)} samples']
-    file = getattr(inner, 'ann_file', None)
-    if isinstance(file, str) and os.path.isfile(file):
-        words.append(f'{os.path.basename(file)} sha256 {sha256_of(file)[:12]}')
-    elif hasattr(inner, 'fingerprint'):
-        words.append(f'content {inner.fingerprint()[:12]}')
-    elif hasattr(inner, 'get_data_info'):
-        names = (os.path.basename(str(inner.get_data_info(i).get('img_path'))) for i in range(len(inner)))
-        words.append(f'image names {_digest(chr(0).join(names).encode())}')
-    return ', '.join(words)
+    return {f'data.{mode}': provenance.content_of(loader.dataset) for mode, loader in loaders.items()}
 
 
 def differences(old: dict, new: dict) -> list[str]:
@@ -153,26 +111,6 @@ def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> N
         raise ConfigError(f'{source}this run is not the one to be resumed; undo these changes, or go on with them by '
                           f'{ALLOW}:{text}')
     print_log(f'{source}resumed with changes, as {ALLOW} says:{text}', 'current', 30)
-
-
-def _from_config(cfg: Config) -> dict[str, str]:
-    """Return the leaves of the config that the Runner and the tools read, by dotted name, without `HARMLESS`."""
-    read = {key: value for key, value in cfg.to_dict().items() if key in runner_keys()}
-    leaves = dict(_leaves(read, ''))
-    return {key: value for key, value in leaves.items() if not _matches(key, HARMLESS + COVERED)}
-
-
-def _matches(key: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(key, pattern) or fnmatchcase(key, f'{pattern}.*') for pattern in patterns)
-
-
-def _leaves(node, place: str):
-    items = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ())
-    if not items:
-        name = place.rpartition('.')[2]
-        yield place, repr(os.path.basename(node) if name in PATHS and isinstance(node, str) else node)
-    for key, value in items:
-        yield from _leaves(value, f'{place}.{key}' if place else str(key))
 
 
 def _from_batch(cfg: Config, world_size: int) -> dict[str, str]:

@@ -286,7 +286,8 @@ def test_rewriting_a_real_result_is_the_identity(tmp_path):
 def test_metrics_of_numpy_types_are_numbers():
     """mmseg's IoUMetric returns np.float32, which is no Python float."""
     hook = ResultHook()
-    runner = SimpleNamespace(_train_loop=None, iter=3)
+    loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=[]))
+    runner = SimpleNamespace(_train_loop=None, iter=3, hooks=[CostMeter()], val_loop=loop)
     hook.after_val_epoch(runner, {'mIoU': np.float32(20.5), 'mAcc': np.float64(30), 'classes': 'ten'})
     assert hook.metrics == {'train': {'mIoU': 20.5, 'mAcc': 30.0}}
     assert all(type(value) is float for value in hook.metrics['train'].values())

@@ -1,6 +1,7 @@
 """What hooks add to result.json, and what stands there for what measures nothing."""
 from types import SimpleNamespace
 
+from mmincubation.hooks.cost import CostMeter
 from mmincubation.hooks.result import ResultHook
 from mmincubation.result import read_result
 from mmincubation.resumable.protocol import BaseHook
@@ -28,7 +29,9 @@ def test_a_hook_adds_to_the_result_and_its_mistake_costs_nothing(tmp_path):
 
 def test_metrics_that_measure_nothing_are_null_and_named_once():
     said = []
-    runner = SimpleNamespace(_train_loop=None, iter=1, logger=SimpleNamespace(warning=said.append))
+    loop = SimpleNamespace(evaluator=SimpleNamespace(metrics=[]))
+    runner = SimpleNamespace(_train_loop=None, iter=1, logger=SimpleNamespace(warning=said.append), val_loop=loop,
+                             hooks=[CostMeter()])
     hook = ResultHook()
     given = {'a': 1, 'b': float('nan'), 'c': 'text', 'd': [1], 'change': -1., 'ball_precision': -1.,
              'coco/bbox_mAP': 0., 'coco/bbox_mAP_s': -1., 'coco/AR@100': -1., 'proposal/AR_s@1000': -1., 'MAPE': -1.}

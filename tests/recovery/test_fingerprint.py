@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from torch.utils.data import ConcatDataset
 
 from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.config import settings
 from mmincubation.engine import launch
-from mmincubation.recovery import fingerprint as settings
-from mmincubation.recovery.fingerprint import content_of, differences, early_fingerprint
+from mmincubation.provenance import content_of
+from mmincubation.recovery import fingerprint
+from mmincubation.recovery.fingerprint import differences, early_fingerprint
 from mmincubation.registry import HOOKS
 from tests.helpers import toy
 from tests.helpers.toy import e2e_config, incubation_config, write_images
@@ -120,18 +122,18 @@ def test_another_world_size_is_refused(stopped):
     assert differences(one, two) == [
         'global batch size: 6 = 6 x 1 ranks x 1 accumulated -> 12 = 6 x 2 ranks x 1 accumulated']
     cfg.load_from, cfg.resume = str(stopped / 'run/epoch_1.pth'), True
-    settings.require_same_run(cfg, 1, False)
+    fingerprint.require_same_run(cfg, 1, False)
     with pytest.raises(launch.ConfigError, match='12 = 6 x 2 ranks'):
-        settings.require_same_run(cfg, 2, False)
+        fingerprint.require_same_run(cfg, 2, False)
 
 
 def test_other_code_is_refused_by_file_and_package(stopped, monkeypatch, capsys):
-    ours = settings._from_code()
+    ours = fingerprint._from_code()
     assert 'code.mmincubation/recovery/fingerprint.py' in ours and 'version of torch' in ours
     assert not [name for name in ours if '/leaderboard/' in name or '/check/' in name or 'python' in name]
     changed = ours | {'code.mmincubation/engine/optim.py': 'abc', 'version of timm': '0.1'}
-    monkeypatch.setattr(settings, '_from_code', lambda: changed)
-    monkeypatch.setattr(settings.provenance, 'git_commit', lambda: 'f' * 40)
+    monkeypatch.setattr(fingerprint, '_from_code', lambda: changed)
+    monkeypatch.setattr(fingerprint.provenance, 'git_commit', lambda: 'f' * 40)
     assert resume(stopped) == 2
     error = capsys.readouterr().err
     assert 'code.mmincubation/engine/optim.py: another version' in error and '-> 0.1' in error
@@ -141,20 +143,20 @@ def test_other_code_is_refused_by_file_and_package(stopped, monkeypatch, capsys)
 def test_a_commit_that_changes_no_training_code_does_not_count(stopped, monkeypatch):
     stored = torch.load(stopped / 'run/epoch_1.pth')['settings']
     assert set(map(type, [*stored, *stored.values()])) == {str}
-    monkeypatch.setattr(settings.provenance, 'git_commit', lambda: 'f' * 40)
-    settings._compare(stored, {k: v for k, v in stored.items() if k != 'commit'}, False, '')
+    monkeypatch.setattr(fingerprint.provenance, 'git_commit', lambda: 'f' * 40)
+    fingerprint._compare(stored, {k: v for k, v in stored.items() if k != 'commit'}, False, '')
 
 
 def test_code_that_changes_on_disk_changes_the_settings(tmp_path, monkeypatch):
     for name in ('__init__.py', 'engine/a.py', 'leaderboard/b.py'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('x = 1\n')
-    monkeypatch.setattr(settings.mmincubation, '__file__', str(tmp_path / '__init__.py'))
-    before = settings._from_code.__wrapped__()
+    monkeypatch.setattr(fingerprint.mmincubation, '__file__', str(tmp_path / '__init__.py'))
+    before = fingerprint._from_code.__wrapped__()
     (tmp_path / 'leaderboard/b.py').write_text('x = 2\n')
-    assert settings._from_code.__wrapped__() == before
+    assert fingerprint._from_code.__wrapped__() == before
     (tmp_path / 'engine/a.py').write_text('x = 2\n')
-    assert differences(before, settings._from_code.__wrapped__()) == ['code.mmincubation/engine/a.py: another version']
+    assert differences(before, fingerprint._from_code.__wrapped__()) == ['code.mmincubation/engine/a.py: another version']
 
 
 HARMLESS = [
