@@ -1,6 +1,9 @@
-"""Find and read the result files below a folder."""
+"""Find and read the result files below folders."""
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +12,7 @@ from mmincubation.result import Result, ResultError, read_result
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 TASKS = ('classification', 'detection', 'segmentation')
+SPLITS = ('train', 'training', 'images', 'img', '')  # folders that do not name a data set
 
 
 @dataclass(frozen=True)
@@ -25,16 +29,46 @@ class Run:
         return self.result['experiment']['task']
 
     @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.result['experiment']['model']
+
+    @property
+    def method(self) -> str:
+        """The name of the method."""
+        return self.result['experiment']['method']
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """What tells its data from others: digests and sizes; names, in results without digests."""
+        data = self.result['data']
+        sets = [(data.get(f'{kind}_content') or data[kind], data[f'{kind}_size']) for kind in ('train', 'val')]
+        return tuple(str(value) for pair in sets for value in pair)
+
+    @property
+    def data_name(self) -> str:
+        """The name of its data: `experiment.data`, or the folder of the training set."""
+        if name := self.result['experiment'].get('data'):
+            return name
+        folders = re.findall(r'\S+/\S*', self.result['data']['train']) or self.result['data']['train'].split() or ['?']
+        return next((part for part in reversed(folders[0].split('/')) if part not in SPLITS), folders[0])
+
+    @property
+    def recipe(self) -> str:
+        """A digest of the recipe; without one, of the whole config, so that it equals no other."""
+        recipe = self.result.get('recipe')
+        text = json.dumps(recipe, sort_keys=True) if recipe else self.result['config_sha256']
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
     def group(self) -> tuple:
         """What two runs must share to be compared: task, model and data."""
-        data = self.result['data']
-        sets = tuple(str(data[key]) for key in ('train', 'train_size', 'val', 'val_size'))
-        return TASKS.index(self.task), self.result['experiment']['model'], sets
+        return TASKS.index(self.task), self.model, self.data
 
     @property
     def key(self) -> tuple:
         """What runs share that differ by their seed only."""
-        return *self.group, self.result['experiment']['method']
+        return *self.group, self.method, self.recipe
 
 
 def clean(text: str) -> str:
@@ -42,23 +76,34 @@ def clean(text: str) -> str:
     return ''.join(char if char.isprintable() else '?' for char in text)
 
 
-def collect(folder: Path) -> tuple[list[Run], list[str]]:
-    """Read every `result.json` below `folder`.
+def collect(sources: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Read every `result.json` below folders, or given as a file.
 
     Returns:
-        The runs, sorted by task, model, method and seed, and one line for each file that cannot be used.
+        The runs, sorted by task, model, data, method, recipe and seed, and one line for each file that cannot be used
+        or is the copy of another one.
     """
-    runs, problems = [], []
-    for path in sorted(folder.glob('**/result.json')):
+    runs, problems, first = [], [], {}
+    for path in dict.fromkeys(path for source in sources for path in result_files(source)):
         try:
             result = read_result(path)
         except ResultError as error:
             problems.append(str(error))
             continue
+        text = json.dumps(result, sort_keys=True)
+        if text in first:
+            problems.append(f'{path}: left out, it is a copy of {first[text]}')
+            continue
+        first[text] = path
         pictures, broken = read_pictures(path, result['pictures'])
         runs.append(Run(path, result, pictures))
         problems += broken
     return sorted(runs, key=lambda run: (run.key, run.result['seed'], run.result['finished_at'])), problems
+
+
+def result_files(source: Path) -> list[Path]:
+    """Return the result files below a folder, sorted; a file is one itself."""
+    return sorted(source.glob('**/result.json')) if source.is_dir() else [source] if source.suffix == '.json' else []
 
 
 def read_pictures(result_path: Path, names: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
@@ -83,16 +128,3 @@ def _read_png(folder: Path, name: str) -> bytes:
     if not data.startswith(PNG_SIGNATURE):
         raise ValueError('it is not a PNG')
     return data
-
-
-def newest_per_seed(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """Keep the newest of the runs that share everything, seed included; return a line for each other one."""
-    newest: dict[tuple, Run] = {}
-    left_out = []
-    # In the order of time, so that a later run replaces an earlier one.
-    for run in sorted(runs, key=lambda run: run.result['finished_at']):
-        key = (*run.key, run.result['seed'])
-        if key in newest:
-            left_out.append(f'{newest[key].path}: left out, {run.path} is a newer run with the same method and seed')
-        newest[key] = run
-    return sorted(newest.values(), key=lambda run: (run.key, run.result['seed'])), left_out

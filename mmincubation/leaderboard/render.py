@@ -4,56 +4,99 @@ from __future__ import annotations
 import re
 import textwrap
 
+from mmincubation.result import METRICS
+
 from .collect import clean
-from .table import Section
+from .table import LEGEND, Section
 
 TITLE = 'Leaderboard'
+NAMES = 3  # columns of names; numbers follow
 
 
 def to_text(sections: list[Section]) -> str:
-    """Return tables with aligned columns; details and differences are below each."""
-    return '\n\n'.join(map(section_text, sections)) + '\n'
+    """Return tables with aligned columns, a remark below each row, and what is said once at the end."""
+    return '\n\n'.join([*map(section_text, sections), '\n'.join(map(wrapped, LEGEND))]) + '\n'
 
 
 def section_text(section: Section) -> str:
     """Return one section for the terminal."""
-    cells = [[clean(cell) for cell in row] for row in [section.columns, *(line.cells for line in section.lines)]]
+    cells = [[clean(cell) for cell in row] for row in [section.columns, *map(list, values(section))]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     header, *rows = ['  '.join(aligned(row, widths)).rstrip() for row in cells]
     text = [section.title, '=' * len(section.title), header, '-' * len(header)]
     for row, line in zip(rows, section.lines, strict=True):
-        text += [row, *(indented(detail) for detail in line.details)]
-    gaps = ['', *map(clean, section.differences)] if section.differences else []
-    return '\n'.join([*text, *gaps])
+        text += [row, *([f'    {clean(line.remark)}'] if line.remark else [])]
+    return '\n'.join([*text, *(['', *map(wrapped, section.notes)] if section.notes else [])])
 
 
-def indented(detail: str) -> str:
-    """Return a remark below a row, in lines that fit a terminal."""
-    return textwrap.fill(clean(detail), 110, initial_indent='    ', subsequent_indent='      ')
+def values(section: Section) -> list[list[str]]:
+    """Return the cells of a section's lines in the order of its columns."""
+    return [[line.cells[column] for column in section.columns] for line in section.lines]
+
+
+def wrapped(text: str) -> str:
+    """Return a text in lines that fit a terminal."""
+    return textwrap.fill(clean(text), 116, subsequent_indent='  ')
 
 
 def aligned(row: list[str], widths: list[int]) -> list[str]:
-    """Pad the cells of a row to the widths: names (the first two columns) to the left, numbers to the right."""
-    names, numbers = (list(zip(row, widths, strict=True))[columns] for columns in (slice(2), slice(2, None)))
-    return [cell.ljust(width) for cell, width in names] + [cell.rjust(width) for cell, width in numbers]
+    """Pad the cells of a row to the widths: names to the left, numbers to the right."""
+    pairs = list(zip(row, widths, strict=True))
+    return [cell.ljust(width) for cell, width in pairs[:NAMES]] + [cell.rjust(width) for cell, width in pairs[NAMES:]]
 
 
 def to_markdown(sections: list[Section], plots: list[str]) -> str:
     """Return tables in GitHub's Markdown, then the plots by the names of their files."""
-    blocks = [f'# {TITLE}', *map(section_markdown, sections)]
-    blocks += [f'![Top-1 against cost]({name})' for name in plots]
+    blocks = [f'# {TITLE}', *(section_markdown(section, '##') for section in sections), bullets(LEGEND)]
+    blocks += [f'![Accuracy against cost]({name})' for name in plots]
     return '\n\n'.join(blocks) + '\n'
 
 
-def section_markdown(section: Section) -> str:
-    """Return one section in Markdown."""
-    rule = [':--' if i < 2 else '--:' for i in range(len(section.columns))]
-    rows = [rule if cells is None else map(escaped, cells)
-            for cells in [section.columns, None, *(line.cells for line in section.lines)]]
-    table = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
-    details = [f'- {escaped(line.cells[0])}: {escaped(text)}' for line in section.lines for text in line.details]
-    gaps = [f'- **{escaped(difference)}**' for difference in section.differences]
-    return '\n\n'.join(filter(None, [f'## {section.title}', table, '\n'.join(gaps), '\n'.join(details)]))
+def section_markdown(section: Section, heading: str) -> str:
+    """Return one section in Markdown; the last column of its table has the remarks."""
+    columns = [*section.columns, 'remarks']
+    rows = [[*(bold(cell) if column in line.bold else escaped(cell)
+               for column, cell in zip(section.columns, cells, strict=True)), escaped(line.remark)]
+            for line, cells in zip(section.lines, values(section), strict=True)]
+    table = markdown_table(columns, rows, {*section.columns[NAMES:]})
+    return '\n\n'.join(filter(None, [f'{heading} {section.title}', table, bullets(section.notes)]))
+
+
+def markdown_table(columns: list[str], rows: list[list[str]], numbers: set[str]) -> str:
+    """Return a table; `rows` are Markdown already, columns of `numbers` are aligned to the right."""
+    rule = ['--:' if column in numbers else ':--' for column in columns]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in [[escaped(column) for column in columns], rule, *rows])
+
+
+def bullets(texts) -> str:
+    """Return a list in Markdown."""
+    return '\n'.join(f'- {escaped(text)}' for text in texts)
+
+
+def bold(text: str) -> str:
+    """Return the text in bold Markdown."""
+    return f'**{escaped(text)}**'
+
+
+def overview(sections: list[Section]) -> str:
+    """Return one Markdown table of all tasks: a row for each model and method, a column for each metric of each data.
+
+    The names of model and data are there where they differ.
+    """
+    lines = [(section, line) for section in sections for line in section.lines]
+    data = {section.task: {line.cells['data'] for line in section.lines} for section in sections}
+    several = len({line.cells['model'] for _, line in lines}) > 1
+    columns, rows = [], {}
+    for section, line in lines:
+        row = rows.setdefault((line.cells['model'], line.cells['method']), {})
+        for title, _, _ in METRICS[section.task][:2 if section.task == 'detection' else 1]:
+            column = title if len(data[section.task]) == 1 else f'{title}, {line.cells["data"]}'
+            columns += [] if column in columns else [column]
+            row[column] = line.cells[title]
+    head = ['model'] * several + ['method']
+    cells = [[*map(escaped, names[-len(head):]), *(escaped(row.get(column, '-')) for column in columns)]
+             for names, row in rows.items()]
+    return markdown_table([*head, *columns], cells, {*columns})
 
 
 def escaped(text: str) -> str:

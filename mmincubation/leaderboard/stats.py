@@ -1,106 +1,103 @@
-"""Merge runs that differ by their seed into rows, and compare methods."""
+"""Means, differences and their 95 % intervals, from the values of seeds."""
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
-from statistics import fmean, stdev
+from statistics import fmean, stdev, variance
 
-from .collect import Run
-
-DIFFERENCES = (('incub', 'e2e'), ('incub_random', 'e2e'), ('incub', 'scratch'), ('e2e', 'scratch'))
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Row:
-    """Hold runs that differ by their seed only."""
+class Mean:
+    """Hold the mean of the values of several seeds; `half` is half the width of its interval, None for one seed."""
 
-    runs: list[Run]
+    values: tuple[float, ...]
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        """Return the mean with its interval: '71.3', '71.3 ± 1.2'."""
+        return f'{self.mean:.1f}' + ('' if self.half is None else f' ± {self.half:.1f}')
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Hold the difference of two rows in points; `how` says in words what the interval rests on."""
+
+    mean: float
+    half: float | None
+    how: str
 
     @property
-    def method(self) -> str:
-        """The method of all runs."""
-        return self.runs[0].result['experiment']['method']
+    def supported(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.half is not None and abs(self.mean) > self.half
 
-    @property
-    def task(self) -> str:
-        """The task of all runs."""
-        return self.runs[0].task
-
-    @property
-    def group(self) -> tuple:
-        """What the row shares with the rows that it may be compared with."""
-        return self.runs[0].group
-
-    def values(self, key: str, factor: float = 1) -> list[float]:
-        """Return a metric of every run in percent, without the runs that did not measure it."""
-        found = (run.result['metrics'].get(key) for run in self.runs)
-        return [factor * value for value in found if unmeasured(value) is None]
-
-    def total(self, key: str) -> float | None:
-        """Return the mean over the seeds of a number of the result; None if it is unknown for a run."""
-        values = [run.result[key] for run in self.runs]
-        return None if None in values else fmean(values)
+    def __str__(self) -> str:
+        """Return the difference with its interval: '+5.2', '+5.2 ± 1.1'."""
+        return f'{self.mean:+.1f}' + ('' if self.half is None else f' ± {self.half:.1f}')
 
 
-def unmeasured(value: float | None) -> str | None:
-    """Return in words why a metric of a result is no measure; None if it is one."""
-    if value is None:
-        return 'its result has no such number'
-    if math.isnan(value):
-        return 'nan, no number'
-    # COCO says -1 where there is nothing to measure; no metric here can be negative.
-    return f'{value:g}, the validation data have no object to find' if value < 0 else None
+def t_quantile(freedom: float) -> float:
+    """Return the quantile of Student's t that half of the interval spans in standard errors."""
+    from scipy.special import stdtrit  # not scipy.stats, which takes a second to import
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def merge_seeds(runs: Iterable[Run]) -> list[Row]:
-    """Return one row for each task, model, data and method; best first within a group."""
-    rows = [Row(list(same)) for _, same in groupby(sorted(runs, key=lambda run: run.key), key=lambda run: run.key)]
-    return sorted(rows, key=lambda row: (row.group, -main_value(row)))
+def mean_of(values: Iterable[float], independent: bool = True) -> Mean | None:
+    """Return mean and interval of the values of seeds; None for no value.
 
-
-def main_value(row: Row) -> float:
-    """Return the mean of the metric that its task is judged by, -1 if it was not measured."""
-    _, key, factor = METRICS[row.task][0]
-    values = row.values(key, factor)
-    return fmean(values) if values else -1.
-
-
-def mean_std(values: list[float]) -> str:
-    """Return mean and sample standard deviation: '71.3', '71.3 ± 1.2', or '-' for no value."""
-    if not values:
-        return '-'
-    return f'{fmean(values):.1f}' + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
-
-
-def seeds(runs: list) -> str:
-    """Return the number of seeds in words: 'one seed', '3 seeds'."""
-    return 'one seed' if len(runs) == 1 else f'{len(runs)} seeds'
-
-
-def differences(rows: Iterable[Row]) -> list[str]:
-    """Return the differences between methods, within each group of rows that may be compared.
-
-    A line is for example 'vit_demo: incub - e2e: top-1 +5.2 points (one seed each)'.
+    There is no interval for one seed, or if the values are not `independent` (a seed that ran twice).
     """
-    lines = []
-    for group, same in groupby(rows, key=lambda row: row.group):
-        by_method = {row.method: row for row in same}
-        for first, second in DIFFERENCES:
-            if first in by_method and second in by_method:
-                text = points(by_method[first], by_method[second])
-                lines += [f'{group[1]}: {first} - {second}: {text}'] if text else []
-    return lines
+    values = tuple(values)
+    if not values:
+        return None
+    half = t_quantile(len(values) - 1) * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Mean(values, fmean(values), half if independent else None)
 
 
-def points(first: Row, second: Row) -> str:
-    """Return the difference of the means of two rows in points, for each metric that both have; '' for none."""
-    texts = []
-    for title, key, factor in METRICS[first.task]:
-        a, b = first.values(key, factor), second.values(key, factor)
-        if a and b:
-            texts.append(f'{title} {fmean(a) - fmean(b):+.1f}')
-    behind = [seeds(first.runs), seeds(second.runs)]
-    behind = f'{behind[0]} each' if behind[0] == behind[1] else ' against '.join(behind)
-    return f'{", ".join(texts)} points ({behind})' if texts else ''
+def difference(first: dict[int, list[float]], second: dict[int, list[float]]) -> Difference | None:
+    """Return `first` - `second`, each the values by seed; None if one has no value.
+
+    Seeds that both have are compared pair by pair; with fewer than two of them, the means by Welch's interval.
+    """
+    every = [[value for values in side.values() for value in values] for side in (first, second)]
+    if not all(every):
+        return None
+    apart = fmean(every[0]) - fmean(every[1])
+    if twice := sorted({seed for side in (first, second) for seed, values in side.items() if len(values) > 1}):
+        return Difference(apart, None, f'seed {twice[0]} is there twice: no interval')
+    common = sorted(first.keys() & second.keys())
+    if len(common) > 1:
+        pairs = mean_of(first[seed][0] - second[seed][0] for seed in common)
+        return Difference(pairs.mean, pairs.half, f'paired, {len(common)} seeds')
+    if min(map(len, every)) < 2:
+        return Difference(apart, None, 'one seed: no interval')
+    return Difference(apart, _welch(*every), f'unpaired, {len(every[0])} and {len(every[1])} seeds')
+
+
+def _welch(first: list[float], second: list[float]) -> float:
+    """Return half of Welch's interval of the difference of two means."""
+    parts = [variance(values) / len(values) for values in (first, second)]
+    if not (error := sum(parts)):
+        return 0.
+    freedom = error**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (first, second), strict=True))
+    return t_quantile(freedom) * math.sqrt(error)
+
+
+def reach(points: list[tuple[float, float]], target: float) -> float | None:
+    """Return the cost at which a curve of (cost, value) first reaches a value, by linear interpolation.
+
+    It is the cost of the first point if that is there already, None if no point is.
+    """
+    before = None
+    for cost, value in points:
+        if value >= target:
+            if before is None:
+                return cost
+            share = (target - before[1]) / (value - before[1])
+            return before[0] + share * (cost - before[0])
+        before = cost, value
+    return None
