@@ -1,4 +1,4 @@
-"""Print the table of all runs and write it as leaderboard.md and leaderboard.html."""
+"""Print the table of all runs below folders, and write it as leaderboard.md and leaderboard.html."""
 import argparse
 import sys
 from pathlib import Path
@@ -7,26 +7,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog='Exit code 1: a broken file was left out; 2: there is no result.')
-    parser.add_argument('work_dirs', nargs='?', type=Path, default=Path('work_dirs'), help='folder of the runs')
-    parser.add_argument('--out', type=Path, help='folder for the files (default: the folder of the runs)')
+    parser = argparse.ArgumentParser(description=__doc__, epilog=(
+        'Exit code 1: a broken file was left out, or a table is stale; 2: there is no result, or a wrong option.'))
+    parser.add_argument('sources', nargs='*', metavar='DIR', type=Path, default=[Path('work_dirs')],
+                        help='folders of runs, single result.json files, or reported.yaml files')
+    parser.add_argument('--format', choices=['html', 'md', 'csv', 'json', 'latex'], help='print this form alone')
+    parser.add_argument('--baseline', metavar='METHOD', help="what others are compared with (default: e2e, else the "
+                                                             'first row)')
+    parser.add_argument('--with-paper', action='store_true', help='add the numbers of the paper, marked *')
+    parser.add_argument('--check', nargs='+', metavar='FILE', type=Path, help='fail if a table in FILE is stale')
+    parser.add_argument('--update', nargs='+', metavar='FILE', type=Path, help='make the tables in FILE anew')
+    parser.add_argument('--out', type=Path, help='folder for the files (default: the first DIR)')
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    from mmincubation.leaderboard.board import make_leaderboard
+    from mmincubation.leaderboard.board import in_format, make_board, write_board
     from mmincubation.leaderboard.collect import clean
+    from mmincubation.leaderboard.committed import PageError, check, update
+    from mmincubation.leaderboard.versus import UnknownBaseline
 
-    args = parse_args(argv)
-    text, problems, replaced = make_leaderboard(args.work_dirs, args.out or args.work_dirs)
-    print(text, end='')
-    for line in [*replaced, *problems]:
-        print(clean(line), file=sys.stderr)
-    if not text and not problems:
-        print(f'no result.json below {args.work_dirs}; run tools/train.py CONFIG first', file=sys.stderr)
+    args, stale = parse_args(argv), []
+    try:
+        board = make_board(args.sources, args.baseline, args.with_paper)
+        for page in (args.check or []) if board.sections else ():
+            stale += check(page, args.sources[0], board.sections)
+        for page in (args.update or []) if board.sections else ():
+            update(page, args.sources[0], board.sections)
+    except (UnknownBaseline, PageError) as error:
+        print(clean(str(error)), file=sys.stderr)
         return 2
-    return 1 if problems else 0
+    for line in [*board.copies, *board.problems, *stale]:
+        print(clean(line), file=sys.stderr)
+    if not board.sections:
+        if not board.problems:
+            print(f'no result.json below {", ".join(map(str, args.sources))}; run tools/train.py CONFIG first',
+                  file=sys.stderr)
+        return 1 if board.problems else 2
+    if not (args.check or args.update):
+        print(in_format(board, args.format), end='')
+        if not args.format:
+            first = args.sources[0]
+            write_board(board, args.out or (first if first.is_dir() else Path()))
+    return 1 if board.problems or stale else 0
 
 
 if __name__ == '__main__':

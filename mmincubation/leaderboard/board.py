@@ -2,33 +2,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmincubation.atomic import write_atomic
 
-from .collect import collect
+from .collect import Run, collect
+from .data_forms import to_csv, to_json
+from .latex import to_latex
 from .page import to_html
 from .plot import plot_costs
 from .render import to_markdown, to_text
-from .table import make_sections
+from .reported import PAPER, add_reported, read_reported, reported_files
+from .table import Section, make_sections
+
+FORMATS = ('html', 'md', 'csv', 'json', 'latex')
 
 
-def make_leaderboard(sources: Iterable[Path], out: Path, baseline: str | None = None) -> tuple[str, list[str]]:
-    """Read all results below `sources` and write `leaderboard.md`, its plots and `leaderboard.html` to `out`.
+@dataclass(frozen=True)
+class Board:
+    """Hold the sections of the leaderboard, and what was said while they were made.
 
-    Returns:
-        The table for a terminal ('' and no file if there is no result), and one line for each broken file.
+    `problems` has a line for each file that cannot be used, `copies` for each that is the copy of another.
+    """
+
+    runs: list[Run]
+    sections: list[Section]
+    problems: list[str]
+    copies: list[str]
+
+
+def make_board(sources: Iterable[Path], baseline: str | None = None, with_paper: bool = False) -> Board:
+    """Read all results below folders, other people's too, and the paper's if asked for.
 
     Raises:
         UnknownBaseline: no run has the method `baseline`.
     """
-    runs, problems = collect(sources)
-    if not runs:
-        return '', problems
-    sections, plots = make_sections(runs, baseline), plot_costs(runs)
+    sources = list(sources)
+    runs, problems, copies = collect(sources)
+    sections = make_sections(runs, baseline)
+    files = [(path, 'reported') for source in sources for path in reported_files(source)]
+    for path, kind in [*files, *([(PAPER, 'quoted')] if with_paper else [])]:
+        entries, faults = read_reported(path, kind)
+        sections, problems = add_reported(sections, entries), problems + faults
+    return Board(runs, sections, problems, copies)
+
+
+def write_board(board: Board, out: Path) -> None:
+    """Write `leaderboard.md`, its plots and `leaderboard.html` to the folder `out`."""
+    plots = plot_costs(board.runs)
     names = [f'leaderboard-{i}.png' for i in range(len(plots))]
     for name, png in zip(names, plots, strict=True):
         write_atomic(out / name, png)
-    write_atomic(out / 'leaderboard.md', to_markdown(sections, names).encode())
-    write_atomic(out / 'leaderboard.html', to_html(sections, plots).encode())
-    return to_text(sections), problems
+    write_atomic(out / 'leaderboard.md', to_markdown(board.sections, names).encode())
+    write_atomic(out / 'leaderboard.html', to_html(board.sections, plots).encode())
+
+
+def in_format(board: Board, form: str | None) -> str:
+    """Return the leaderboard in one of FORMATS; without one, as text for a terminal."""
+    if form == 'html':
+        return to_html(board.sections, plot_costs(board.runs))
+    if form == 'md':
+        return to_markdown(board.sections, [])
+    return {'csv': to_csv, 'json': to_json, 'latex': to_latex}.get(form, to_text)(board.sections)

@@ -76,14 +76,16 @@ def clean(text: str) -> str:
     return ''.join(char if char.isprintable() else '?' for char in text)
 
 
-def collect(sources: Iterable[Path]) -> tuple[list[Run], list[str]]:
+def collect(sources: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
     """Read every `result.json` below folders, or given as a file.
 
     Returns:
-        The runs, sorted by task, model, data, method, recipe and seed, and one line for each file that cannot be used
-        or is the copy of another one.
+        The runs, sorted by task, model, data, method, recipe and seed; one line for each file that cannot be used; and
+        one for each that is the copy of another.
     """
-    runs, problems, first = [], [], {}
+    sources = list(sources)
+    runs, copies, first = [], [], {}
+    problems = [f'{source}: there is no such folder or file' for source in sources if not source.exists()]
     for path in dict.fromkeys(path for source in sources for path in result_files(source)):
         try:
             result = read_result(path)
@@ -92,13 +94,13 @@ def collect(sources: Iterable[Path]) -> tuple[list[Run], list[str]]:
             continue
         text = json.dumps(result, sort_keys=True)
         if text in first:
-            problems.append(f'{path}: left out, it is a copy of {first[text]}')
+            copies.append(f'{path}: left out, it is a copy of {first[text]}')
             continue
         first[text] = path
         pictures, broken = read_pictures(path, result['pictures'])
         runs.append(Run(path, result, pictures))
         problems += broken
-    return sorted(runs, key=lambda run: (run.key, run.result['seed'], run.result['finished_at'])), problems
+    return sorted(runs, key=lambda run: (run.key, run.result['seed'], run.result['finished_at'])), problems, copies
 
 
 def result_files(source: Path) -> list[Path]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 import io
 from itertools import accumulate, groupby
 
-from .collect import Run, clean
 from mmincubation.result import METRICS
+
+from .collect import Run, clean
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')

@@ -47,9 +47,13 @@ def aligned(row: list[str], widths: list[int]) -> list[str]:
 
 def to_markdown(sections: list[Section], plots: list[str]) -> str:
     """Return tables in GitHub's Markdown, then the plots by the names of their files."""
-    blocks = [f'# {TITLE}', *(section_markdown(section, '##') for section in sections), bullets(LEGEND)]
-    blocks += [f'![Accuracy against cost]({name})' for name in plots]
+    blocks = [f'# {TITLE}', tables(sections, '##'), *(f'![Accuracy against cost]({name})' for name in plots)]
     return '\n\n'.join(blocks) + '\n'
+
+
+def tables(sections: list[Section], heading: str = '###') -> str:
+    """Return the tables of all tasks, and what is said once for all."""
+    return '\n\n'.join([*(section_markdown(section, heading) for section in sections), bullets(LEGEND)])
 
 
 def section_markdown(section: Section, heading: str) -> str:

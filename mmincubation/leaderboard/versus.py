@@ -13,7 +13,7 @@ from .stats import Difference, difference, reach
 DEFAULT_BASELINE = 'e2e'
 # What an incubation is compared with before a gain is its own: the name in remarks, and the methods that do.
 CONTROLS = {'E2E': ('e2e', ), 'growth': ('grow_only', 'stack_only'), 'meta-model': ('meta_only', )}
-BESIDE_METHODS = ('model.type', 'model.modules', 'model.arch', 'train_cfg', 'model.drop_path_rate', 'default_scope')
+OF_THE_METHOD = ('model.type', 'model.modules', 'model.arch.depth', 'model.drop_path_rate', 'train_cfg')
 
 
 class UnknownBaseline(ValueError):
@@ -84,13 +84,13 @@ def missing_controls(row: Row, rows: list[Row]) -> str | None:
 def recipe_apart(row: Row, base: Row) -> str | None:
     """Return the settings, beside the method's own, in which a row differs from its baseline; None for none.
 
-    A method of classification is a way of training, so its model and loop are its own.
+    A method of classification is a way of training, so its loop and the depth of its model are its own.
     """
     recipes = [other.runs[0].result.get('recipe') for other in (row, base)]
     if row is base or not all(recipes):
         return None
     if row.task == 'classification':
-        recipes = [{key: value for key, value in recipe.items() if not key.startswith(BESIDE_METHODS)}
+        recipes = [{key: value for key, value in recipe.items() if not key.startswith(OF_THE_METHOD)}
                    for recipe in recipes]
     own, other = settings_apart(recipes)
     texts = [f'{name} {own[name]} | {other[name]}' for name in list(own)[:2]]

@@ -156,7 +156,8 @@ def test_code_that_changes_on_disk_changes_the_settings(tmp_path, monkeypatch):
     (tmp_path / 'leaderboard/b.py').write_text('x = 2\n')
     assert fingerprint._from_code.__wrapped__() == before
     (tmp_path / 'engine/a.py').write_text('x = 2\n')
-    assert differences(before, fingerprint._from_code.__wrapped__()) == ['code.mmincubation/engine/a.py: another version']
+    after = fingerprint._from_code.__wrapped__()
+    assert differences(before, after) == ['code.mmincubation/engine/a.py: another version']
 
 
 HARMLESS = [

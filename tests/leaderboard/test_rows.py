@@ -1,0 +1,168 @@
+"""A row is task, model, data, recipe and method; its runs differ in the seed alone."""
+import pytest
+
+from mmincubation.leaderboard.collect import collect
+from mmincubation.leaderboard.rows import final_points, merge_seeds, short_names
+from mmincubation.leaderboard.versus import UnknownBaseline, choose_baselines, missing_controls, share_of_cost
+from tests.helpers.results import phase, put
+
+
+def rows_of(folder):
+    return merge_seeds(collect([folder])[0])
+
+
+def recipe(**changes):
+    return {'optim_wrapper.optimizer.lr': '0.001', 'batch': '64', 'train_cfg.max_epochs': '7'} | {
+        key.replace('__', '.'): value for key, value in changes.items()}
+
+
+def test_seeds_of_one_recipe_are_one_row(tmp_path):
+    for seed, value in enumerate((60.0, 62.0, 67.0)):
+        put(tmp_path, 'incub', value, seed=seed)
+    (row, ) = rows_of(tmp_path)
+    assert len(row.runs) == 3 and row.label == 'incub' and row.main().mean == 63
+
+
+def test_two_recipes_of_a_method_are_two_rows_that_say_what_differs(tmp_path):
+    for seed in (0, 1):
+        put(tmp_path, 'e2e', 60.0 + seed, seed=seed, recipe=recipe())
+    put(tmp_path, 'e2e', 50.0, seed=2, recipe=recipe(optim_wrapper__optimizer__lr='0.002'))
+    assert [(row.label, len(row.runs)) for row in rows_of(tmp_path)] == [('e2e (lr 0.001)', 2), ('e2e (lr 0.002)', 1)]
+
+
+def test_many_differences_are_named_with_the_first_two(tmp_path):
+    put(tmp_path, 'e2e', 60.0, recipe=recipe())
+    put(tmp_path, 'e2e', 50.0, recipe=recipe(batch='32', train_cfg__max_epochs='9', model__type='"X"'))
+    assert [row.label for row in rows_of(tmp_path)] == ['e2e (batch 64, max_epochs 7, 1 more)',
+                                                        'e2e (batch 32, max_epochs 9, 1 more)']
+
+
+def test_names_of_settings_are_as_short_as_they_can_be():
+    assert short_names(['a.optimizer.lr', 'b.optimizer.lr', 'c.end', 'p.0', 'batch']) == {
+        'a.optimizer.lr': 'a.optimizer.lr', 'b.optimizer.lr': 'b.optimizer.lr', 'c.end': 'end', 'p.0': 'p.0',
+        'batch': 'batch'}
+
+
+def test_a_colleagues_paths_do_not_count(tmp_path):
+    own = put(tmp_path, 'e2e', 60.0)
+    data = dict(train='ImageFolder /home/c/digits/train', train_size=100, val='ImageFolder /home/c/digits/val',
+                val_size=50, train_content='1' * 12, val_content='2' * 12)
+    put(tmp_path / 'hers', 'e2e', 61.0, seed=1, data=data, config='/home/c/e2e.py')
+    (row, ) = rows_of(tmp_path)
+    assert len(row.runs) == 2 and row.data == 'digits' and own.exists()
+
+
+def test_data_of_one_name_and_other_content_are_told_apart(tmp_path):
+    size = dict(
+        train='x/digits', train_size=10, val='x/digits', val_size=5, train_content='3' * 12, val_content='4' * 12)
+    put(tmp_path, 'e2e', 60.0)
+    put(tmp_path, 'incub', 61.0, data=size)
+    assert {row.data for row in rows_of(tmp_path)} == {'digits (100 + 50 images)', 'digits (10 + 5 images)'}
+    put(tmp_path, 'scratch', 61.0, data=size | dict(train_content='5' * 12))
+    assert {row.data for row in rows_of(tmp_path)} == {
+        'digits (100 + 50 images)', 'digits (10 + 5 images, content 333333/444444)',
+        'digits (10 + 5 images, content 555555/444444)'}
+
+
+def test_data_without_a_name_have_that_of_their_folder(tmp_path):
+    put(tmp_path, 'e2e', 60.0, experiment=dict(task='classification', model='m', method='e2e'),
+        data=dict(train='mmincubation.ImageFolder data/imagenet/train', train_size=1, val=None, val_size=None))
+    assert rows_of(tmp_path)[0].data == 'imagenet'
+
+
+def test_the_same_seed_twice_is_kept_and_known(tmp_path):
+    put(tmp_path, 'e2e', 60.0)
+    put(tmp_path, 'e2e', 62.0, finished_at='2031-01-01T00:00:00+00:00')
+    (row, ) = rows_of(tmp_path)
+    assert row.repeated == [0] and len(row.runs) == 2 and row.main().mean == 61 and row.main().half is None
+
+
+def test_a_copied_result_is_one_run(tmp_path):
+    text = put(tmp_path, 'e2e', 60.0).read_bytes()
+    (tmp_path / 'copy').mkdir()
+    (tmp_path / 'copy/result.json').write_bytes(text)
+    runs, problems, copies = collect([tmp_path])
+    assert len(runs) == 1 and not problems and len(copies) == 1 and 'copy of' in copies[0]
+
+
+def test_results_of_version_1_are_read_and_not_merged(tmp_path):
+    for seed in (0, 1):
+        path = put(tmp_path, 'e2e', 60.0, seed=seed, config_sha256=f'{seed}' * 64)
+        text = path.read_text().replace('"schema": 2', '"schema": 1')
+        start = text.index('  "recipe": {')
+        path.write_text(text[:start] + text[text.index('}', start) + 2:].lstrip('\n'))
+    assert [row.label for row in rows_of(tmp_path)] == ['e2e (config 00000000)', 'e2e (config 11111111)']
+
+
+def baselines(rows, name=None):
+    chosen = choose_baselines(rows, name)
+    return {row.label: chosen[id(row)].label for row in rows if id(row) in chosen}
+
+
+def test_baseline_is_e2e_else_the_first_or_the_one_asked_for(tmp_path):
+    for method, value in dict(a=70.0, e2e=60.0, b=50.0).items():
+        put(tmp_path, method, value)
+    rows = rows_of(tmp_path)
+    assert set(baselines(rows).values()) == {'e2e'} and set(baselines(rows, 'b').values()) == {'b'}
+    assert set(baselines([row for row in rows if row.method != 'e2e']).values()) == {'a'}
+    with pytest.raises(UnknownBaseline, match='--baseline e2f: no run has this method; nearest: e2e'):
+        choose_baselines(rows, 'e2f')
+
+
+def test_of_several_recipes_of_the_baseline_the_own_one_counts_else_the_best(tmp_path):
+    low, high = recipe(), recipe(optim_wrapper__optimizer__lr='0.002')
+    put(tmp_path, 'e2e', 60.0, recipe=low)
+    put(tmp_path, 'e2e', 65.0, recipe=high)
+    put(tmp_path, 'a', 70.0, recipe=low)
+    put(tmp_path, 'b', 70.0, recipe=recipe(batch='8'))
+    found = baselines(rows_of(tmp_path))
+    assert found['a'] == 'e2e (lr 0.001)' and found['b'] == 'e2e (lr 0.002)'
+
+
+def test_models_data_and_tasks_are_not_compared(tmp_path):
+    put(tmp_path, 'e2e', 60.0)
+    put(tmp_path, 'incub', 0.6, 'detection')
+    other = dict(train='y', train_size=1, val=None, val_size=None)
+    put(tmp_path, 'incub', 80.0, data=other)
+    rows = rows_of(tmp_path)
+    chosen = choose_baselines(rows, None)
+    assert all(chosen[id(row)] is row for row in rows)
+
+
+@pytest.mark.parametrize(('there', 'said'), [
+    ((), 'no E2E or growth or meta-model control'), (('e2e', 'meta_only'), 'no growth control'),
+    (('e2e', 'meta_only', 'stack_only'), None), (('e2e', 'grow_only', 'meta_only'), None),
+    (('grow_only', 'meta_only'), 'no E2E control')])
+def test_an_incubation_says_which_controls_it_lacks(tmp_path, there, said):
+    put(tmp_path, 'mine', 70.0, phases=[phase('meta', 10), phase('module_0', 10), phase('finetune', 5, 70.0)])
+    for method in there:
+        put(tmp_path, method, 60.0)
+    rows = rows_of(tmp_path)
+    assert [missing_controls(row, rows) for row in rows] == [said] + [None] * len(there)
+
+
+def test_growth_without_incubation_is_none(tmp_path):
+    put(tmp_path, 'grow_only', 70.0, phases=[phase('meta', 10), phase('finetune', 5, 70.0)])
+    rows = rows_of(tmp_path)
+    assert missing_controls(rows[0], rows) is None
+
+
+def test_only_the_whole_model_can_reach_the_baseline(tmp_path):
+    put(tmp_path, 'incub', 70.0, phases=[
+        phase('meta', 10, 90.0, 4, curve=[(5, 80.0), (10, 90.0)]), phase('module_0', 10, blocks=8),
+        phase('assembled', 0, 50.0, curve=[(0, 50.0)]), phase('finetune', 10, 70.0, curve=[(5, 60.0), (10, 70.0)])])
+    put(tmp_path, 'e2e', 65.0, phases=[phase('train', 30, 65.0)])
+    incub, e2e = rows_of(tmp_path)
+    assert final_points(incub.runs[0], 'block_forwards') == [(120, 50.0), (200, 60.0), (280, 70.0)]
+    assert share_of_cost(incub, e2e) == 240 / 480
+    assert share_of_cost(e2e, incub) is None  # 65 is never 70
+
+
+def test_cost_of_dense_tasks_is_counted_in_images(tmp_path):
+    curve = [dict(images=at, block_forwards=None, seconds=1.0, metrics={'coco/bbox_mAP': ap})
+             for at, ap in ((50, 0.2), (100, 0.4))]
+    phases = [phase('train', 100) | dict(block_forwards=None, curve=curve)]
+    put(tmp_path, 'incub', 0.4, 'detection', phases=phases)
+    put(tmp_path, 'e2e', 0.3, 'detection', phases=[phase('train', 150) | dict(block_forwards=None)])
+    incub, e2e = rows_of(tmp_path)
+    assert share_of_cost(incub, e2e) == 75 / 150
