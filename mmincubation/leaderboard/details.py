@@ -21,9 +21,14 @@ class Detail:
     cells: list[tuple[str, ...]]
 
 
-def details_of(row: Row, apart: dict[str, Difference], against: str, wrote: dict[str, str]) -> list[Detail]:
-    """Return the details of a row; `apart` are its differences from the row called `against`."""
-    found = [_differences(apart, against), _phases(row), *_tables(row), _sizes(row), _weights(row, wrote), _runs(row)]
+def details_of(row: Row, said: list[str], apart: dict[str, Difference], against: str,
+               wrote: dict[str, str]) -> list[Detail]:
+    """Return the details of a row: its remarks if one line has no room for them all, and what it was made of.
+
+    `apart` are its differences from the row called `against`; `wrote` has the run that wrote a file of this sha256.
+    """
+    found = [Detail('Remarks', ('remark', ), [(text, ) for text in said if len(said) > 1]), _differences(apart, against),
+             _phases(row), *_tables(row), _sizes(row), _weights(row, wrote), _runs(row)]
     return [detail for detail in found if detail.cells]
 
 

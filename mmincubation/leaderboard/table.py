@@ -20,6 +20,8 @@ LEGEND = ('± is half the width of the 95 % interval of the mean over seeds (Stu
           'Cost: "blocks" are block-forwards, transformer blocks times images (M: million, G: 1000 M); "s" are '
           'device-seconds.')
 
+REMARK_WIDTH = 100
+
 
 @dataclass(frozen=True)
 class Line:
@@ -85,8 +87,16 @@ def make_line(row: Row, rows: list[Row], base: Row | None, wrote: dict[str, str]
              f'Δ {main}': 'baseline' if base is row else str(apart.get(main, '-')), 'n': str(len(row.runs)),
              'images': number(row.total('images_seen')), 'cost': cost(row), 'to baseline': share_text(share)}
     bold = {f'Δ {main}'} if main in apart and apart[main].supported else set()
-    return Line('measured', cells, frozenset(bold), '; '.join(remarks(row, rows, base, apart)),
-                details_of(row, apart, base.label if base else '', wrote), record_of(row, base, apart, share), row.runs)
+    said = remarks(row, rows, base, apart)
+    details = details_of(row, said, apart, base.label if base else '', wrote)
+    record = record_of(row, base, apart, share)
+    return Line('measured', cells, frozenset(bold), one_line(said), details, record, row.runs)
+
+
+def one_line(texts: list[str]) -> str:
+    """Return the first texts that fit on one line, and how many more there are."""
+    kept = [text for i, text in enumerate(texts) if not i or len('; '.join(texts[:i + 1])) <= REMARK_WIDTH]
+    return '; '.join(kept) + (f'; {len(texts) - len(kept)} more' if len(kept) < len(texts) else '')
 
 
 def metric_cells(row: Row) -> dict[str, str]:
@@ -109,17 +119,17 @@ def share_text(share: float | None) -> str:
 
 
 def remarks(row: Row, rows: list[Row], base: Row | None, apart: dict[str, Difference]) -> list[str]:
-    """Return what a reader must know of a row, each in a few words."""
-    found = [*not_measured(row), missing_controls(row, rows), base and recipe_apart(row, base)]
+    """Return what a reader must know of a row, the gravest first, each in a few words."""
+    found = not_measured(row)
     if row.repeated:
-        found.append(f'seed {row.repeated[0]} is there {_times(row)} times: delete all '
-                     'but one result, or give one another method')
-    if base and base is not row and set(row.machines()) != set(base.machines()) and not row.total('block_forwards'):
-        found.append(f'cost on {", ".join(row.machines())}, the baseline\'s on {", ".join(base.machines())}')
+        found.insert(0, f'seed {row.repeated[0]} is there {_times(row)} times: delete all but one result, or give one '
+                        'another method')
     if not all(run.result.get('recipe') for run in row.runs):
         found.append('written by an older version, without its recipe: seeds are not merged')
-    if one := next((each for each in apart.values() if each.half is None), None):
-        found.append(one.how)
+    found += [missing_controls(row, rows), base and recipe_apart(row, base)]
+    found += [each.how for each in apart.values() if each.half is None][:1]
+    if base and base is not row and set(row.machines()) != set(base.machines()) and not row.total('block_forwards'):
+        found.append(f'cost on {", ".join(row.machines())}, the baseline\'s on {", ".join(base.machines())}')
     return [text for text in found if text]
 
 

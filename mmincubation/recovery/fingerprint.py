@@ -16,7 +16,7 @@ from mmincubation.config.scaling import accumulation, images_per_step
 from mmincubation.config.settings import settings_of
 from mmincubation.errors import ConfigError
 
-KEY = 'settings'  # of a fingerprint in a checkpoint
+KEY, CHANGES = 'settings', 'settings_changes'  # of a fingerprint in a checkpoint, and of what was changed before it
 ALLOW = '--allow-changed'
 NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'demo')  # packages that no training runs
 SHOWN = 30  # lines of a diff
@@ -34,11 +34,14 @@ class FingerprintHook(Hook):
     def __init__(self, allow_changed: bool = False):
         self.allow_changed = allow_changed
         self._fingerprint: dict[str, str] = {}
+        self._changes: list[str] = []
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Raise ConfigError, on every rank, if the fingerprint of a resumed run has changed."""
         if runner._resume:
-            _compare(checkpoint.get(KEY), self._current(runner), self.allow_changed, '')
+            lines = _compare(checkpoint.get(KEY), self._current(runner), self.allow_changed, '')
+            changed = [line for line in lines if not line.startswith(('code.', 'version of ', '('))]
+            self._changes = [*map(str, checkpoint.get(CHANGES, [])), *changed]
 
     def before_train(self, runner) -> None:
         """Take the fingerprint of the data before the first step."""
@@ -48,6 +51,12 @@ class FingerprintHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the fingerprint, a dict of strings, and the git commit into the checkpoint."""
         checkpoint[KEY] = dict(self._current(runner), commit=provenance.git_commit() or 'none')
+        checkpoint[CHANGES] = list(self._changes)
+
+    def add_to_result(self, runner, result: dict, folders: list) -> None:
+        """Say in the recipe what was changed when the run was resumed: it is no seed of runs that kept it."""
+        if self._changes:
+            result['recipe']['resumed with changes'] = '; '.join(self._changes)
 
     def _current(self, runner) -> dict[str, str]:
         if not self._fingerprint:
@@ -91,15 +100,15 @@ def differences(old: dict, new: dict) -> list[str]:
     return lines
 
 
-def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> None:
+def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> list[str]:
     if not isinstance(stored, dict) or not all(isinstance(text, str) for item in stored.items() for text in item):
         print_log(f'{source}the checkpoint does not say what its run was set to: not compared with this run', 'current',
                   30)
-        return
+        return []
     commit = stored.get('commit')
     lines = differences({key: value for key, value in stored.items() if key != 'commit'}, now)
     if not lines:
-        return
+        return []
     if commit not in (None, provenance.git_commit() or 'none'):
         lines.append(f'(git commit: {_shown(commit)} -> {provenance.git_commit()})')
     if any(line.startswith(RESTORED) for line in lines):
@@ -111,6 +120,7 @@ def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> N
         raise ConfigError(f'{source}this run is not the one to be resumed; undo these changes, or go on with them by '
                           f'{ALLOW}:{text}')
     print_log(f'{source}resumed with changes, as {ALLOW} says:{text}', 'current', 30)
+    return lines
 
 
 def _from_batch(cfg: Config, world_size: int) -> dict[str, str]:

@@ -18,6 +18,7 @@ from mmincubation.provenance import content_of
 from mmincubation.recovery import fingerprint
 from mmincubation.recovery.fingerprint import differences, early_fingerprint
 from mmincubation.registry import HOOKS
+from mmincubation.result import read_result
 from tests.helpers import toy
 from tests.helpers.toy import e2e_config, incubation_config, write_images
 
@@ -194,6 +195,8 @@ def test_allowed_changes_are_said_and_become_the_runs_own(stopped, tmp_path, cap
     assert 'max_norm: 1.0 -> 2.0' in out and 'data.train: ' in out and 'begins with the next phase' in out
     stored = torch.load(tmp_path / 'run/epoch_2.pth')['settings']
     assert stored['optim_wrapper.clip_grad.max_norm'] == '2.0' and '12 samples' in stored['data.train']
+    changed = read_result(tmp_path / 'run/result.json')['recipe']['resumed with changes']  # so it is no seed of others
+    assert 'optim_wrapper.clip_grad.max_norm: 1.0 -> 2.0' in changed and 'code.' not in changed
 
 
 @pytest.mark.parametrize('stored', [None, 'text', {'a': 1}, ['a']])
