@@ -106,7 +106,8 @@ def test_a_seed_that_measured_nothing_is_named_beside_the_mean_of_the_others(tmp
     assert line.cells['box AP'] == '40.0' and line.cells['n'] == '2'
     assert 'seed 1: box AP not measured: -1' in line.remark
     assert line.remark.endswith('; 1 more') and [detail.title for detail in line.details[:2]] == ['Remarks', 'Phases']
-    assert len(line.details[0].cells) == 2 and ('1', 'b', '1', '10', '10', 'box AP not measured') in line.details[1].cells
+    assert len(line.details[0].cells) == 2
+    assert ('1', 'b', '1', '10', '10', 'box AP not measured') in line.details[1].cells
 
 
 def test_notes_and_coverage_stand_once(tmp_path):
