@@ -78,3 +78,16 @@ def test_controls_differ_from_the_incubation_in_what_they_control_alone(family):
                 epochs = loop['phases'][name].pop('epochs')
                 assert (epochs > theirs['phases'][name].pop('epochs')) == (name == 'finetune')
         assert loop == theirs
+
+
+def test_the_documentation_has_their_costs():
+    pages = [(ROOT / f'docs/tasks/{page}.md').read_text() for page in ('imagenet', 'trainings')]
+    for family in FAMILIES[1:]:
+        grown, meta, incub = (load(family, method) for method in ('grow_only', 'meta_only', 'incub'))
+        row = [block_forwards_of(incub), grown.train_cfg.phases.finetune.epochs, block_forwards_of(grown),
+               meta.train_cfg.max_epochs]
+        assert f'| {grown.experiment.model} | {" | ".join(f"{n:,}" for n in row)} |' in pages[0]
+    for size in 'blh':
+        hours = [re.search(r'about ([\d,]+) A100', header(ROOT / f'configs/imagenet/vit_{size}_{method}.py'))[1]
+                 for method in ('incub_grow', 'grow_only', 'stack_only', 'meta_only')]
+        assert f'| ViT-{size.upper()} | {" | ".join(hours)} | not run |' in pages[1]
