@@ -214,6 +214,16 @@ def test_fine_tuning_of_a_control_alone_needs_the_meta_model(images, tmp_path):
         run(cfg)
 
 
+def test_validations_change_no_weights(images, tmp_path):
+    """So a curve may have as many points as one likes."""
+    for interval in (1, 3):
+        cfg = incubation_config(images, tmp_path / str(interval), (3, 0, 3), drop_path_rate=.3, start='grow')
+        cfg.train_cfg.val_interval = interval
+        run(cfg)
+    for name in ('meta_last', 'finetune_last'):
+        assert same(weights(tmp_path / '1', name), weights(tmp_path / '3', name)), name
+
+
 def test_each_phase_has_its_own_optimiser_and_schedule(images, tmp_path):
     cfg = incubation_config(images, tmp_path)
     cfg.train_cfg.phases.finetune.update(
