@@ -4,6 +4,7 @@ The leaf sets learning rate and weight decay, which depend on the size of the Vi
 """
 _base_ = './runtime.py'
 default_scope = 'mmseg'
+experiment = dict(data='ADE20K')
 data_root = 'data/ade/ADEChallengeData2016'
 train_dataloader = dict(
     batch_size=2,

@@ -4,6 +4,7 @@ Padded crop, flip, RandAugment, erasing, mixup, repeated augmentation; the optim
 """
 _base_ = './runtime.py'
 default_scope = 'mmengine'
+experiment = dict(data='CIFAR-100')
 model = dict(data_preprocessor=dict(
     type='mmincubation.ClsDataPreprocessor',
     erasing=dict(type='timm.data.random_erasing.RandomErasing', probability=0.25, mode='pixel', max_count=1),

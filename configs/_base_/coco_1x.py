@@ -1,6 +1,7 @@
 """Data and schedule: COCO 2017 as mmdet ships it (coco_instance.py), 1x: 12 epochs at 1333 x 800 with flips."""
 _base_ = './runtime.py'
 default_scope = 'mmdet'
+experiment = dict(data='COCO')
 data_root = 'data/coco/'
 train_dataloader = dict(
     batch_size=2,  # on each of 8 GPUs

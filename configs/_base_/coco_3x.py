@@ -4,6 +4,7 @@ The augmentation is DETR's. All but the training pipeline and the length is as i
 """
 _base_ = './runtime.py'
 default_scope = 'mmdet'
+experiment = dict(data='COCO')
 _scales = [(side, 1333) for side in range(480, 801, 32)]
 data_root = 'data/coco/'
 train_dataloader = dict(

@@ -1,6 +1,7 @@
 """Data and schedule: the embedded scenes with instance masks, shown at 96 x 96, on one CPU."""
 _base_ = './runtime.py'
 default_scope = 'mmdet'
+experiment = dict(data='demo scenes')
 data_root = 'data/demo/scenes/'
 metainfo = dict(classes=tuple('0123456789'))
 train_dataloader = dict(
@@ -53,7 +54,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50),
 ]
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=160, val_interval=160)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160, val_interval=40)
 
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=160),

@@ -5,6 +5,7 @@ mean of the patches (the paper's reads the class token): so the patches know the
 """
 _base_ = './runtime.py'
 default_scope = 'mmengine'
+experiment = dict(data='demo digits')
 train_dataloader = dict(
     batch_size=64,
     num_workers=0,

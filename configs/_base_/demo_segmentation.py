@@ -1,7 +1,7 @@
 """Data and schedule: the embedded scenes with semantic masks, shown at 96 x 96, on one CPU."""
 _base_ = './runtime.py'
 default_scope = 'mmseg'
-experiment = dict(note='background everywhere would be mIoU 8')
+experiment = dict(data='demo scenes', note='background everywhere would be mIoU 8')
 data_root = 'data/demo/scenes/'
 metainfo = dict(
     classes=('background', *'0123456789'),
@@ -57,7 +57,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=False, begin=50),
 ]
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=320, val_interval=320)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=320, val_interval=80)
 
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=320),

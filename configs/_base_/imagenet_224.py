@@ -6,6 +6,7 @@ RandAugment, which switches its colour jitter off. Erasing and mixup work on nor
 """
 _base_ = './runtime.py'
 default_scope = 'mmengine'
+experiment = dict(data='ImageNet-1K')
 model = dict(data_preprocessor=dict(
     type='mmincubation.ClsDataPreprocessor',
     erasing=dict(type='timm.data.random_erasing.RandomErasing', probability=0.25, mode='pixel', max_count=1),

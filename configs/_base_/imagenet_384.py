@@ -6,6 +6,7 @@ change the size of the crops and the images on each GPU.
 """
 _base_ = './runtime.py'
 default_scope = 'mmengine'
+experiment = dict(data='ImageNet-1K')
 model = dict(data_preprocessor=dict(
     type='mmincubation.ClsDataPreprocessor',
     erasing=dict(type='timm.data.random_erasing.RandomErasing', probability=0.25, mode='pixel', max_count=1),

@@ -1,9 +1,9 @@
 """Mask R-CNN on the embedded scenes, the backbone from random weights.
 
-Paper:    no row; the demo. Its three configs differ in the weights of the backbone alone
+Paper:    no row; the demo. Its four configs differ in the weights of the backbone alone
 Run:      python tools/train.py configs/demo/maskrcnn_vit_demo_scratch.py
 Batch:    8 = 1 CPU x 8; AdamW, lr 2e-3; 160 iterations
-Cost:     about 100 s on one CPU core
+Cost:     about 110 s on one CPU core
 Result:   the demo's table in README.md
 """
 _base_ = ['../_base_/demo_maskrcnn.py', '../_base_/demo_detection.py']

@@ -1,9 +1,9 @@
 """UperNet on the embedded scenes, the backbone from random weights.
 
-Paper:    no row; the demo. Its three configs differ in the weights of the backbone alone
+Paper:    no row; the demo. Its four configs differ in the weights of the backbone alone
 Run:      python tools/train.py configs/demo/upernet_vit_demo_scratch.py
 Batch:    8 = 1 CPU x 8; AdamW, lr 1e-3; 320 iterations
-Cost:     about 135 s on one CPU core
+Cost:     about 150 s on one CPU core
 Result:   the demo's table in README.md
 """
 _base_ = ['../_base_/demo_upernet.py', '../_base_/demo_segmentation.py']

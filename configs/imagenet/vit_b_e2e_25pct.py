@@ -8,7 +8,7 @@ Cost:     about 78 A100 hours; not stated by the paper, an estimate of docs/task
 Result:   not run
 """
 _base_ = '../_base_/imagenet_224.py'
-experiment = dict(task='classification', model='ViT-B-25pct', method='e2e')
+experiment = dict(task='classification', model='ViT-B-25pct', data='ImageNet-1K, 25 %', method='e2e')
 train_dataloader = dict(dataset=dict(fraction=0.25))
 model = dict(type='mmincubation.ViTClassifier', arch=dict(name='vit_base'), drop_path_rate=0.1)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)

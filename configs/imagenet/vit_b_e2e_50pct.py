@@ -8,7 +8,7 @@ Cost:     about 155 A100 hours; not stated by the paper, an estimate of docs/tas
 Result:   not run
 """
 _base_ = '../_base_/imagenet_224.py'
-experiment = dict(task='classification', model='ViT-B-50pct', method='e2e')
+experiment = dict(task='classification', model='ViT-B-50pct', data='ImageNet-1K, 50 %', method='e2e')
 train_dataloader = dict(dataset=dict(fraction=0.5))
 model = dict(type='mmincubation.ViTClassifier', arch=dict(name='vit_base'), drop_path_rate=0.1)
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=10)

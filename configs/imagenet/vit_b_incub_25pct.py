@@ -8,7 +8,7 @@ Cost:     about 85 A100 hours; not stated by the paper, an estimate of docs/task
 Result:   not run
 """
 _base_ = ['../_base_/imagenet_224.py', '../_base_/incub.py']
-experiment = dict(task='classification', model='ViT-B-25pct', method='incub')
+experiment = dict(task='classification', model='ViT-B-25pct', data='ImageNet-1K, 25 %', method='incub')
 train_dataloader = dict(dataset=dict(fraction=0.25))
 model = dict(type='mmincubation.IncubationModel', arch=dict(name='vit_base'), modules=4)
 train_cfg = dict(phases=dict(finetune=dict(drop_path_rate=0.1)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmincubation.incubation.phases import read_phases, select_phases, valid_mode
+from mmincubation.incubation.phases import incubated_modules, read_phases, select_phases, valid_mode
 from mmincubation.incubation.recipe import valid_recipe
 from mmincubation.incubation.schedules import require_like_upstreams, schedules_of
 from mmincubation.incubation.start import valid_start
@@ -44,10 +44,10 @@ def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
     modules = len(division)
     mode = yield from _read('train_cfg.mode', valid_mode, loop.get('mode', 'sequential'), modules, ranks or modules)
     if mode is not None:
-        phases = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
-        phases = phases and (yield from _read('train_cfg.phase', select_phases, phases, loop.get('phase')))
+        every = yield from _read('train_cfg.phases', read_phases, loop.phases, modules, mode)
+        phases = every and (yield from _read('train_cfg.phase', select_phases, every, loop.get('phase')))
         if phases and loop.get('phase') and loop.get('weights_dir'):  # of a phase alone
-            yield from filter(None, [missing_weights(loop.phase, modules, Path(loop.weights_dir))])
+            yield from filter(None, [missing_weights(loop.phase, incubated_modules(every), Path(loop.weights_dir))])
         if phases and recipe:
             yield from _read('param_scheduler', schedules_of, phases, cfg.get('param_scheduler') or [], recipe)
             for phase in phases if mode == 'joint' else []:

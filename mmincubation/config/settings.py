@@ -16,8 +16,8 @@ HARMLESS = (
     'work_dir', 'experiment_name', 'resume', 'load_from', 'load_from_fresh', 'launcher', 'model_wrapper_cfg',
     'find_unused_parameters',
     'model.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
-    'experiment.note', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer', 'env_cfg',
-    'default_hooks.timer', 'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint',
+    'experiment.note', 'experiment.data', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer',
+    'env_cfg', 'default_hooks.timer', 'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint',
     '*_dataloader.num_workers',
     '*_dataloader.persistent_workers', '*_dataloader.pin_memory', '*_dataloader.prefetch_factor',
     '*_dataloader.timeout', 'val_dataloader.batch_size', 'test_*', 'tta_*')

@@ -69,15 +69,20 @@ class Step:
 
 STEPS = {step.name: step for step in [
     Step('data', 20),
-    Step('vit_demo_incub', 200, ('data', )),
+    Step('vit_demo_incub_grow', 200, ('data', )),
+    Step('vit_demo_meta_only', 350, ('data', )),
+    Step('vit_demo_grow_only', 230, ('data', )),
     Step('vit_demo_e2e', 180, ('data', )),
-    Step('vit_demo_incub_random', 200, ('data', )),
-    Step('maskrcnn_vit_demo_incub', 100, ('vit_demo_incub', )),
-    Step('maskrcnn_vit_demo_e2e', 100, ('vit_demo_e2e', )),
-    Step('maskrcnn_vit_demo_scratch', 100, ('data', )),
-    Step('upernet_vit_demo_incub', 135, ('vit_demo_incub', )),
-    Step('upernet_vit_demo_e2e', 135, ('vit_demo_e2e', )),
-    Step('upernet_vit_demo_scratch', 135, ('data', )),
+    Step('vit_demo_incub', 200, ('data', )),
+    Step('vit_demo_stack_only', 230, ('data', )),
+    Step('maskrcnn_vit_demo_incub_grow', 110, ('vit_demo_incub_grow', )),
+    Step('maskrcnn_vit_demo_grow_only', 110, ('vit_demo_grow_only', )),
+    Step('maskrcnn_vit_demo_e2e', 110, ('vit_demo_e2e', )),
+    Step('maskrcnn_vit_demo_scratch', 110, ('data', )),
+    Step('upernet_vit_demo_incub_grow', 150, ('vit_demo_incub_grow', )),
+    Step('upernet_vit_demo_grow_only', 150, ('vit_demo_grow_only', )),
+    Step('upernet_vit_demo_e2e', 150, ('vit_demo_e2e', )),
+    Step('upernet_vit_demo_scratch', 150, ('data', )),
 ]}
 
 

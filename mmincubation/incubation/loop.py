@@ -15,7 +15,7 @@ from mmincubation.vit.sharding import unwrap
 from .model import IncubationModel
 from .modes import STRATEGIES
 from .phase_run import PhaseRun, begin_runs, build_optimisers, count_from, distribute
-from .phases import ASSEMBLED, FINETUNE, read_phases, resumed_phase, select_phases, valid_mode
+from .phases import ASSEMBLED, FINETUNE, incubated_modules, read_phases, resumed_phase, select_phases, valid_mode
 from .recipe import valid_recipe
 from .schedules import schedules_of
 from .start import valid_start
@@ -67,7 +67,8 @@ class IncubationLoop(EpochLoop):
         self.recipe, self.only_phase = valid_recipe(recipe), phase
         self.weights_dir = Path(weights_dir or Path(runner.work_dir) / 'weights')
         every = read_phases(phases, modules, mode)
-        self._weights = PhaseWeights(self.model, self.weights_dir, valid_start(start), phase)
+        self._weights = PhaseWeights(self.model, self.weights_dir, valid_start(start), phase,
+                                     incubated_modules(every))
         self.phases = select_phases(every, phase)
         self.phase, self.phase_epoch, self.runs, self._resumed = self.phases[0], 0, [], False
         self.phase_name = self.phase.name
@@ -103,7 +104,7 @@ class IncubationLoop(EpochLoop):
     def _begin_phase(self) -> None:
         resumed, self._resumed = self._resumed, False
         if not resumed:  # else `restore` has entered the phase
-            self._weights.prepare(self.phase, (sub.module for p in self.phases for sub in p.subphases or [p]))
+            self._weights.prepare(self.phase)
             self._enter()
         length, passes = len(self.dataloader), len(self.mode.emulated_ranks)
         count_from(self.runs, self.phase_epoch * length + self.epoch_iters_done, self.phase.epochs * length, passes)

@@ -117,6 +117,12 @@ def read_phases(cfg: dict, modules: int, mode: str = 'sequential') -> list[Phase
     return phases if mode == 'sequential' else merge_module_phases(phases)
 
 
+def incubated_modules(phases: list[Phase]) -> set[int]:
+    """Return the numbers of the modules that have epochs; the others begin fine-tuning as the start says."""
+    subs = [sub for phase in phases if phase.epochs for sub in phase.subphases or [phase]]
+    return {sub.module for sub in subs} - {None}
+
+
 def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
     """Return the phases that a run trains: all that have epochs, or the one called `only`.
 

@@ -4,7 +4,7 @@ import torch
 from mmincubation.vit.spec import HEAD_KEYS, STEM_KEYS, Division
 from mmincubation.vit.transformer import VisionTransformer
 
-STARTS = ('random', 'ends', 'grow')
+STARTS = ('random', 'ends', 'grow', 'stack')
 
 
 def valid_start(start: str) -> str:
@@ -22,7 +22,8 @@ def begin_module(target: VisionTransformer, meta: VisionTransformer, division: D
     `random` (the paper) does not change them. `ends` (ours) copies the stem of module 0, and the norm and head of
     module K-1, from the trained meta model. `grow` (ours) also copies the first block of the module from the meta block
     that it replaces, and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2). So before the first
-    step the hybrid and the assembled model compute the function of the meta model.
+    step the hybrid and the assembled model compute the function of the meta model. `stack` (a control) copies that meta
+    block to all blocks of the module, beside the ends.
 
     Raises:
         ValueError: `start` is unknown.
@@ -30,13 +31,13 @@ def begin_module(target: VisionTransformer, meta: VisionTransformer, division: D
     if valid_start(start) == 'random':
         return
     _copy_ends(target, meta, division, module)
-    if start == 'grow':
-        first, *others = [target.blocks[i] for i in division.span(module)]
-        first.load_state_dict(meta.blocks[module].state_dict())
-        for block in others:
-            for layer in (block.attn.proj, block.mlp.fc2):
-                layer.weight.zero_()
-                layer.bias.zero_()
+    blocks = [target.blocks[i] for i in division.span(module)]
+    for block in dict(grow=blocks[:1], stack=blocks).get(start, []):
+        block.load_state_dict(meta.blocks[module].state_dict())
+    for block in blocks[1:] if start == 'grow' else []:
+        for layer in (block.attn.proj, block.mlp.fc2):
+            layer.weight.zero_()
+            layer.bias.zero_()
 
 
 def _copy_ends(target: VisionTransformer, meta: VisionTransformer, division: Division, module: int) -> None:

@@ -14,8 +14,9 @@ from tests.helpers.paths import ROOT
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 NAME = re.compile(r'((?P<head>maskrcnn|upernet)_)?(?P<model>vit|deit)_(?P<size>demo|b|l|h|t_32|t_128)'
-                  r'(_(?P<side>384|392))?(_(?P<method>incub_random|incub|e2e|scratch))?(_(?P<more>\w+))?')
+                  r'(_(?P<side>384|392))?(_(?P<method>incub_grow|incub|e2e|scratch|(grow|meta|stack)_only))?(_(?P<more>\w+))?')
 ARCHS = dict(b='vit_base', l='vit_large', h='vit_huge')
+FINETUNED = ('incub', 'incub_grow', 'grow_only', 'stack_only')  # methods whose last phase is fine-tuning
 EVERY = pytest.mark.parametrize('path', LEAVES, ids=lambda p: p.stem)
 
 
@@ -119,14 +120,13 @@ def test_name_and_header_say_what_it_is(path):
 @EVERY
 def test_size_and_resolution_are_the_names(path):
     said, arch = name(path), arch_of(load(path))
-    if said['size'] == 'demo':
-        assert arch.depth == 24
-    elif said['size'].startswith('t_'):
+    depth = dict(demo=24, t_32=32, t_128=128).get(said['size']) or Arch.parse(ARCHS[said['size']]).depth
+    assert arch.depth == (4 if said['method'] == 'meta_only' else depth)
+    if said['size'].startswith('t_'):
         assert (arch.embed_dim, arch.num_heads, arch.patch_size, arch.img_size) == (192, 3, 4, 32)
-        assert arch.depth == int(said['size'].removeprefix('t_'))
-    else:
+    elif said['size'] != 'demo':
         expected = Arch.parse(ARCHS[said['size']])
-        for field in ('embed_dim', 'depth', 'num_heads', 'qkv_bias', 'norm_eps'):
+        for field in ('embed_dim', 'num_heads', 'qkv_bias', 'norm_eps'):
             assert getattr(arch, field) == getattr(expected, field), field
         assert arch.patch_size == (16 if said['head'] else expected.patch_size)  # dense maps have stride 16
         assert said['head'] or arch.img_size == int(said['side'] or 224)
@@ -139,7 +139,8 @@ def test_weights_are_those_of_the_name(path):
     if said['model'] == 'deit' and said['head']:
         assert 'deit_base' in weights
     elif said['head'] and said['method'] != 'scratch' or said['side']:
-        run, last = f'vit_{said["size"]}_{said["method"]}', dict(incub='finetune', e2e='e2e')[said['method']]
+        run = f'vit_{said["size"]}_{said["method"]}'
+        last = 'finetune' if said['method'] in FINETUNED else 'e2e'
         assert weights == f'work_dirs/{run}/weights/{last}_last.safetensors'
         assert (ROOT / 'configs' / ('demo' if said['size'] == 'demo' else 'imagenet') / f'{run}.py').is_file()
     else:
@@ -183,8 +184,13 @@ def test_length_and_data_are_the_names(path):
     else:
         fraction = dict({'50pct': .5, '25pct': .25}).get(more, 1.)
         assert cfg.train_dataloader.dataset.get('fraction', 1.) == fraction
-        short = dict({'25_25': (300, 25, 25), '50_50': (300, 50, 50)}).get(more, (300, 100, 100))
-        assert loop.max_epochs == 300 if said['method'] == 'e2e' else phases_of(cfg) == short
+        if said['method'] == 'e2e':
+            assert loop.max_epochs == 300
+        elif said['method'].startswith('incub'):
+            short = dict({'25_25': (300, 25, 25), '50_50': (300, 50, 50)}).get(more, (300, 100, 100))
+            assert phases_of(cfg) == short
+        else:
+            assert more is None  # tests/configs/test_controls.py has the lengths of the controls
 
 
 # The recipes of docs/tasks/coco.md and ade20k.md: learning rate, weight decay, layer decay, drop path, global batch.
@@ -228,10 +234,10 @@ def test_every_row_of_the_paper_is_quoted_by_its_config(stem):
 
 def partner(path) -> Path:
     """The config of the E2E control."""
-    return path.with_name(path.name.replace('_incub', '_e2e'))
+    return path.with_name(re.sub('_incub(_grow)?', '_e2e', path.name))
 
 
-PAIRS = [p for p in LEAVES if name(p)['method'] == 'incub' and partner(p).is_file()]
+PAIRS = [p for p in LEAVES if name(p)['method'] in ('incub', 'incub_grow') and partner(p).is_file()]
 
 
 @pytest.mark.parametrize('path', PAIRS, ids=lambda p: p.stem)

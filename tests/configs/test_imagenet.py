@@ -12,6 +12,7 @@ from mmincubation.datasets.samplers import RepeatAugSampler
 from mmincubation.incubation import IncubationModel
 from mmincubation.incubation.phases import read_phases
 from mmincubation.models import Arch, VisionTransformer
+from tests.configs.test_controls import block_forwards_of
 from tests.helpers.paths import ROOT
 from tests.helpers.toy import begin_phase
 
@@ -28,6 +29,8 @@ PAPER = {
 }
 ROWS = {name.format(f'_{method}'): top for name, tops in PAPER.items()
         for method, top in zip(('e2e', 'incub'), tops, strict=True) if top is not None}
+CONTROLS = [f'{row}_{method}' for row in ('vit_b', 'vit_l', 'vit_h', 'deit_t_32', 'deit_t_128')
+            for method in ('incub_grow', 'grow_only', 'meta_only', 'stack_only')]
 PAIRS = [name for name, tops in PAPER.items() if tops[0] is not None]
 FINETUNE_DROP_PATH = dict(b=0.1, l=0.5, h=0.6, t=0.1)
 
@@ -37,40 +40,44 @@ def load(name: str) -> Config:
 
 
 def test_every_row_of_the_paper_has_a_config():
-    assert set(LEAVES) == set(ROWS)
+    assert set(LEAVES) == {*ROWS, *CONTROLS}
 
 
-@pytest.mark.parametrize('name', sorted(ROWS))
+@pytest.mark.parametrize('name', sorted([*ROWS, *CONTROLS]))
 def test_header_agrees_with_the_content(name):
     header, cfg = ast.get_docstring(ast.parse(LEAVES[name].read_text())), load(name)
     path = LEAVES[name].relative_to(ROOT).as_posix()
     fields = dict(re.findall(r'^([A-Z]\w+): +(.*)', header, re.MULTILINE))
-    assert fields['Paper'].endswith(f'top-1 {ROWS[name]}*') and fields['Result'] == 'not run' and fields['Cost']
+    said = f'top-1 {ROWS[name]}*' if name in ROWS else re.sub('_(incub_grow|[a-z]+_only)$', '_incub', name)
+    assert fields['Paper'].endswith(said) and fields['Result'] == 'not run' and fields['Cost']
     assert f'python tools/train.py {path}' in fields['Run']
     gpus = cfg.auto_scale_lr.base_batch_size // cfg.train_dataloader.batch_size
     nodes = f'NNODES={gpus // 8} MASTER_ADDR=HOST ' if gpus > 8 else ''
     assert gpus == 1 or f' {nodes}tools/dist_train.sh {path} {min(gpus, 8)}\n' in header
 
 
-@pytest.mark.parametrize('name', sorted(ROWS))
+@pytest.mark.parametrize('name', sorted([*ROWS, *CONTROLS]))
 def test_the_name_says_what_it_is(name):
     size, res, method, extra = re.fullmatch(
-        r'(?:vit|deit)_(\w)(?:_(\d+))?_(e2e|incub)(?:_(\w+))?', name).groups()
+        r'(?:vit|deit)_(\w)(?:_(\d+))?_(e2e|incub_grow|incub|\w+_only)(?:_(\w+))?', name).groups()
     cfg = load(name)
     arch, data = Arch.parse(cfg.model.arch), cfg.train_dataloader.dataset
     fraction = {'50pct': 0.5, '25pct': 0.25}.get(extra, 1)
     assert data.get('fraction', 1) == fraction
     model = f'DeiT-T-{res}' if size == 't' else f'ViT-{size.upper()}' + (f'-{res}' if res else '')
     model += f'-{extra}' if fraction < 1 else ''
-    assert cfg.experiment == dict(task='classification', model=model,
+    images = 'CIFAR-100' if size == 't' else 'ImageNet-1K' + (f', {fraction:.0%}'.replace('%', ' %') * (fraction < 1))
+    assert cfg.experiment == dict(task='classification', model=model, data=images,
                                   method=method + (f'_{extra}' if extra and fraction == 1 else ''))
-    plain = method == 'e2e' or 'init_cfg' in cfg.model
+    plain = method in ('e2e', 'meta_only') or 'init_cfg' in cfg.model
     assert cfg.model.type == f'mmincubation.{"ViTClassifier" if plain else "IncubationModel"}'
     assert ('init_cfg' in cfg.model) == (arch.img_size > 224)
+    depth = {'depth': 4} if method == 'meta_only' else {'depth': int(res)} if size == 't' else {}
     if size == 't':
-        assert (arch.embed_dim, arch.num_heads, arch.patch_size, arch.img_size, arch.depth) == (192, 3, 4, 32, int(res))
+        depth = depth['depth']
+        assert (arch.embed_dim, arch.num_heads, arch.patch_size, arch.img_size, arch.depth) == (192, 3, 4, 32, depth)
     else:
-        assert arch == Arch.parse(dict(name=SIZES[size], img_size=int(res or 224)))
+        assert arch == Arch.parse(dict(name=SIZES[size], img_size=int(res or 224), **depth))
     check_pipelines(cfg, arch)
 
 
@@ -182,6 +189,16 @@ def test_iterations_of_an_imagenet_epoch(monkeypatch, gpus, batch, iterations):
     assert len(RepeatAugSampler(Images(), seed=0)) // batch == iterations
 
 
+def hours_of_controls(rows: dict[str, tuple[float, float]]) -> dict[str, float]:
+    """From those of (E2E, incub): `incub_grow` costs what `incub` does, the others E2E's hours a block-forward."""
+    hours = {}
+    for row, (e2e, incub) in rows.items():
+        each = e2e / block_forwards_of(load(f'{row}_e2e'))
+        hours |= {f'{row}_{method}': each * block_forwards_of(load(f'{row}_{method}'))
+                  for method in ('grow_only', 'meta_only', 'stack_only')} | {f'{row}_incub_grow': incub}
+    return hours
+
+
 def test_hours_that_the_paper_does_not_state_are_estimated_as_the_docs_say():
     """From the hours of ViT-L, ViT-H (E2E, 300 epochs at 224) and DeiT-T-128, by FLOPs and block-forwards."""
     flops, large, huge = dict(b=17.56, l=61.55, h=167.30), 1090, 4790
@@ -193,6 +210,8 @@ def test_hours_that_the_paper_does_not_state_are_estimated_as_the_docs_say():
                                         ('h', 392, 544.95, 'h', huge)):
         hours |= {f'vit_{size}_{at}_{way}': 30 / 300 * more / flops[whole] * rate for way in ('e2e', 'incub')}
     hours |= dict(deit_t_32_e2e=7.2 * 9600 / 38400, deit_t_32_incub=6.0 * 8800 / 28000)
+    hours |= hours_of_controls(dict(vit_b=(base, hours['vit_b_incub']), vit_l=(large, 890), vit_h=(huge, 2720),
+                                    deit_t_32=(1.8, hours['deit_t_32_incub']), deit_t_128=(7.2, 6.0)))
     stated = {}
     for name in LEAVES:
         if found := re.search(r'^Cost: +about ([\d.,]+) \w+', LEAVES[name].read_text(), re.MULTILINE):

@@ -42,7 +42,7 @@ def test_both_forms_have_the_same_objects(root):
 def test_configs_of_coco_keep_polygons_and_the_demo_bitmaps():
     """The demo's objects are run lengths."""
     for name, kept in {'coco/maskrcnn_vit_b_incub': False, 'coco/maskrcnn_vit_b_incub_3x': False,
-                       'demo/maskrcnn_vit_demo_incub': True}.items():
+                       'demo/maskrcnn_vit_demo_incub_grow': True}.items():
         steps = load_config(f'configs/{name}.py').train_dataloader.dataset.pipeline
         assert next(s for s in steps if s.type == 'LoadAnnotations').get('poly2mask', True) is kept
 

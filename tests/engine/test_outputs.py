@@ -131,7 +131,7 @@ def test_relative_places_are_below_the_current_folder(tmp_path, monkeypatch):
 
 
 def test_a_segmentor_without_labels():
-    cfg = load_config(ROOT / 'configs/demo/upernet_vit_demo_incub.py')
+    cfg = load_config(ROOT / 'configs/demo/upernet_vit_demo_incub_grow.py')
     cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[cfg.test_dataloader.dataset])
     before = cfg.test_dataloader.dataset.datasets[0].data_prefix.img_path
     outputs.format_only(cfg, '/tmp/labels')

@@ -43,6 +43,18 @@ def test_grow_computes_the_meta_models_function(modules):
         torch.testing.assert_close(model.logits(images), meta, rtol=0, atol=1e-6)
 
 
+def test_stack_copies_each_meta_block_to_all_blocks_of_its_module():
+    model = build([2, 1, 3])
+    for module in range(3):
+        begin_module(model.target, model.meta, model.division, module, 'stack')
+    meta = model.meta.state_dict()
+    for key, value in model.target.state_dict().items():
+        if key.startswith('blocks.'):
+            block, _, rest = key.removeprefix('blocks.').partition('.')
+            key = f'blocks.{(0, 0, 1, 2, 2, 2)[int(block)]}.{rest}'
+        assert torch.equal(value, meta[key]), key
+
+
 def test_starts_copy_what_they_say():
     model = build([2, 1, 3])
     before = copy.deepcopy(model.target.state_dict())

@@ -81,23 +81,28 @@ def test_a_phase_alone_names_what_it_misses(images, tmp_path):
         run(cfg)
 
 
-@pytest.mark.parametrize('stop', ['meta', 'module_0', 'module_1', 'finetune'])
-def test_resume_at_every_phase_ends_in_the_same_weights(images, whole, tmp_path, stop):
+def kill_at(cfg, stop: str) -> None:
+    """Run until the phase `stop` begins its first epoch, or its second if it has one."""
     class Killed(Exception):
         pass
 
-    cfg = incubation_config(images, tmp_path, start='grow')
-    cfg.experiment_name = f'{tmp_path}-killed'
+    cfg.experiment_name = f'{cfg.work_dir}-killed'
     allow_mm_checkpoints()
     runner = Runner.from_cfg(cfg)
 
     def kill(runner, **_):
-        if runner.train_loop.phase_name == stop:
+        loop = runner.train_loop
+        if loop.phase_name == stop and loop.phase_epoch == min(1, loop.phase.epochs - 1):
             raise Killed
 
     runner._hooks[-1].before_train_epoch = kill
     with pytest.raises(Killed):
         runner.train()
+
+
+@pytest.mark.parametrize('stop', ['meta', 'module_0', 'module_1', 'finetune'])
+def test_resume_at_every_phase_ends_in_the_same_weights(images, whole, tmp_path, stop):
+    kill_at(incubation_config(images, tmp_path, start='grow'), stop)
     run(incubation_config(images, tmp_path, start='grow', resume=stop != 'meta'))
     for name in ('meta_last', 'module_0_last', 'module_1_last', 'assembled', 'finetune_last'):
         assert same(weights(tmp_path, name), weights(whole, name)), name
@@ -181,7 +186,42 @@ def test_growth_alone_is_a_control(images, tmp_path):
     result = json.loads((tmp_path / 'a/result.json').read_text())
     phases = {p['name']: p['metrics'] for p in result['phases']}
     assert phases['assembled'] == phases['meta']  # the grown model computes the meta model's function
+    assert result['block_forwards'] == 24 * (2 + 4)
     shutil.rmtree(tmp_path / 'a')
+
+
+@pytest.mark.parametrize('start', ['grow', 'stack'])
+def test_a_control_without_incubation_resumes_and_runs_by_phases(images, tmp_path, start):
+    """One run, a run that is killed in fine-tuning and resumed, and one run a phase end in the same weights."""
+    run(incubation_config(images, tmp_path / 'whole', (1, 0, 2), start=start))
+    kill_at(incubation_config(images, tmp_path / 'killed', (1, 0, 2), start=start), 'finetune')
+    run(incubation_config(images, tmp_path / 'killed', (1, 0, 2), start=start, resume=True))
+    for phase in ('meta', 'finetune'):
+        cfg = incubation_config(images, tmp_path / phase, (1, 0, 2), start=start)
+        cfg.train_cfg.update(phase=phase, weights_dir=str(tmp_path / 'phases/weights'))
+        run(cfg)
+    for folder in ('killed', 'phases'):
+        for name in ('meta_last', 'assembled', 'finetune_last'):
+            assert same(weights(tmp_path / folder, name), weights(tmp_path / 'whole', name)), (folder, name)
+    first, second = (weights(tmp_path / 'whole', 'assembled')[f'blocks.{i}.mlp.fc2.weight'] for i in (0, 1))
+    assert torch.equal(second, first if start == 'stack' else torch.zeros_like(first))
+
+
+def test_fine_tuning_of_a_control_alone_needs_the_meta_model(images, tmp_path):
+    cfg = incubation_config(images, tmp_path, (1, 0, 1), start='grow')
+    cfg.train_cfg.phase = 'finetune'
+    with pytest.raises(CheckpointError, match='phase finetune needs .*meta_last.safetensors.*--phase'):
+        run(cfg)
+
+
+def test_validations_change_no_weights(images, tmp_path):
+    """So a curve may have as many points as one likes."""
+    for interval in (1, 3):
+        cfg = incubation_config(images, tmp_path / str(interval), (3, 0, 3), drop_path_rate=.3, start='grow')
+        cfg.train_cfg.val_interval = interval
+        run(cfg)
+    for name in ('meta_last', 'finetune_last'):
+        assert same(weights(tmp_path / '1', name), weights(tmp_path / '3', name)), name
 
 
 def test_each_phase_has_its_own_optimiser_and_schedule(images, tmp_path):

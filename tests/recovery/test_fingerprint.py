@@ -165,7 +165,8 @@ HARMLESS = [
     'log_level=ERROR', 'default_hooks.logger.type=LoggerHook', 'default_hooks.logger.interval=7',
     'default_hooks.checkpoint.max_keep_ckpts=2', 'visualizer.name=other',
     'train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True', 'val_dataloader.batch_size=5',
-    'test_dataloader.batch_size=2', 'train_cfg.val_interval=1', 'env_cfg.cudnn_benchmark=True', 'experiment.note=again']
+    'test_dataloader.batch_size=2', 'train_cfg.val_interval=1', 'env_cfg.cudnn_benchmark=True', 'experiment.note=again',
+    'experiment.data=digits']
 
 
 def test_harmless_changes_resume_in_silence_and_end_in_the_same_weights(stopped, tmp_path, capfd):

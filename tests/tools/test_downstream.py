@@ -38,7 +38,7 @@ def short_config(task: str, data) -> str:
     metric = f"val_evaluator = test_evaluator = dict(ann_file={str(root / 'annotations/instances_val.json')!r})\n"
     path = data / f'{task}.py'
     path.write_text(
-        f"_base_ = {str(ROOT / f'configs/demo/{task}_vit_demo_incub.py')!r}\n{loaders}"
+        f"_base_ = {str(ROOT / f'configs/demo/{task}_vit_demo_incub_grow.py')!r}\n{loaders}"
         f"{metric if task == 'maskrcnn' else ''}"
         f"model = dict(backbone=dict(init_cfg=dict(checkpoint={str(data / 'vit.safetensors')!r})))\n"
         "train_cfg = dict(max_iters=2, val_interval=2)\n"

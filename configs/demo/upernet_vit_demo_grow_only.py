@@ -1,0 +1,12 @@
+"""UperNet on the embedded scenes, the backbone from the ViT grown without incubation (vit_demo_grow_only).
+
+Paper:    no row; the demo. Its four configs differ in the weights of the backbone alone
+Run:      python tools/train.py configs/demo/upernet_vit_demo_grow_only.py
+Batch:    8 = 1 CPU x 8; AdamW, lr 1e-3; 320 iterations
+Cost:     about 150 s on one CPU core
+Result:   the demo's table in README.md
+"""
+_base_ = ['../_base_/demo_upernet.py', '../_base_/demo_segmentation.py']
+experiment = dict(task='segmentation', model='ViT-demo', method='grow_only')
+model = dict(backbone=dict(init_cfg=dict(
+    type='Pretrained', checkpoint='work_dirs/vit_demo_grow_only/weights/finetune_last.safetensors')))

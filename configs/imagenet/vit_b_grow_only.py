@@ -1,0 +1,14 @@
+"""ViT-B on ImageNet-1K at 224, growth without incubation: a control.
+
+Paper:    no row; a control of vit_b_incub
+Run:      python tools/train.py configs/imagenet/vit_b_grow_only.py
+          tools/dist_train.sh configs/imagenet/vit_b_grow_only.py 8
+Batch:    2048 = 8 GPUs x 256; AdamW, lr 2e-3; epochs: meta 300, module 4 x 0, finetune 300
+Cost:     about 415 A100 hours; not stated by the paper, an estimate of docs/tasks/imagenet.md;
+          meta 300 x 4 + finetune 300 x 12 = 4,800 block-forwards an image, as vit_b_incub
+Result:   not run
+"""
+_base_ = ['../_base_/imagenet_224.py', '../_base_/incub.py']
+experiment = dict(task='classification', model='ViT-B', method='grow_only')
+model = dict(type='mmincubation.IncubationModel', arch=dict(name='vit_base'), modules=4)
+train_cfg = dict(start='grow', phases=dict(module=dict(epochs=0), finetune=dict(epochs=300, drop_path_rate=0.1)))
