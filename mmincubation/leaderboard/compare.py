@@ -8,6 +8,7 @@ from typing import Any
 
 from mmincubation.result import ResultError
 
+from .bootstrap import draws_of, drawn_precisions
 from .per_image import KINDS, read_per_image
 
 DRAWS, SEED, FEW = 1000, 0, 20
@@ -79,6 +80,14 @@ def _notes(a: dict, b: dict):
         yield f'only one of the two has {", ".join(WORDS[kind] for kind in sorted(alone))} results'
 
 
+def interval(differences) -> tuple[float, float]:
+    """Return the ends of the middle 95 % of the differences (draws) that could be measured."""
+    import numpy as np
+    known = differences[~np.isnan(differences)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (0, 0)
+    return float(low), float(high)
+
+
 def row(name: str, a: float | None, b: float | None, ends: tuple[float, float] | None = None) -> dict[str, Any]:
     """Return a line of a table, with the ends of an interval if `ends` are given."""
     found = dict(name=name, a=a, b=b, difference=None if a is None or b is None else b - a)
@@ -91,21 +100,20 @@ def row(name: str, a: float | None, b: float | None, ends: tuple[float, float] |
 def _detection(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
     import hotcoco
     metrics, tables = [], {}
+    counts = draws_of(len(a['images']), DRAWS, SEED)
     for kind in (kind for kind in KINDS if kind in a['results'] and kind in b['results']):
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'hotcoco: ')
             ours, theirs = (evaluated(content, kind) for content in (a, b))
-            found = hotcoco.compare(ours, theirs, n_bootstrap=DRAWS, seed=SEED)
-        wider = widening(len(a['images']))
+            found = hotcoco.compare(ours, theirs)
+            errors = [evaluator.tide_errors()['delta_ap'] for evaluator in (ours, theirs)]
+            drawn = [drawn_precisions(evaluator, counts) for evaluator in (ours, theirs)]
         for key, name in PRECISIONS.items():
-            delta, ends = found['deltas'][key], (found['ci'][key]['lower'], found['ci'][key]['upper'])
             values = (_percent(found[of][key]) for of in ('metrics_a', 'metrics_b'))
-            metrics.append(row(f'{WORDS[kind]} {name}', *values,
-                               tuple(100 * (delta + wider * (end - delta)) for end in ends)))
+            metrics.append(row(f'{WORDS[kind]} {name}', *values, interval(100 * (drawn[1][key] - drawn[0][key])[1:])))
         tables[f'{WORDS[kind]} AP by class'] = [
             row(a['classes'][entry['cat_id'] - 1], _percent(entry['ap_a']), _percent(entry['ap_b']))
             for entry in sorted(found['per_category'], key=lambda entry: entry['cat_id'])]
-        errors = [evaluator.tide_errors()['delta_ap'] for evaluator in (ours, theirs)]
         tables[f'{WORDS[kind]} errors (TIDE)'] = [row(name, *(100 * gains[name] for gains in errors))
                                                   for name in ERRORS]
     return metrics, tables
@@ -113,17 +121,6 @@ def _detection(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
 
 def _percent(value: float) -> float | None:
     return None if value == -1 else 100 * value
-
-
-def widening(images: int) -> float:
-    """Return by how much hotcoco's intervals must be widened about the difference.
-
-    It draws as many images as there are, with replacement, but counts each once: a share of 1 - 1/e of all. So the
-    draws are those of a delete-d jackknife and vary too little. The variance of that method has the factor kept / left
-    out (Shao and Wu 1989), here about 1.31 squared. A test compares it with draws that count images as often as drawn.
-    """
-    kept = 1 - (1 - 1 / images)**images
-    return math.sqrt(kept / (1 - kept)) if images > 1 else 0.
 
 
 def evaluated(content: dict, kind: str):
@@ -161,17 +158,11 @@ def _annotations(columns: dict[str, list], images: list[dict], kind: str) -> lis
 
 
 def _segmentation(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
-    import numpy as np
     ours, theirs = (areas_of(content) for content in (a, b))
-    counts = np.random.default_rng(SEED).multinomial(n := len(a['images']), [1 / n] * n, size=DRAWS)
-    means = [segmentation_means(areas.sum(1)) for areas in (ours, theirs)]
-    drawn = [segmentation_means(counts @ areas) for areas in (ours, theirs)]
-    metrics = []
-    for name in means[0]:
-        differences = drawn[1][name] - drawn[0][name]
-        differences = differences[~np.isnan(differences)]
-        ends = np.percentile(differences, [2.5, 97.5]).tolist() if len(differences) else (0., 0.)
-        metrics.append(row(name, *(_number(found[name]) for found in means), tuple(ends)))
+    counts = draws_of(len(a['images']), DRAWS, SEED)
+    drawn = [segmentation_means(counts @ areas) for areas in (ours, theirs)]  # the first is that of the images themselves
+    metrics = [row(name, *(_number(means[name][0]) for means in drawn), interval((drawn[1][name] - drawn[0][name])[1:]))
+               for name in drawn[0]]
     classes = [_ious(areas.sum(1)) for areas in (ours, theirs)]
     table = [row(name, _number(x), _number(y)) for name, x, y in zip(a['classes'], *classes, strict=True)]
     return metrics, {'IoU by class': table}

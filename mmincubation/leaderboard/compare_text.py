@@ -60,7 +60,7 @@ def _verdict(line: dict) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
-    """Return lines whose columns are as wide as their cells: the first and the last to the left, others to the right."""
+    """Return lines whose columns are as wide as their cells: first and last to the left, others to the right."""
     widths = [max(len(cells[i]) for cells in rows) for i in range(len(rows[0]))]
     return ['  '.join(cell.ljust(width) if i in (0, 5) else cell.rjust(width)
                       for i, (cell, width) in enumerate(zip(cells, widths, strict=True))) for cells in rows]

@@ -6,7 +6,7 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
-from mmincubation.downstream.iou_metric import in_words, extend_iou_metrics
+from mmincubation.downstream.iou_metric import extend_iou_metrics, in_words
 
 
 def measured(truth: np.ndarray, predicted: np.ndarray, caplog) -> tuple[dict, list[str]]:
