@@ -1,7 +1,6 @@
 """What a COCO evaluation shows beside its main numbers: AP by class, kinds of errors, and every image's results."""
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -25,8 +24,9 @@ def details_and_evidence(evaluators: Iterable, classes: Iterable[str]) -> tuple[
         if evaluator.params.useCats:
             kind = evaluator.params.iouType
             fast[kind] = as_fast(evaluator)
-            details[f'{KINDS[kind]} AP by class'] = class_aps(evaluator.eval['precision'], classes)
-            details[f'{KINDS[kind]} errors (TIDE)'] = errors(fast[kind])
+            aps = details[f'{KINDS[kind]} AP by class'] = class_aps(evaluator.eval['precision'], classes)
+            measured = any(ap is not None for ap in aps.values())
+            details[f'{KINDS[kind]} errors (TIDE)'] = errors(fast[kind]) if measured else dict.fromkeys(ERRORS)
     return details, _evidence(fast) if fast else None
 
 
@@ -40,15 +40,10 @@ def class_aps(precision: np.ndarray, classes: Iterable[str]) -> dict[str, float 
             for name, table in zip(classes, tables, strict=True)}
 
 
-def errors(evaluator: FastEval) -> dict[str, float | None]:
-    """Return by how many points of AP at an IoU of 0.5 each kind of error lowers it, after TIDE.
-
-    All are None where nothing could be measured.
-    """
-    found = evaluator.tide_errors()
-    measured = any(annotation['iscrowd'] == 0 for annotation in evaluator.coco_gt.dataset['annotations'])
-    gains = {name: 100 * found['delta_ap'][name] for name in ERRORS}
-    return {name: gain if measured and math.isfinite(gain) else None for name, gain in gains.items()}
+def errors(evaluator: FastEval) -> dict[str, float]:
+    """Return by how many points of AP at an IoU of 0.5 each kind of error lowers it, after TIDE."""
+    found = evaluator.tide_errors()['delta_ap']
+    return {name: 100 * found[name] for name in ERRORS}
 
 
 def as_fast(evaluator) -> FastEval:
@@ -82,9 +77,10 @@ def content_of(data: dict[str, tuple], images: list[int], categories: list[int],
     truth = data.get('segm', next(iter(data.values())))[0]
     place, label = ({number: i for i, number in enumerate(some)} for some in (images, categories))
     columns = partial(_columns, place=place, label=label)
-    entries = [truth.imgs[number] for number in images]
+    known, names = truth.imgs, truth.cats  # each a new copy
+    entries = [known[number] for number in images]
     return dict(
-        task='detection', classes=[truth.cats[number]['name'] for number in categories],
+        task='detection', classes=[names[number]['name'] for number in categories],
         images=[[entry['file_name'].replace('\\', '/').rpartition('/')[2], entry['width'], entry['height']]
                 for entry in entries],
         iou_thrs=iou_thrs, max_dets=max_dets, truth=columns(truth, 'iscrowd', masks='segm' in data),

@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 
 from mmincubation.atomic import write_atomic
 
@@ -40,7 +42,11 @@ def write_per_image(evaluator: Evaluator, path: str | Path) -> bool:
     for metric in getattr(evaluator, 'metrics', ()):
         if evidence := getattr(metric, 'evidence', None):
             content = dict(format=FORMAT, version=VERSION, **evidence())
-            text = json.dumps(content, separators=(',', ':'), allow_nan=False)
+            try:
+                text = json.dumps(content, separators=(',', ':'), allow_nan=False)
+            except ValueError:  # a diverged model's
+                print_log(f'{path} is not written: a score or a box is not finite', 'current', logging.WARNING)
+                return False
             write_atomic(path, gzip.compress(text.encode(), compresslevel=6, mtime=0))
             return True
     return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-WEIGHTS = 2 * 10**7  # of detections times draws that are in memory at once
+BLOCK = 2 * 10**5  # detections times draws that are looked at together: they fit a processor's cache
 
 
 def draws_of(images: int, draws: int, seed: int):
@@ -24,7 +24,7 @@ def drawn_precisions(evaluator, counts) -> dict[str, Any]:
     `evaluator` is a hotcoco.COCOeval whose images have the ids 1, 2, ...; its matches are replaced.
     """
     import numpy as np
-    params, by_class = evaluator.params, []
+    params, by_class, counts = evaluator.params, [], np.ascontiguousarray(counts.T)
     for category in params.cat_ids:  # one by one, because the matches of all take much memory as Python objects
         params.cat_ids = [category]
         evaluator.evaluate()
@@ -48,26 +48,30 @@ def _of_class(entries: list[dict], params, counts) -> dict[str, Any]:
     found = dict(AP=first.mean(0))
     for key, iou in (('AP50', 0.5), ('AP75', 0.75)):
         at = np.flatnonzero(np.isclose(ious, iou))
-        found[key] = precisions[0][at[0]] if len(at) else np.full(len(counts), np.nan)
+        found[key] = precisions[0][at[0]] if len(at) else np.full(counts.shape[1], np.nan)
     return found | {key: part.mean(0) for key, part in zip(('APs', 'APm', 'APl'), precisions[1:], strict=True)}
 
 
 def _precisions(entries: list[dict], ious: int, counts, cap: int):
-    """Return the AP of one class and size by IoU and draw, (ious, draws), from the matches of its images."""
+    """Return the AP of one class and size by IoU and draw, (ious, draws), from the matches of its images.
+
+    `counts` (images, draws) says how often each image was drawn.
+    """
     import numpy as np
     images = np.array([entry['image_id'] - 1 for entry in entries], int)
-    objects = counts[:, images] @ np.array([entry['gtIgnore'].count(False) for entry in entries], np.int32)
+    objects = np.array([entry['gtIgnore'].count(False) for entry in entries], np.int32) @ counts[images]
     scores = [entry['dtScores'][:cap] for entry in entries]
     order = np.argsort(-np.array([*chain.from_iterable(scores)], float), kind='stable')
     owners = np.repeat(images, [len(some) for some in scores])[order]
     hits, ignored = (np.concatenate([np.zeros((ious, 0), bool), *(
         np.array(entry[key], bool).reshape(ious, -1)[:, :cap] for entry in entries)], 1)[:, order]
         for key in ('dtMatched', 'dtIgnore'))
-    blocks = []
-    for block in np.array_split(np.arange(len(counts)), -(-len(counts) * max(len(order), 1) // WEIGHTS)):
-        weights, known = counts.T[owners][:, block], objects[block]
-        blocks.append(np.stack([_precision(weights[~out], hit[~out], known)
-                                for hit, out in zip(hits, ignored, strict=True)]))
+    blocks, draws = [], max(1, BLOCK // max(len(order), 1))
+    for start in range(0, counts.shape[1], draws):
+        part = slice(start, start + draws)
+        weights = counts[owners, part]
+        blocks.append(np.stack([_precision(weights if kept.all() else weights[kept], hit[kept], objects[part])
+                                for hit, kept in zip(hits, ~ignored, strict=True)]))
     return np.concatenate(blocks, 1)
 
 
@@ -79,8 +83,8 @@ def _precision(weights, hits, objects):
     """
     import numpy as np
     recalls = np.linspace(0, 1, 101)
-    seen, found = weights.cumsum(0)[hits], weights[hits].cumsum(0)
-    recall, precision = found / np.maximum(objects, 1), found / (seen + np.spacing(1))
+    seen, found = (some.cumsum(0, np.int32) for some in (weights, weights[hits]))
+    recall, precision = found / np.maximum(objects, 1), found / (seen[hits] + np.spacing(1))
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     reached = (100 * recall + 1e-9).astype(int)
     reached += recalls[reached] <= recall  # how many of the recalls each hit has reached

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmincubation.result import ResultError
 
-from .bootstrap import draws_of, drawn_precisions
+from .bootstrap import drawn_precisions, draws_of
 from .per_image import KINDS, read_per_image
 
 DRAWS, SEED, FEW = 1000, 0, 20
@@ -160,7 +160,7 @@ def _annotations(columns: dict[str, list], images: list[dict], kind: str) -> lis
 def _segmentation(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
     ours, theirs = (areas_of(content) for content in (a, b))
     counts = draws_of(len(a['images']), DRAWS, SEED)
-    drawn = [segmentation_means(counts @ areas) for areas in (ours, theirs)]  # the first is that of the images themselves
+    drawn = [segmentation_means(counts @ areas) for areas in (ours, theirs)]
     metrics = [row(name, *(_number(means[name][0]) for means in drawn), interval((drawn[1][name] - drawn[0][name])[1:]))
                for name in drawn[0]]
     classes = [_ious(areas.sum(1)) for areas in (ours, theirs)]
