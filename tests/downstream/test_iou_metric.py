@@ -6,13 +6,13 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 
-from mmincubation.downstream.iou_metric import in_words, name_missing_classes
+from mmincubation.downstream.iou_metric import extend_iou_metrics, in_words
 
 
 def measured(truth: np.ndarray, predicted: np.ndarray, caplog) -> tuple[dict, list[str]]:
     from mmseg.evaluation import IoUMetric
     evaluator = Evaluator([IoUMetric()])
-    name_missing_classes(evaluator)
+    extend_iou_metrics(evaluator)
     evaluator.dataset_meta = dict(classes=('background', 'cat', 'dog', 'sheep'))
     logger = MMLogger.get_instance('iou')
     logger.addHandler(caplog.handler)
