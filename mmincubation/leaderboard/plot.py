@@ -12,10 +12,11 @@ from mmincubation.result import METRICS
 from .collect import Run, clean
 from .rows import Row, is_final, merge_seeds, points
 
-# Okabe and Ito's colours, told apart by the colour-blind too. There are 7 colours and 8 markers, so that 56 rows differ.
+# Okabe and Ito's colours, told apart by the colour-blind too; with 8 markers, so that 56 rows differ.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 MARKERS = 'osD^vP*X'
 FINAL = dict(linewidth=1.8, markersize=5)
+THIN = dict(linewidth=1, markersize=3.5)  # one of several seeds
 LIGHT = dict(linewidth=1, markersize=3, linestyle='--', alpha=.45)
 MARKED = 12  # markers on a curve, about
 COSTS = {'block_forwards': 'block-forwards (transformer blocks x images)', 'images': 'images seen',
@@ -23,7 +24,7 @@ COSTS = {'block_forwards': 'block-forwards (transformer blocks x images)', 'imag
 NAME_LIMIT = 40  # characters
 # Where the name of a phase may stand, in points from its last validation: the first free place is taken.
 PLACES = ((0, 6), (0, -6), (7, 0), (-7, 0), (7, 7), (-7, 7), (7, -7), (-7, -7), (0, 16), (0, -16))
-NEAR = 12  # pixels within which one name is enough for a phase that several rows have
+NEAR = 15  # pixels within which one name is enough for a phase that several rows have
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ def cost_figure(rows: list[Row]):
              for i, (row, lines) in enumerate(found)]
     # parse_math: a `$` in a name is a character, not the start of a formula
     with matplotlib.rc_context({'text.parse_math': False, 'axes.spines.top': False, 'axes.spines.right': False}):
-        figure = Figure(figsize=(11, max(5.5, 1.5 + .25 * len(drawn))), dpi=110, layout='constrained')
+        figure = Figure(figsize=(11, max(5.5, 1.5 + .25 * len(drawn))), dpi=140, layout='constrained')
         axes = figure.add_subplot(xlabel=cost_label(rows, cost))
         axes.xaxis.set_major_formatter(EngFormatter())
-        axes.set_title(f'{shortened(rows[0].model)}, {shortened(rows[0].data)}: {metric} at each validation', loc='left')
+        names = f'{shortened(rows[0].model)}, {shortened(rows[0].data)}'
+        axes.set_title(f'{names}: {metric} at each validation', loc='left')
         axes.grid(alpha=.25)
         for each in drawn:
             draw_curves(axes, each)
@@ -131,7 +133,7 @@ def draw_curves(axes, drawn: Drawn) -> None:
             costs = [spot.cost for spot in piece]
             step = -(-len(piece) // MARKED)
             axes.plot(costs, [spot.value for spot in piece], markevery=((len(piece) - 1) % step, step),
-                      **drawn.look, **(FINAL if final else LIGHT))
+                      **drawn.look, **(LIGHT if not final else FINAL if len(drawn.lines) == 1 else THIN))
             if final and any(spot.low < spot.high for spot in piece):
                 axes.fill_between(costs, [spot.low for spot in piece], [spot.high for spot in piece], alpha=.18,
                                   linewidth=0, color=drawn.look['color'])
@@ -164,6 +166,8 @@ def draw_legend(axes, drawn: list[Drawn]) -> None:
         handles.append(Line2D([], [], label=' meta model and hybrids', color='#555555', **LIGHT))
     if any(spot.low < spot.high for spot in every if spot.final):
         handles.append(Patch(label=' mean, lowest and highest seed', color='#555555', alpha=.18, linewidth=0))
+    if any(len(each.lines) > 1 for each in drawn):
+        handles.append(Line2D([], [], label=' one line for each seed', color='#555555', **THIN))
     # Outside of the curves, so that it covers none of them.
     axes.legend(handles=handles, loc='upper left', bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False)
 
@@ -192,7 +196,7 @@ def place_name(axes, name: str, spot: Spot, colour: str, vertices, taken: list) 
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke
 
-    label = axes.annotate(name, (spot.cost, spot.value), textcoords='offset points', fontsize=7.5,
+    label = axes.annotate(name, (spot.cost, spot.value), PLACES[0], textcoords='offset points', fontsize=7.5,
                           color=[.7 * part for part in to_rgb(colour)])
     label.set_path_effects([withStroke(linewidth=2, foreground='white')])
     free = []
