@@ -13,6 +13,7 @@ from mmengine.runner import IterBasedTrainLoop
 
 from mmincubation import provenance
 from mmincubation.config.settings import recipe_of
+from mmincubation.downstream.evidence import details_of, write_per_image
 from mmincubation.incubation.phases import ASSEMBLED, phase_names
 from mmincubation.registry import HOOKS
 from mmincubation.result import (
@@ -130,6 +131,8 @@ class ResultHook(BaseHook):
                 runner.logger.warning(f'{path} leaves out what it has no key for: {", ".join(sorted(unknown))}; a hook '
                                       'may set the keys of mmincubation.result.Result, or add numbers to `metrics`')
             write_result(path, {key: value for key, value in result.items() if key not in unknown})
+        if runner.val_loop is not None and self.validated_at == runner.iter:
+            write_per_image(runner.val_loop.evaluator, path.with_name('per_image.json.gz'))  # for tools/compare.py
         runner.logger.info(f'Result written to {path}')
 
 
@@ -138,11 +141,6 @@ def no_measure(key: str, value: float) -> str:
     if value == -1 and PRECISION.search(key):
         return 'the validation set has no such object'
     return '' if math.isfinite(value) else f'the validation gave {value}'  # JSON has no number for that
-
-
-def details_of(evaluator) -> dict[str, dict[str, float | None]]:
-    """Return the tables that an evaluator's metrics made of the last validation."""
-    return {title: table for metric in evaluator.metrics for title, table in getattr(metric, 'details', {}).items()}
 
 
 def add_result_hooks(runner) -> None:

@@ -28,7 +28,8 @@ def details_of(row: Row, said: list[str], apart: dict[str, Difference], against:
     `apart` are its differences from the row called `against`; `wrote` has the run that wrote a file of this sha256.
     """
     every = Detail('Remarks', ('remark', ), [(text, ) for text in said if len(said) > 1])
-    found = [every, _differences(apart, against), _phases(row), *_tables(row), _sizes(row), _weights(row, wrote), _runs(row)]
+    found = [every, _differences(apart, against), _phases(row), *_tables(row), _sizes(row), _weights(row, wrote),
+             _runs(row)]
     return [detail for detail in found if detail.cells]
 
 
