@@ -46,7 +46,7 @@ class Tags(HTMLParser):
 
 
 def page_of(folder) -> str:
-    runs, problems = collect([folder])
+    runs, problems, _ = collect([folder])
     assert not problems
     return to_html(make_sections(runs), plot_costs(runs))
 
@@ -67,7 +67,7 @@ def suite(tmp_path_factory):
     """A page of a whole suite, as a file."""
     folder = tmp_path_factory.mktemp('suite')
     put_suite(folder)
-    runs, _ = collect([folder])
+    runs, *_ = collect([folder])
     page = folder / 'leaderboard.html'
     page.write_text(to_html(foreign(make_sections(runs)), plot_costs(runs)))
     return page
@@ -151,7 +151,7 @@ def test_bad_pictures_are_named_and_left_out(tmp_path):
     draw(path, 'good.png')
     (path.parent / 'text.png').write_text('root:x:0:0')
     (path.parent / 'link.png').symlink_to(secret)
-    (run, ), problems = collect([tmp_path / 'runs'])
+    (run, ), problems, _ = collect([tmp_path / 'runs'])
     assert list(run.pictures) == ['good.png']
     assert len(problems) == 3 and all(str(path) in problem for problem in problems)
 

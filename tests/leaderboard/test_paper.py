@@ -80,4 +80,4 @@ def test_rows_are_marked_and_packaged():
     lines = [line for section in add_reported([], paper_rows()) for line in section.lines]
     assert len(lines) == len(yaml.safe_load(PAPER.read_text()))
     assert all(line.cells['method'].endswith('*') and line.cells['n'] == '-' and not line.runs for line in lines)
-    assert '"leaderboard/paper.yaml"' in (ROOT / 'pyproject.toml').read_text()
+    assert '"paper.yaml"' in (ROOT / 'pyproject.toml').read_text()
