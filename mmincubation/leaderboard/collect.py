@@ -12,6 +12,7 @@ from mmincubation.result import Result, ResultError, read_result
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 TASKS = ('classification', 'detection', 'segmentation')
+PUBLIC = {'ImageNet-1K': 50_000, 'CIFAR-100': 10_000, 'COCO': 5_000, 'ADE20K': 2_000}  # images of the validation sets
 SPLITS = ('train', 'training', 'images', 'img', '')  # folders that do not name a data set
 
 
@@ -47,11 +48,15 @@ class Run:
 
     @property
     def data_name(self) -> str:
-        """The name of its data: `experiment.data`, or the folder of the training set."""
-        if name := self.result['experiment'].get('data'):
-            return name
-        folders = re.findall(r'\S+/\S*', self.result['data']['train']) or self.result['data']['train'].split() or ['?']
-        return next((part for part in reversed(folders[0].split('/')) if part not in SPLITS), folders[0])
+        """The name of its data: `experiment.data`, or the folder of the training set.
+
+        A config that was made from one of ours has its name of the data; the size tells whether they are these.
+        """
+        name, data = self.result['experiment'].get('data'), self.result['data']
+        folders = re.findall(r'\S+/\S*', data['train']) or data['train'].split() or ['?']
+        folder = next((part for part in reversed(folders[0].split('/')) if part not in SPLITS), folders[0])
+        public = PUBLIC.get((name or folder).partition(',')[0], data['val_size'])
+        return name or folder if public == data['val_size'] else f'{folder} (not {name})'
 
     @property
     def recipe(self) -> str:

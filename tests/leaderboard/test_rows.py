@@ -70,6 +70,13 @@ def test_data_without_a_name_have_that_of_their_folder(tmp_path):
     assert rows_of(tmp_path)[0].data == 'imagenet'
 
 
+@pytest.mark.parametrize(('size', 'name'), [(5_000, 'COCO'), (132, 'nuclei (not COCO)')])
+def test_a_name_that_a_config_inherited_is_compared_with_the_size(tmp_path, size, name):
+    put(tmp_path, 'e2e', 0.4, 'detection', experiment=dict(task='detection', model='m', method='e2e', data='COCO'),
+        data=dict(train='CocoDataset data/nuclei/ a.json', train_size=532, val='v', val_size=size))
+    assert rows_of(tmp_path)[0].data == name
+
+
 def test_the_same_seed_twice_is_kept_and_known(tmp_path):
     put(tmp_path, 'e2e', 60.0)
     put(tmp_path, 'e2e', 62.0, finished_at='2031-01-01T00:00:00+00:00')
