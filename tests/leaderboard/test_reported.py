@@ -1,9 +1,12 @@
 """Other people's results are checked with all faults at once, and stand beside ours without being merged."""
+import re
+
 import pytest
 
 from mmincubation.leaderboard.collect import collect
-from mmincubation.leaderboard.reported import add_reported, collect_reported, read_reported, reported_files
+from mmincubation.leaderboard.reported import PERCENT, add_reported, collect_reported, read_reported, reported_files
 from mmincubation.leaderboard.table import columns_of, make_sections
+from tests.helpers.paths import ROOT
 from tests.helpers.results import put
 
 ENTRY = '{task: classification, model: vit_demo, data: digits, method: e2e, metrics: {top-1: 70.25}, source: a paper}'
@@ -137,3 +140,14 @@ def test_a_task_without_runs_gets_a_section_and_other_metrics_unfold(tmp_path):
     assert line.cells | {} == dict.fromkeys(section.columns, '-') | dict(
         model='ViT-L', data='ADE20K', method='a b*', mIoU='47.0', cost='3 hours')
     assert line.details[0].cells == [('mIoU', '47.0'), ('mAcc', '58.5')] and line.remark == 's; n'
+
+
+def test_the_example_of_the_page_is_valid(tmp_path):
+    page = (ROOT / 'docs/guides/leaderboard.md').read_text()
+    example, = re.findall(r'```yaml\n(.*?)```', page, re.S)
+    (tmp_path / 'reported.yaml').write_text(example)
+    entries, faults = collect_reported([tmp_path])
+    assert not faults and [entry.method for entry in entries] == ['mae']
+    assert set(re.findall(r'`(top-\d|mIoU.*?|mAcc|aAcc|box AP|mask AP)`', page)) <= {
+        title for titles in PERCENT.values() for title in titles}
+    assert len(page.split()) < 500
