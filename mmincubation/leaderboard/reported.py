@@ -55,11 +55,15 @@ def collect_reported(sources: Iterable[Path]) -> tuple[list[Reported], list[str]
     """Read all files of other people's results below folders, or given as files, each once.
 
     Returns:
-        The valid entries in the order of the files, and one line for each fault.
+        The valid entries in the order of the files, equal ones once, and one line for each fault.
     """
     files = {path.resolve(): path for source in sources for path in reported_files(source)}
     read = [read_reported(path, 'reported') for path in files.values()]
-    return [entry for entries, _ in read for entry in entries], [fault for _, faults in read for fault in faults]
+    found = []
+    for entry in (entry for entries, _ in read for entry in entries):
+        if entry not in found:  # else a copy of the file lies in another folder
+            found.append(entry)
+    return found, [fault for _, faults in read for fault in faults]
 
 
 def paper_rows() -> list[Reported]:
