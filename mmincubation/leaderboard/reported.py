@@ -16,6 +16,7 @@ from .table import Line, Section, columns_of
 PAPER = Path(__file__).with_name('paper.yaml')
 FILE_NAME = 'reported.yaml'
 SIZE_LIMIT = 1 << 20  # bytes
+REMARK_WIDTH = 100  # a longer one unfolds
 REQUIRED = ('task', 'model', 'data', 'method', 'metrics', 'source')
 OPTIONAL = ('cost', 'note')
 NAMES = ('task', 'model', 'data', 'method', 'source')  # what two entries of one file may not share
@@ -236,7 +237,7 @@ def add_reported(sections: list[Section], entries: Iterable[Reported]) -> list[S
             for entry in own:
                 lines.insert(_place(lines, entry), line_of(entry, section.columns))
             notes = [*section.notes, *(MEANING[kind] for kind in MARKS if any(entry.kind == kind for entry in own))]
-            made[task] = replace(section, lines=lines, notes=notes)
+            made[task] = replace(section, lines=lines, notes=[*dict.fromkeys(notes)])
     return [made[task] for task in TASKS if task in made]
 
 
@@ -256,8 +257,11 @@ def line_of(entry: Reported, columns: list[str]) -> Line:
     whole = [(title, _digits(value)) for title, value in entry.metrics.items()]
     hidden = any(cells.get(title) != text for title, text in whole)
     details = [Detail(f'As {entry.kind}', ('metric', 'percent'), whole)] if hidden else []
-    remark = '; '.join(filter(None, (entry.source, entry.note)))
-    return Line(entry.kind, cells, frozenset(), remark, details, record_of(entry), [])
+    said = '; '.join(filter(None, (entry.source, entry.note)))
+    if len(said) > REMARK_WIDTH:
+        details.insert(0, Detail('Remarks', ('remark', ), [(text, ) for text in (entry.source, entry.note) if text]))
+        said = f'{said[:REMARK_WIDTH - 3]}...'
+    return Line(entry.kind, cells, frozenset(), said, details, record_of(entry), [])
 
 
 def _digits(value: float) -> str:

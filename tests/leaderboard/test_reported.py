@@ -1,10 +1,18 @@
 """Other people's results are checked with all faults at once, and stand beside ours without being merged."""
 import re
+from dataclasses import replace
 
 import pytest
 
 from mmincubation.leaderboard.collect import collect
-from mmincubation.leaderboard.reported import PERCENT, add_reported, collect_reported, read_reported, reported_files
+from mmincubation.leaderboard.reported import (
+    PERCENT,
+    Reported,
+    add_reported,
+    collect_reported,
+    read_reported,
+    reported_files,
+)
 from mmincubation.leaderboard.table import columns_of, make_sections
 from tests.helpers.paths import ROOT
 from tests.helpers.results import put
@@ -142,6 +150,15 @@ def test_a_task_without_runs_gets_a_section_and_other_metrics_unfold(tmp_path):
     assert line.cells | {} == dict.fromkeys(section.columns, '-') | dict(
         model='ViT-L', data='ADE20K', method='a b*', mIoU='47.0', cost='3 hours')
     assert line.details[0].cells == [('mIoU', '47.0'), ('mAcc', '58.5')] and line.remark == 's; n'
+
+
+def test_a_long_source_unfolds_and_notes_stand_once():
+    entry = Reported('reported', 'detection', 'm', 'd', 'x', {'box AP': 40.0}, 'source ' * 30, note='a note')
+    section, = add_reported(add_reported([], [entry]), [replace(entry, kind='quoted'), entry])
+    assert len(section.lines) == 3 and len(section.notes) == 2
+    line = section.lines[0]
+    assert len(line.remark) == 100 and line.remark.endswith('...')
+    assert line.details[0].cells == [('source ' * 30, ), ('a note', )]
 
 
 def test_the_example_of_the_page_is_valid(tmp_path):
