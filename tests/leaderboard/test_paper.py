@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mmincubation.leaderboard.reported import PAPER, add_reported, paper_rows, read_reported
 from tests.helpers.paths import ROOT
-from tests.test_docs import rows, tomllib
+from tests.test_docs import rows
 
 TITLES = dict(coco=('box AP', 'box AP50', 'box AP75', 'mask AP', 'mask AP50', 'mask AP75'),
               ade20k=('mAcc', 'mIoU', 'mIoU (multi-scale)'))
@@ -80,6 +80,4 @@ def test_rows_are_marked_and_packaged():
     lines = [line for section in add_reported([], paper_rows()) for line in section.lines]
     assert len(lines) == len(yaml.safe_load(PAPER.read_text()))
     assert all(line.cells['method'].endswith('*') and line.cells['n'] == '-' and not line.runs for line in lines)
-    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-    packaged = project['tool']['setuptools']['package-data'].items()
-    assert PAPER in [ROOT / package.replace('.', '/') / name for package, names in packaged for name in names]
+    assert '"leaderboard/paper.yaml"' in (ROOT / 'pyproject.toml').read_text()
