@@ -166,8 +166,8 @@ def training(run: Run) -> str:
     """Return the data, the main settings of the recipe, and the phases."""
     result, recipe = run.result, run.result.get('recipe', {})
     data = result['data']
-    lines = [f'- Data: {escaped(data["train"])}, {data["train_size"]:,} images for training; '
-             f'{escaped(str(data["val"]))}, {data["val_size"] or 0:,} for validation']
+    sets = [(kind, data[kind], data[f'{kind}_size']) for kind in ('train', 'val')]
+    lines = [f'- {kind}: {escaped(name)}, {size or 0:,} images' for kind, name, size in sets if name]
     lines += [f'- {title}: {escaped(str(_plain(recipe[key])))}' for key, title in SETTINGS.items() if key in recipe]
     table = markdown_table(['phase', 'epochs', 'images', 'seconds', 'last validation'],
                            [list(map(escaped, phase_cells(phase))) for phase in result['phases']],

@@ -28,7 +28,13 @@ def to_json(sections: list[Section]) -> str:
 
 
 def _row(line: Line) -> dict[str, Any]:
-    return dict(line.record, remark=line.remark, details=[asdict(detail) for detail in line.details])
+    return dict(line.record, remark=_remark(line), details=[asdict(detail) for detail in line.details])
+
+
+def _remark(line: Line) -> str:
+    """Return all remarks of a row; a table that has one line for them shows the first, and unfolds the others."""
+    unfolded = [detail for detail in line.details if detail.title == 'Remarks']
+    return '; '.join(text for text, in unfolded[0].cells) if unfolded else line.remark
 
 
 def _plain(value: Any) -> Any:
@@ -69,7 +75,7 @@ def _csv_row(line: Line, title: str, metric: dict[str, Any]) -> dict[str, Any]:
         values=[str(round(value, DIGITS)) for _, value in pairs])
     joined = {name: '; '.join(texts) for name, texts in lists.items()}
     return {**record, **{name: metric.get(name) for name in METRIC_FIELDS}, **joined, 'metric': title,
-            'remark': line.remark}
+            'remark': _remark(line)}
 
 
 def _cell(value: Any) -> Any:

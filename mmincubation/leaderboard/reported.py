@@ -16,6 +16,7 @@ from .table import Line, Section, columns_of
 PAPER = Path(__file__).with_name('paper.yaml')
 FILE_NAME = 'reported.yaml'
 SIZE_LIMIT = 1 << 20  # bytes
+REMARK_WIDTH = 100  # a longer one unfolds
 REQUIRED = ('task', 'model', 'data', 'method', 'metrics', 'source')
 OPTIONAL = ('cost', 'note')
 NAMES = ('task', 'model', 'data', 'method', 'source')  # what two entries of one file may not share
@@ -55,11 +56,15 @@ def collect_reported(sources: Iterable[Path]) -> tuple[list[Reported], list[str]
     """Read all files of other people's results below folders, or given as files, each once.
 
     Returns:
-        The valid entries in the order of the files, and one line for each fault.
+        The valid entries in the order of the files, equal ones once, and one line for each fault.
     """
     files = {path.resolve(): path for source in sources for path in reported_files(source)}
     read = [read_reported(path, 'reported') for path in files.values()]
-    return [entry for entries, _ in read for entry in entries], [fault for _, faults in read for fault in faults]
+    found = []
+    for entry in (entry for entries, _ in read for entry in entries):
+        if entry not in found:  # else a copy of the file lies in another folder
+            found.append(entry)
+    return found, [fault for _, faults in read for fault in faults]
 
 
 def paper_rows() -> list[Reported]:
@@ -232,7 +237,7 @@ def add_reported(sections: list[Section], entries: Iterable[Reported]) -> list[S
             for entry in own:
                 lines.insert(_place(lines, entry), line_of(entry, section.columns))
             notes = [*section.notes, *(MEANING[kind] for kind in MARKS if any(entry.kind == kind for entry in own))]
-            made[task] = replace(section, lines=lines, notes=notes)
+            made[task] = replace(section, lines=lines, notes=[*dict.fromkeys(notes)])
     return [made[task] for task in TASKS if task in made]
 
 
@@ -252,8 +257,11 @@ def line_of(entry: Reported, columns: list[str]) -> Line:
     whole = [(title, _digits(value)) for title, value in entry.metrics.items()]
     hidden = any(cells.get(title) != text for title, text in whole)
     details = [Detail(f'As {entry.kind}', ('metric', 'percent'), whole)] if hidden else []
-    remark = '; '.join(filter(None, (entry.source, entry.note)))
-    return Line(entry.kind, cells, frozenset(), remark, details, record_of(entry), [])
+    said = '; '.join(filter(None, (entry.source, entry.note)))
+    if len(said) > REMARK_WIDTH:
+        details.insert(0, Detail('Remarks', ('remark', ), [(text, ) for text in (entry.source, entry.note) if text]))
+        said = f'{said[:REMARK_WIDTH - 3]}...'
+    return Line(entry.kind, cells, frozenset(), said, details, record_of(entry), [])
 
 
 def _digits(value: float) -> str:

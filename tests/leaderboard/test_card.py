@@ -30,7 +30,8 @@ def fixture_run(tmp_path):
 def test_the_card_says_what_the_result_says(run):
     text = make_files(run.parent)['README.md']
     assert make_files(run) == make_files(run.parent)
-    for said in ('| top-1 | 71.2 | 1 |', 'One seed (0)', '- images per step: 64', '- learning rate: 0.001',
+    for said in ('| top-1 | 71.2 | 1 |', 'One seed (0)', '- train: ImageFolder data/demo/train, 100 images',
+                 '- images per step: 64', '- learning rate: 0.001',
                  '- optimiser: AdamW', '| meta | 1 | 1,000 | 10 | top-1 60.0 |',
                  f'| weights/meta_last.safetensors | {"1" * 64} |',
                  'python tools/test.py configs/demo/vit_demo_incub.py weights/finetune_last.safetensors',

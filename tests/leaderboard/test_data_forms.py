@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -75,6 +76,14 @@ def test_negative_numbers_stay_numbers(tmp_path):
     put(tmp_path, 'e2e', 70)
     put(tmp_path, 'incub', 60)
     assert lines_of(to_csv(make_sections(collect([tmp_path])[0])))[1]['difference'] == '-10.0'
+
+
+def test_remarks_are_not_cut():
+    long = replace(FOREIGN, source='a long source ' * 20, note='and a note')
+    sections = add_reported([], [long])
+    assert len(sections[0].lines[0].remark) == 100
+    assert lines_of(to_csv(sections))[0]['remark'] == f'{long.source}; and a note'
+    assert json.loads(to_json(sections))['sections'][0]['rows'][0]['remark'] == f'{long.source}; and a note'
 
 
 def test_no_sections():

@@ -1,9 +1,20 @@
 """Other people's results are checked with all faults at once, and stand beside ours without being merged."""
+import re
+from dataclasses import replace
+
 import pytest
 
 from mmincubation.leaderboard.collect import collect
-from mmincubation.leaderboard.reported import add_reported, collect_reported, read_reported, reported_files
+from mmincubation.leaderboard.reported import (
+    PERCENT,
+    Reported,
+    add_reported,
+    collect_reported,
+    read_reported,
+    reported_files,
+)
 from mmincubation.leaderboard.table import columns_of, make_sections
+from tests.helpers.paths import ROOT
 from tests.helpers.results import put
 
 ENTRY = '{task: classification, model: vit_demo, data: digits, method: e2e, metrics: {top-1: 70.25}, source: a paper}'
@@ -60,7 +71,7 @@ def test_all_faults_at_once(tmp_path):
     ('- task: a\n  task: b', 'line 2: `task` is there twice in one entry; begin each entry with "- "'),
     (b'- \xff', 'byte 2 is not UTF-8; save the file as UTF-8'),
     ('- \x00', 'unacceptable character'),
-    ('[' * 5000, 'it is nested too deeply'),
+    ('[' * 2000, 'it is nested too deeply'),
     ('- ' + 'a' * (1 << 20), 'it is larger than 1 MiB; split it'),
     (f'- {"9" * 5000}', 'Exceeds the limit'),
     ('- 2024-99-99', 'month must be in 1..12')])
@@ -96,6 +107,8 @@ def test_files_are_found_by_name_or_given_each_once(tmp_path):
     given = write(tmp_path / 'other.yaml', ENTRY.replace('a paper', 'b'))
     assert reported_files(tmp_path) == [found] and reported_files(given) == [given]
     assert reported_files(tmp_path / 'result.json') == []
+    (tmp_path / 'copy').mkdir()
+    write(tmp_path / 'copy' / 'reported.yaml', ENTRY)
     entries, faults = collect_reported([tmp_path, found, given, tmp_path / 'a'])
     assert [entry.source for entry in entries] == ['a paper', 'b'] and not faults
 
@@ -137,3 +150,23 @@ def test_a_task_without_runs_gets_a_section_and_other_metrics_unfold(tmp_path):
     assert line.cells | {} == dict.fromkeys(section.columns, '-') | dict(
         model='ViT-L', data='ADE20K', method='a b*', mIoU='47.0', cost='3 hours')
     assert line.details[0].cells == [('mIoU', '47.0'), ('mAcc', '58.5')] and line.remark == 's; n'
+
+
+def test_a_long_source_unfolds_and_notes_stand_once():
+    entry = Reported('reported', 'detection', 'm', 'd', 'x', {'box AP': 40.0}, 'source ' * 30, note='a note')
+    section, = add_reported(add_reported([], [entry]), [replace(entry, kind='quoted'), entry])
+    assert len(section.lines) == 3 and len(section.notes) == 2
+    line = section.lines[0]
+    assert len(line.remark) == 100 and line.remark.endswith('...')
+    assert line.details[0].cells == [('source ' * 30, ), ('a note', )]
+
+
+def test_the_example_of_the_page_is_valid(tmp_path):
+    page = (ROOT / 'docs/guides/leaderboard.md').read_text()
+    example, = re.findall(r'```yaml\n(.*?)```', page, re.S)
+    (tmp_path / 'reported.yaml').write_text(example)
+    entries, faults = collect_reported([tmp_path])
+    assert not faults and [entry.method for entry in entries] == ['mae']
+    assert set(re.findall(r'`(top-\d|mIoU.*?|mAcc|aAcc|box AP|mask AP)`', page)) <= {
+        title for titles in PERCENT.values() for title in titles}
+    assert len(page.split()) < 500
