@@ -13,7 +13,7 @@ from .latex import to_latex
 from .page import to_html
 from .plot import plot_costs
 from .render import to_markdown, to_text
-from .reported import PAPER, add_reported, read_reported, reported_files
+from .reported import add_reported, collect_reported, paper_rows
 from .table import Section, make_sections
 
 FORMATS = ('html', 'md', 'csv', 'json', 'latex')
@@ -40,12 +40,9 @@ def make_board(sources: Iterable[Path], baseline: str | None = None, with_paper:
     """
     sources = list(sources)
     runs, problems, copies = collect(sources)
-    sections = make_sections(runs, baseline)
-    files = [(path, 'reported') for source in sources for path in reported_files(source)]
-    for path, kind in [*files, *([(PAPER, 'quoted')] if with_paper else [])]:
-        entries, faults = read_reported(path, kind)
-        sections, problems = add_reported(sections, entries), problems + faults
-    return Board(runs, sections, problems, copies)
+    entries, faults = collect_reported(sources)
+    sections = add_reported(make_sections(runs, baseline), [*entries, *(paper_rows() if with_paper else [])])
+    return Board(runs, sections, problems + faults, copies)
 
 
 def write_board(board: Board, out: Path) -> None:
