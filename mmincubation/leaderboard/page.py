@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 MARKS = {'quoted': '*', 'reported': 'reported'}
 MARK_LEGEND = {'quoted': '* The number is quoted from a publication.',
                'reported': '"reported": other people measured the number, this project did not.'}
-NARROW = 5  # columns that a phone shows beside each other, of which the names of model and data move below the method
+NARROW = 5  # a phone shows these columns beside each other; model and data are moved below the method
 UNITS = {'k': 1e3, 'M': 1e6, 'G': 1e9, 'T': 1e12}
 
 

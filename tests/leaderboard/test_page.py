@@ -253,17 +253,20 @@ def test_light_and_dark_are_legible(browser, suite):
 def test_a_phone_shows_the_metric_and_its_difference(browser, suite):
     browser.open(suite, width=390)
     edges = ("[...document.querySelectorAll('table.board')].flatMap((table) => [...table.rows].flatMap((row) => "
-             "[row.cells[3], row.cells[4]])).filter(Boolean).map((cell) => cell.getBoundingClientRect())"
+             "[2, 3, 4].map((i) => row.cells[i]))).filter(Boolean).map((cell) => cell.getBoundingClientRect())"
              ".map((box) => [box.left, box.right, box.width])")
     for unfold in ('', "document.querySelectorAll('details').forEach((one) => { one.open = true; });"):
         found = browser.run(unfold + edges)
-        assert len(found) == 30 and all(left > 0 and right <= 390 and width > 30 for left, right, width in found)
+        assert len(found) == 45 and all(left > 0 and right <= 390 and width > 60 for left, right, width in found)
+        # Nothing is left over that would have to be scrolled to.
+        assert browser.run("[...document.querySelectorAll('.scroll')].every((one) => one.scrollWidth <= 358)")
         assert browser.run('[window.innerWidth, document.documentElement.scrollWidth]') == [390, 390]
-    others = browser.run("[...document.querySelectorAll('.rest')].map((one) => one.innerText)")
-    assert others[0] == 'n 3, images 90,000, cost 360 k blocks, to baseline 0.14x'
-    assert browser.run("document.querySelector('.context').innerText") == 'vit_demo · digits'
+    beside = ("['.rest', '.context'].map((query) => document.querySelector(query))"
+              ".map((one) => one.getClientRects().length ? one.textContent : '')")
+    assert browser.run(beside) == [
+        'n 3, images 90,000, cost 360 k blocks, to baseline 0.14x', 'vit_demo · digits']
     browser.open(suite)
-    assert browser.run("document.querySelector('.rest').getClientRects().length") == 0
+    assert browser.run(beside) == ['', '']
 
 
 @needs_chromium
