@@ -40,7 +40,7 @@ def test_validations_stand_at_their_cost(tmp_path):
     put(tmp_path, 'incub', 70.0, phases=[
         phase('meta', 10, 50.0, 4, curve=[(5, 40.0), (10, 50.0)]), phase('module_0', 10),
         phase('assembled', 0, 55.0, seconds=0.0), phase('finetune', 5, 70.0)])
-    (run, ), _ = collect([tmp_path])
+    (run, ), *_ = collect([tmp_path])
     assert [(spot.phase, spot.final, spot.cost, spot.value) for spot in spots(run, 'block_forwards')] == [
         ('meta', False, 20, 40.0), ('meta', False, 40, 50.0), ('assembled', True, 200, 55.0),
         ('finetune', True, 280, 70.0)]
