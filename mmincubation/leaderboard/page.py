@@ -111,8 +111,8 @@ def number_html(cell: str, bold: bool, spread: bool) -> str:
 
 
 def sort_value(cell: str) -> str:
-    """Return the number at the begin of a cell, '' if there is none; the baseline differs from itself by 0."""
-    found = re.match(r'([+-]?[\d,]*\.?\d+)(?: ([kMGT])\b)?', cell)
+    """Return the first number in a cell, '' if there is none; the baseline differs from itself by 0."""
+    found = re.search(r'([+-]?[\d,]*\.?\d+)(?: ([kMGT])\b)?', cell)
     if found:
         return f'{float(found[1].replace(",", "")) * UNITS.get(found[2], 1):.12g}'
     return '0' if cell == 'baseline' else ''

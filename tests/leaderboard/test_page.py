@@ -158,8 +158,8 @@ def test_bad_pictures_are_named_and_left_out(tmp_path):
 
 @pytest.mark.parametrize('cell, value', [
     ('71.3 ± 1.2', '71.3'), ('-1.5', '-1.5'), ('+5.2 ± 1.1', '5.2'), ('2,038,400', '2038400'),
-    ('32.2 M blocks', '32200000'), ('512 blocks', '512'),
-    ('10 s', '10'), ('0.53x', '0.53'), ('baseline', '0'), ('-', ''), ('several machines', '')])
+    ('32.2 M blocks', '32200000'), ('512 blocks', '512'), ('10 s', '10'), ('about 1,490 A100 hours', '1490'),
+    ('0.53x', '0.53'), ('baseline', '0'), ('-', ''), ('several machines', '')])
 def test_numbers_are_sorted_by_their_value(cell, value):
     assert sort_value(cell) == value
 
