@@ -14,18 +14,14 @@ from .render import NAMES, TITLE
 from .table import LEGEND, Line, Section
 
 FOLDER = Path(__file__).parent
-MARKS = {'quoted': '*', 'reported': 'reported'}
-MARK_LEGEND = {'quoted': '* The number is quoted from a publication.',
-               'reported': '"reported": other people measured the number, this project did not.'}
-NARROW = 5  # columns that a phone shows beside each other, of which the names of model and data move below the method
+NARROW = 5  # a phone shows these columns beside each other; model and data are moved below the method
 UNITS = {'k': 1e3, 'M': 1e6, 'G': 1e9, 'T': 1e12}
 
 
 def to_html(sections: list[Section], plots: list[bytes]) -> str:
     """Return the page: filters, a table for each task, the plots (PNG), and the legend."""
     style, script = ((FOLDER / name).read_text(encoding='utf-8') for name in ('page.css', 'page.js'))
-    body = [f'<h1>{TITLE}</h1>\n', filters(sections), *map(section_html, sections), plots_html(plots),
-            legend_html(sections)]
+    body = [f'<h1>{TITLE}</h1>\n', filters(sections), *map(section_html, sections), plots_html(plots), legend_html()]
     return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{policy(style, script)}">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{TITLE}</title>\n'
@@ -90,7 +86,7 @@ def line_html(section: Section, line: Line, spread: list[bool]) -> str:
     attributes = ''.join(f' data-{name}="{text(value)}"' for name, value in names(section, line).items())
     more = more_html(section, line)
     below = f'<tr class="more"><td colspan="{len(section.columns)}">{more}</td></tr>\n' if more else ''
-    return f'<tbody{attributes}>\n<tr class="row">{cells}</tr>\n{below}</tbody>\n'
+    return f'<tbody class="{line.kind}"{attributes}>\n<tr class="row">{cells}</tr>\n{below}</tbody>\n'
 
 
 def cell_html(section: Section, line: Line, index: int, spread: bool) -> str:
@@ -102,9 +98,8 @@ def cell_html(section: Section, line: Line, index: int, spread: bool) -> str:
     else:
         content, value = text(own), own
     if index == NAMES - 1:
-        mark = f' <span class="mark">{MARKS[line.kind]}</span>' if line.kind in MARKS else ''
         context = f'<span class="context">{text(line.cells["model"])} · {text(line.cells["data"])}</span>'
-        return f'<th scope="row" data-value="{text(value)}">{content}{mark}{context}</th>'
+        return f'<th scope="row" data-value="{text(value)}">{content}{context}</th>'
     return f'<td{column_class(index)} data-value="{text(value)}">{content}</td>'
 
 
@@ -116,8 +111,8 @@ def number_html(cell: str, bold: bool, spread: bool) -> str:
 
 
 def sort_value(cell: str) -> str:
-    """Return the number at the begin of a cell, '' if there is none; the baseline differs from itself by 0."""
-    found = re.match(r'([+-]?[\d,]*\.?\d+)(?: ([kMGT])\b)?', cell)
+    """Return the first number in a cell, '' if there is none; the baseline differs from itself by 0."""
+    found = re.search(r'([+-]?[\d,]*\.?\d+)(?: ([kMGT])\b)?', cell)
     if found:
         return f'{float(found[1].replace(",", "")) * UNITS.get(found[2], 1):.12g}'
     return '0' if cell == 'baseline' else ''
@@ -167,8 +162,6 @@ def image(png: bytes, alternative: str) -> str:
     return f'<img alt="{text(alternative)}" src="data:image/png;base64,{b64encode(png).decode()}">'
 
 
-def legend_html(sections: list[Section]) -> str:
-    """Return how to read the tables, with the marks that are there."""
-    kinds = {line.kind for section in sections for line in section.lines}
-    texts = [*LEGEND, *(said for kind, said in MARK_LEGEND.items() if kind in kinds)]
-    return f'<h2>How to read this</h2>\n<ul class="notes">{"".join(f"<li>{text(one)}</li>" for one in texts)}</ul>\n'
+def legend_html() -> str:
+    """Return how to read the tables."""
+    return f'<h2>How to read this</h2>\n<ul class="notes">{"".join(f"<li>{text(one)}</li>" for one in LEGEND)}</ul>\n'
