@@ -1,7 +1,6 @@
 """mmdet's COCO metric with classes by name, and with a faster evaluator than pycocotools."""
 import math
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cache
 from types import FunctionType
 
@@ -12,77 +11,8 @@ from mmincubation.compat.coco_api import mend_coco
 from mmincubation.datasets.coco import coco_class
 from mmincubation.registry import METRICS
 
-TABLES = ('precision', 'recall', 'scores')
-
-
-class FastEval:
-    """`pycocotools.cocoeval.COCOeval` computed by hotcoco: faster, with bitwise equal results.
-
-    `truth` and `results` are COCO objects of pycocotools, which do not change. Ids may be of any type that can be
-    sorted, because hotcoco gets numbers from 1 in their place: so an annotation with the id 0, which pycocotools never
-    matches, counts. `params`, `stats` and `eval` have pycocotools' names and shapes.
-    """
-
-    def __init__(self, truth, results, iou_type: str):
-        import hotcoco
-        from pycocotools.cocoeval import Params
-        self.params = Params(iouType=iou_type)
-        self._images, self._categories = numbered(truth.imgs), numbered(truth.cats)
-        self.params.imgIds, self.params.catIds = [*self._images], [*self._categories]
-        self._eval = hotcoco.COCOeval(*(hotcoco.COCO(self._plain(coco.dataset, iou_type == 'segm'))
-                                        for coco in (truth, results)), iou_type)
-
-    def _plain(self, content: dict, masks: bool) -> dict:
-        """Return what evaluation needs of a COCO file, under the new ids; hotcoco refuses the types of others' keys."""
-        annotations = content.get('annotations') or []
-        found = [dict(id=number, image_id=self._images[entry['image_id']], bbox=entry['bbox'], area=entry['area'],
-                      category_id=self._categories[entry['category_id']], iscrowd=int(entry.get('iscrowd') or 0))
-                 for number, entry in enumerate(annotations, 1)]
-        for key in ['score'] + ['segmentation'] * masks:
-            for kept, entry in zip(found, annotations, strict=True):
-                if (value := entry.get(key)) is not None:
-                    kept[key] = value
-        images = [dict(id=self._images[image['id']], file_name='', width=int(image['width']),
-                       height=int(image['height'])) for image in content['images']]
-        categories = [dict(id=number, name=str(number)) for number in self._categories.values()]
-        return dict(images=images, categories=categories, annotations=found)
-
-    def __getattr__(self, name: str):
-        if name == '_eval':  # not yet
-            raise AttributeError(name)
-        return getattr(self._eval, name)
-
-    def evaluate(self) -> None:
-        """Match results and truth by `params`."""
-        self.params.iouThrs = np.atleast_1d(self.params.iouThrs)
-        for name in ('iouThrs', 'recThrs', 'maxDets', 'areaRng', 'areaRngLbl', 'useCats'):
-            setattr(self._eval.params, name, getattr(self.params, name))
-        # As pycocotools sorts them: the order decides between equal scores.
-        self._eval.params.imgIds = sorted(self._images[key] for key in set(self.params.imgIds))
-        self._eval.params.catIds = sorted(self._categories[key] for key in set(self.params.catIds))
-        self._eval.evaluate()
-
-    def summarize(self) -> None:
-        """Print the 12 numbers, without hotcoco's warnings about settings that mmdet always uses."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'hotcoco: ')
-            self._eval.summarize()
-        self.eval = in_class_order(self._eval.eval, self.params)
-
-
-def numbered(ids: Iterable) -> dict:
-    """Return a number from 1 for each id, in the order in which pycocotools sorts them."""
-    return {key: number for number, key in enumerate(sorted(ids, key=lambda key: (isinstance(key, str), key)), 1)}
-
-
-def in_class_order(tables: dict, params) -> dict:
-    """Return an evaluator's tables with their classes, sorted by id, in the order of `params.catIds`."""
-    ids = list(getattr(params, 'asked', params.catIds))
-    if not params.useCats or ids == sorted(ids):
-        return tables
-    place = {key: number - 1 for key, number in numbered(ids).items()}
-    axis = dict(precision=2, recall=1, scores=2)
-    return tables | {name: tables[name].take([place[key] for key in ids], axis[name]) for name in TABLES}
+from .coco_details import details_and_evidence
+from .fast_eval import FastEval, in_class_order
 
 
 def _by_class(evaluator: type) -> type:
@@ -110,6 +40,16 @@ def _with_names(function: FunctionType, **names) -> FunctionType:
     return made
 
 
+def _kept(kind: type, made: list) -> Callable:
+    """Return a function that makes what the class does, and adds it to a list."""
+
+    def make(*args):
+        made.append(kind(*args))
+        return made[-1]
+
+    return make
+
+
 def _truth(source: str):
     """Read the truth with annotation ids from 1: pycocotools never matches an object whose id is 0."""
     coco = coco_class()(source)
@@ -135,19 +75,23 @@ def named_class() -> type:
         last.
         """
         __init__ = _with_names(CocoMetric.__init__, COCO=_truth)
-        measure = _with_names(CocoMetric.compute_metrics, COCO=_truth, COCOeval=_by_class(stock.COCOeval),
-                              COCOevalMP=_by_class(stock.COCOevalMP))
+        kinds = dict(COCOeval=_by_class(stock.COCOeval), COCOevalMP=_by_class(stock.COCOevalMP))
+        details, evidence = {}, None  # of the last evaluation, on the main rank, for `evidence.py`
+
+        def measure(self, results: list) -> dict[str, float]:
+            """Return mmdet's numbers, and keep the evaluators that it makes."""
+            kinds = {name: _kept(kind, self.evaluators) for name, kind in self.kinds.items()}
+            return _with_names(CocoMetric.compute_metrics, COCO=_truth, **kinds)(self, results)
 
         def compute_metrics(self, results: list) -> dict[str, float]:
             """Return mmdet's numbers, and say which of them could not be measured."""
+            self.evaluators = []
             several = self.classwise and not self.format_only and len(self.metrics) > 1
             found = _each(self, results) if several else self.measure(results)
-            nothing = {key: _left_out_by(self, key) for key, value in found.items() if value == -1 or math.isnan(value)}
-            if absent := [key for key, reason in nothing.items() if not reason]:
-                print_log(f'not measured, because the data have no such object: {", ".join(absent)}', 'current')
-            for key, reason in nothing.items():
-                if reason:
-                    print_log(f'not measured: {key}, because {reason}', 'current')
+            names = [self._coco_api.cats[key]['name'] for key in self.cat_ids]
+            self.details, self.evidence = details_and_evidence(self.evaluators, names)
+            self.evaluators = []
+            _say_unmeasured(self, found)
             return found
 
         @property
@@ -156,6 +100,15 @@ def named_class() -> type:
             return self.use_mp_eval
 
     return NamedCocoMetric
+
+
+def _say_unmeasured(metric, found: dict[str, float]) -> None:
+    nothing = {key: _left_out_by(metric, key) for key, value in found.items() if value == -1 or math.isnan(value)}
+    if absent := [key for key, reason in nothing.items() if not reason]:
+        print_log(f'not measured, because the data have no such object: {", ".join(absent)}', 'current')
+    for key, reason in nothing.items():
+        if reason:
+            print_log(f'not measured: {key}, because {reason}', 'current')
 
 
 def _left_out_by(metric, key: str) -> str | None:
@@ -190,7 +143,7 @@ def fast_class() -> type:
 
         Without 100 in `proposal_nums` mAP counts the last of them, where pycocotools says -1.
         """
-        measure = _with_names(named_class().measure, COCOeval=FastEval, COCOevalMP=FastEval)
+        kinds = dict(COCOeval=FastEval, COCOevalMP=FastEval)
         takes_last = True
 
     return FastCocoMetric

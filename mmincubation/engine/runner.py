@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.compat.coco_api import mend_coco
 from mmincubation.downstream.coco_truth import compare_all
-from mmincubation.downstream.iou_metric import name_missing_classes
+from mmincubation.downstream.iou_metric import extend_iou_metrics
 from mmincubation.downstream.losses import correct_losses
 from mmincubation.downstream.sliding import pad_small_images
 from mmincubation.errors import ConfigError, naming
@@ -88,9 +88,9 @@ class ToolRunner(Runner):
         return built
 
     def build_evaluator(self, evaluator) -> Evaluator:
-        """Build mmengine's evaluator; mmseg's IoUMetric says which classes it could not measure."""
+        """Build mmengine's evaluator; mmseg's IoUMetric keeps numbers by class and image."""
         built = super().build_evaluator(evaluator)
-        name_missing_classes(built)
+        extend_iou_metrics(built)
         return built
 
     @staticmethod
