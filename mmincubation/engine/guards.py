@@ -2,6 +2,7 @@
 from argparse import Namespace
 
 from mmincubation.hooks.monitors import MonitorGuard
+from mmincubation.hooks.per_image import PerImageHook
 from mmincubation.hooks.result import add_result_hooks
 from mmincubation.recovery.checkpoint_guard import CheckpointGuard
 from mmincubation.recovery.data_errors import DataErrorsHook
@@ -25,5 +26,5 @@ def guard_training(runner, args: Namespace, request: Request, timeout: float) ->
 
 def guard_test(runner, request: Request, timeout: float) -> None:
     """Register the hooks of an evaluation."""
-    for hook in (PreemptionHook(request, timeout), SummaryHook()):
+    for hook in (PreemptionHook(request, timeout), PerImageHook(), SummaryHook()):
         runner.register_hook(hook)
