@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmincubation.downstream.coco_metric import FastEval
+from mmincubation.downstream.fast_eval import FastEval
 from tests.helpers.synthetic_coco import predictions, truth
 
 

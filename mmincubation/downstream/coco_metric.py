@@ -76,9 +76,7 @@ def named_class() -> type:
         """
         __init__ = _with_names(CocoMetric.__init__, COCO=_truth)
         kinds = dict(COCOeval=_by_class(stock.COCOeval), COCOevalMP=_by_class(stock.COCOevalMP))
-        # Of the last evaluation, on the main rank: tables in percent by title, and what makes a per-image file.
-        details: dict[str, dict[str, float | None]] = {}
-        evidence: Callable[[], dict] | None = None
+        details, evidence = {}, None  # of the last evaluation, on the main rank, for `evidence.py`
 
         def measure(self, results: list) -> dict[str, float]:
             """Return mmdet's numbers, and keep the evaluators that it makes."""
@@ -93,12 +91,7 @@ def named_class() -> type:
             names = [self._coco_api.cats[key]['name'] for key in self.cat_ids]
             self.details, self.evidence = details_and_evidence(self.evaluators, names)
             self.evaluators = []
-            nothing = {key: _left_out_by(self, key) for key, value in found.items() if value == -1 or math.isnan(value)}
-            if absent := [key for key, reason in nothing.items() if not reason]:
-                print_log(f'not measured, because the data have no such object: {", ".join(absent)}', 'current')
-            for key, reason in nothing.items():
-                if reason:
-                    print_log(f'not measured: {key}, because {reason}', 'current')
+            _say_unmeasured(self, found)
             return found
 
         @property
@@ -107,6 +100,15 @@ def named_class() -> type:
             return self.use_mp_eval
 
     return NamedCocoMetric
+
+
+def _say_unmeasured(metric, found: dict[str, float]) -> None:
+    nothing = {key: _left_out_by(metric, key) for key, value in found.items() if value == -1 or math.isnan(value)}
+    if absent := [key for key, reason in nothing.items() if not reason]:
+        print_log(f'not measured, because the data have no such object: {", ".join(absent)}', 'current')
+    for key, reason in nothing.items():
+        if reason:
+            print_log(f'not measured: {key}, because {reason}', 'current')
 
 
 def _left_out_by(metric, key: str) -> str | None:

@@ -7,9 +7,9 @@ from .collect import clean
 
 SHOWN = 5
 WHAT = '''\
-The interval is of B - A over images: where it would lie in 19 of 20 sets of such images. There is one training each:
-it does not cover the spread between seeds. Of many lines some exclude 0 by chance.'''
-ERRORS = 'points of AP at an IoU of 0.5 that each kind of error costs; FP and FN are all false and all missed objects'
+The interval says how much B - A depends on the images that were taken: a paired bootstrap over images. There is one
+training each, so it does not cover the spread between seeds. Where nothing differs, one line in 20 excludes 0.'''
+ERRORS = 'points of AP at IoU 0.5 that each costs; FP: all false results, FN: all missed objects'
 
 
 def to_text(found: dict[str, Any], name_a: str, name_b: str) -> str:

@@ -58,7 +58,7 @@ def _require_content(content: Any) -> None:
     _require(isinstance(content, dict) and content.get('format') == FORMAT, 'no file of results image by image')
     _require(content.get('version') == VERSION,
              f'version {content.get("version")!r:.20}, this version of mmincubation reads {VERSION}')
-    _require(content.get('task') in CHECKS, f'task {content.get("task")!r:.40} is not one of {", ".join(CHECKS)}')
+    _require(content.get('task') in [*CHECKS], f'task {content.get("task")!r:.40} is not one of {", ".join(CHECKS)}')
     keys, check = CHECKS[content['task']]
     keys = {'format', 'version', 'task', 'classes', 'images'} | keys
     _require(content.keys() == keys, f'keys that are missing or unknown: {sorted(content.keys() ^ keys)!r:.120}')

@@ -9,6 +9,7 @@ from mmengine.registry import init_default_scope
 
 from mmincubation.downstream.coco_details import ERRORS, class_aps
 from mmincubation.downstream.evidence import details_of, write_per_image
+from mmincubation.leaderboard.compare import compare_files
 from mmincubation.registry import METRICS
 from tests.downstream.test_coco_metric import samples
 from tests.downstream.test_coco_names import metric_of, perfect
@@ -65,6 +66,26 @@ def test_both_metrics_give_the_same_details_and_files(found, ann_file, tmp_path)
         made.append((details_of(evaluator), (tmp_path / kind).read_bytes()))
     assert made[0] == made[1]
     assert [*made[0][0]] == ['mask AP by class', 'mask errors (TIDE)', 'box AP by class', 'box errors (TIDE)']
+
+
+def test_a_comparison_has_the_numbers_of_the_evaluations(found, ann_file, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmincubation.leaderboard.compare.DRAWS', 20)
+    paths, numbers, details = [tmp_path / name for name in 'ab'], [], []
+    for path, seed in zip(paths, (1, 2), strict=True):
+        evaluator, found_numbers = evaluated(OURS[0], found, samples(found, seed=seed), ann_file=ann_file,
+                                             metric=['bbox', 'segm'])
+        assert write_per_image(evaluator, path)
+        numbers.append(found_numbers)
+        details.append(details_of(evaluator))
+    compared = compare_files(*paths)
+    for entry in compared['metrics']:
+        key = f'coco/{entry["name"].replace("box ", "bbox_").replace("mask ", "segm_")}'
+        assert (entry['a'], entry['b']) == pytest.approx([100 * some[key] for some in numbers], abs=0.051), key
+    for title, table in compared['tables'].items():
+        for key, some in zip('ab', details, strict=True):
+            expected = {name: value for name, value in some[title].items() if value is not None}
+            assert {entry['name']: entry[key] for entry in table} == pytest.approx(expected)
+    assert len(compared['metrics']) == 12 and [*compared['tables']] == [*details[0]] and details[0] != details[1]
 
 
 @pytest.mark.parametrize('kind', OURS)

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmincubation.config.types import type_problems
-from mmincubation.downstream.coco_metric import FastEval
+from mmincubation.downstream.fast_eval import FastEval
 from mmincubation.registry import METRICS
 from tests.helpers.synthetic_coco import CATEGORY_IDS, predictions, truth
 
@@ -89,12 +89,12 @@ def test_no_truth_and_one_prediction(found, iou_type):
     assert_equal(found, results[:1], iou_type)
 
 
-def samples(found: dict, empty: bool = False) -> list[dict]:
+def samples(found: dict, empty: bool = False, seed: int = 1) -> list[dict]:
     """Predictions as a detector gives them to a metric: tensors per image, masks as RLE."""
     import torch
     label = {category: i for i, category in enumerate(CATEGORY_IDS)}
     per_image = {image['id']: [] for image in found['images']}
-    for result in [] if empty else predictions(found):
+    for result in [] if empty else predictions(found, seed):
         per_image[result['image_id']].append(result)
     made = []
     for image in found['images']:

@@ -59,6 +59,8 @@ def test_train_and_test(task, data):
                 '--out', data / f'{task}.pkl', '--show-dir', data / f'{task}_shown')
     assert done.returncode == 0, done.stderr[-3000:]
     assert (data / f'{task}.pkl').stat().st_size and len(list((data / f'{task}_shown').rglob('*.png'))) == 2
+    same = tool('compare.py', data / 'tested', data / 'tested')
+    assert same.returncode == 0 and 'A and B have the same results for every image' in same.stdout
     assert 'tta_model' in refused(tool('test.py', config, work_dir / 'iter_2.pth', '--tta'))
 
 
