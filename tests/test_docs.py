@@ -9,6 +9,7 @@ from setuptools import find_packages
 import mmincubation
 from tests.conftest import FIRST
 from tests.helpers.paths import ROOT
+from tools.leaderboard import main as leaderboard
 
 try:
     import tomllib
@@ -99,16 +100,10 @@ def test_every_page_is_reached_from_the_index():
     assert set(DOCS.rglob('*.md')) - reached == set()
 
 
-def test_the_headline_is_the_demos():
-    """One row a method in the README; the numbers are those of docs/demo.md."""
-    headline = (ROOT / 'README.md').read_text().split('<!-- headline -->')[1].split('<!-- /headline -->')[0]
-    given = {}
-    for row in rows((DOCS / 'demo.md').read_text()):
-        given.setdefault(row['method'], {}).update(row)
-    shown = rows(headline)
-    assert {row['method'] for row in shown} == set(given)
-    for row in shown:
-        assert row == {column: given[row['method']].get(column, '-') for column in row}
+@pytest.mark.parametrize('page', ['README.md', 'docs/demo.md'])
+def test_committed_tables_are_those_of_the_results(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert leaderboard(['results/demo', '--check', page]) == 0
 
 
 def test_the_package_alone_is_installed():
