@@ -11,10 +11,10 @@ import pytest
 
 from mmincubation.datasets.classification import HFImages
 from mmincubation.errors import ConfigError
-from mmincubation.leaderboard.board import make_leaderboard
+from mmincubation.leaderboard.board import FORMATS, in_format, make_board
 from mmincubation.result import ResultError, read_result
+from tests.helpers.results import put
 from tests.helpers.synthetic_coco import write_coco
-from tests.leaderboard.test_board import put
 from tests.test_untrusted import Live
 
 
@@ -113,8 +113,8 @@ def test_a_result_names_no_files_elsewhere(tmp_path, name, key, suffix):
     path.write_text(json.dumps(result))
     with pytest.raises(ResultError, match=f'{key}.*at or below the folder'):
         read_result(path)
-    text, problems, _ = make_leaderboard(tmp_path, tmp_path / 'out')
-    assert not text and len(problems) == 1
+    board = make_board([tmp_path])
+    assert not board.sections and len(board.problems) == 1
 
 
 def test_text_of_a_result_is_text_in_the_tables(tmp_path):
@@ -131,11 +131,11 @@ def test_text_of_a_result_is_text_in_the_tables(tmp_path):
         return bad if isinstance(value, str) and key not in fixed else value
 
     path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
-    text, problems, _ = make_leaderboard(tmp_path, tmp_path / 'out')
-    page = (tmp_path / 'out/leaderboard.html').read_text()
-    assert text and not problems and 'alert' in page
-    assert '<script' not in page and '<img src=x' not in page
-    assert not {'\x1b', '\u202e'} & set(page + text + (tmp_path / 'out/leaderboard.md').read_text())
+    board = make_board([tmp_path])
+    page = in_format(board, 'html')
+    assert not board.problems and 'alert' in page
+    assert page.count('<script') == 1 and '<img src=x' not in page
+    assert not {'\x1b', '\u202e'} & set(''.join(in_format(board, form) for form in (None, *FORMATS)))
 
 
 @pytest.mark.parametrize('name', ['../val2017/{}', '{root}/val2017/{}', 'a/../../val2017/{}'])
