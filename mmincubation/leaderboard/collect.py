@@ -116,15 +116,17 @@ def result_files(source: Path) -> list[Path]:
 def read_pictures(result_path: Path, names: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
     """Return the pictures of one result as PNG bytes by name.
 
-    The second value has a line for each picture that is missing, not a PNG, or outside the folder of its result.
+    The second value has a line for each picture that is missing, not a PNG, or outside the folder of its result. If all
+    are missing it is empty: somebody has sent the result alone.
     """
-    pictures, problems = {}, []
+    pictures, problems, missing = {}, [], 0
     for name in names:
         try:
             pictures[name] = _read_png(result_path.parent.resolve(), name)
         except (OSError, ValueError) as error:
+            missing += isinstance(error, FileNotFoundError)
             problems.append(f'{result_path}: picture {name!r} is left out, {error}; draw it anew with tools/test.py')
-    return pictures, problems
+    return pictures, problems if missing < len(problems) or pictures else []
 
 
 def _read_png(folder: Path, name: str) -> bytes:

@@ -179,6 +179,12 @@ def test_names_cannot_break_out(tmp_path, evil):
     assert len({len(re.findall(r'(?<!\\)\|', row)) for row in rows}) == 1
 
 
+def test_a_result_that_was_sent_alone_lacks_its_pictures_silently(tmp_path):
+    put(tmp_path, 'incub', 0.4, 'detection', pictures=['a.png', 'b.png'])
+    runs, problems, copies = collect([tmp_path])
+    assert len(runs) == 1 and not problems and not copies
+
+
 def test_bad_pictures_are_named_and_left_out(tmp_path):
     secret = tmp_path / 'secret.png'
     draw(secret, 'secret.png')
