@@ -24,6 +24,7 @@ PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'm
 LAUNCH_KEYS = ('work_dir', 'experiment_name', 'resume', 'launcher', 'model_wrapper_cfg')
 PHASE_KEYS = ('phase', 'weights_dir')
 SAMPLED_IMAGES = 16
+SPLITS = ('train', 'training', 'images', 'img', '/')  # folders that do not name a data set
 
 
 def config_sha256(cfg: Config) -> str:
@@ -82,12 +83,21 @@ def dataset_name(cfg: dict) -> str:
     return ' '.join(str(name) for name in names if name)
 
 
+def folder_of(cfg: dict) -> str:
+    """Return the name of the folder of a data set's config; that of its parent where it is called after the split."""
+    while isinstance(cfg.get('dataset'), dict):
+        cfg = cfg['dataset']
+    parts = Path(str(cfg.get('root') or cfg.get('data_root') or cfg.get('ann_file') or cfg.get('type'))).parts
+    named = [part for part in parts if part not in SPLITS]
+    return (named or parts or ('?', ))[-1]
+
+
 def data_summary(runner) -> dict:
     """Return names, sizes in images, and digests of the training and validation sets of a runner."""
-    train = runner.train_dataloader.dataset
+    train, cfg = runner.train_dataloader.dataset, runner.cfg.train_dataloader['dataset']
     summary = dict(
-        train=dataset_name(runner.cfg.train_dataloader['dataset']), train_size=len(train),
-        train_content=content_digest(train), val=None, val_size=None, val_content=None)
+        folder=folder_of(cfg), train=dataset_name(cfg), train_size=len(train), train_content=content_digest(train),
+        val=None, val_size=None, val_content=None)
     if runner.val_loop is not None:
         val = runner.val_dataloader.dataset
         summary.update(
@@ -110,20 +120,21 @@ def content_of(dataset) -> str:
 def content_digest(dataset) -> str | None:
     """Return 12 hex digits of a data set's annotations and of some of its images; None if it shows neither.
 
-    Annotations are the bytes of the annotation file, or the data set's own `fingerprint()`, or the names of its images.
-    SAMPLED_IMAGES images are read, evenly spaced: they tell data sets apart that are labelled alike.
+    Annotations are the bytes of a JSON file, or the data set's own `fingerprint()`, or what it says of each image, with
+    the sizes of label pictures. SAMPLED_IMAGES images are read, evenly spaced: they tell data sets apart that are
+    labelled alike.
     """
     inner = _inner(dataset)
     if hasattr(inner, 'datasets'):
         parts = [content_digest(part) for part in inner.datasets]
         return None if None in parts else _digest(' '.join(parts).encode())
     file = getattr(inner, 'ann_file', None)
-    if isinstance(file, str) and os.path.isfile(file):
+    if isinstance(file, str) and file.endswith('.json') and os.path.isfile(file):
         labels = sha256_of(file)
     elif hasattr(inner, 'fingerprint'):
         labels = inner.fingerprint()
     elif hasattr(inner, 'get_data_info'):
-        labels = chr(0).join(os.path.basename(str(inner.get_data_info(i).get('img_path'))) for i in range(len(inner)))
+        labels = _digest(chr(0).join(_said_of(inner.get_data_info(i)) for i in range(len(inner))).encode())
     else:
         return None
     picked = range(0, len(inner), max(1, len(inner) // SAMPLED_IMAGES))
@@ -134,6 +145,14 @@ def _inner(dataset):
     while hasattr(dataset, 'dataset'):  # RepeatDataset and the like
         dataset = dataset.dataset
     return dataset
+
+
+def _said_of(info: dict) -> str:
+    """Return what a data set says of an image: names without folders, objects, the size of the label picture."""
+    labels = str(info.get('seg_map_path'))
+    size = os.path.getsize(labels) if os.path.isfile(labels) else None
+    said = {key: os.path.basename(value) if isinstance(value, str) else value for key, value in info.items()}
+    return f'{sorted(said.items(), key=lambda item: str(item[0]))} {size}'
 
 
 def _image_bytes(dataset, index: int) -> bytes:

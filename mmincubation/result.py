@@ -71,9 +71,11 @@ class _DataValues(TypedDict):
 class Data(_DataValues, total=False):
     """Names and sizes, in images, of the training and validation sets.
 
-    `train_content` and `val_content` are digests of their content, wherever it lies.
+    `train_content` and `val_content` are digests of their content, wherever it lies; `folder` is the name of the folder
+    of the training set.
     """
 
+    folder: str
     train_content: str | None
     val_content: str | None
 

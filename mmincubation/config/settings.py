@@ -15,7 +15,7 @@ from .types import runner_keys
 HARMLESS = (
     'work_dir', 'experiment_name', 'resume', 'load_from', 'load_from_fresh', 'launcher', 'model_wrapper_cfg',
     'find_unused_parameters',
-    'model.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
+    '*.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
     'experiment.note', 'experiment.data', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer',
     'env_cfg', 'default_hooks.timer', 'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint',
     '*_dataloader.num_workers',
@@ -55,9 +55,12 @@ def recipe_of(cfg: Config, ranks: int) -> dict[str, str]:
     scale = cfg.get('auto_scale_lr') or {}
     found = {key: _text(_file_name(key, value)) for key, value in _leaves(read, '', whole_lists=True)
              if not _matches(key, HARMLESS + COVERED + BESIDE_THE_RECIPE)}
-    if scale.get('enable'):
+    batch = images_per_step(cfg, ranks)
+    if scale.get('enable') and scale.get('base_batch_size') != batch:
         found['auto_scale_lr.base_batch_size'] = _text(scale.get('base_batch_size'))
-    return dict(sorted({**found, 'batch': _text(images_per_step(cfg, ranks))}.items()))
+    if fresh := cfg.get('load_from_fresh'):
+        found['load_from_fresh'] = _text(fresh)
+    return dict(sorted({**found, 'batch': _text(batch)}.items()))
 
 
 def _read(cfg: Config) -> dict:

@@ -188,7 +188,7 @@ def weights(result: Result) -> str:
     rows = [[escaped(output['path']), output['sha256']] for output in result['outputs']]
     own = result['weights']
     start = f'It started from weights with sha256 {own["sha256"]}: {escaped(own["coverage"])}.' if own else (
-        'It started from random weights.')
+        'The result names no weights that it started from.')
     return start + (f'\n\n{markdown_table(["file", "sha256"], rows, set())}' if rows else
                     '\n\nThe checkpoint of the run is its only weight file; its hash is not in the result.')
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,10 @@ from mmincubation.result import Result, ResultError, read_result
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 TASKS = ('classification', 'detection', 'segmentation')
-PUBLIC = {'ImageNet-1K': 50_000, 'CIFAR-100': 10_000, 'COCO': 5_000, 'ADE20K': 2_000}  # images of the validation sets
+# Images for training and validation of data that our configs name. mmdet leaves out images without objects.
+PUBLIC = {'ImageNet-1K': ((1_281_167, ), 50_000), 'CIFAR-100': ((50_000, ), 10_000),
+          'COCO': ((117_266, 118_287), 5_000), 'ADE20K': ((20_210, ), 2_000), 'demo digits': ((8_000, ), 1_000),
+          'demo scenes': ((1_500, ), 150)}
 SPLITS = ('train', 'training', 'images', 'img', '')  # folders that do not name a data set
 
 
@@ -53,10 +57,8 @@ class Run:
         A config that was made from one of ours has its name of the data; the size tells whether they are these.
         """
         name, data = self.result['experiment'].get('data'), self.result['data']
-        folders = re.findall(r'\S+/\S*', data['train']) or data['train'].split() or ['?']
-        folder = next((part for part in reversed(folders[0].split('/')) if part not in SPLITS), folders[0])
-        public = PUBLIC.get((name or folder).partition(',')[0], data['val_size'])
-        return name or folder if public == data['val_size'] else f'{folder} (not {name})'
+        folder = data.get('folder') or folder_name(data['train'])
+        return folder if not name else name if is_public(name, data) else f'{folder} (not {name})'
 
     @property
     def recipe(self) -> str:
@@ -79,6 +81,28 @@ class Run:
 def clean(text: str) -> str:
     """Return the text on one line, without characters that could control a terminal or are invisible."""
     return ''.join(char if char.isprintable() else '?' for char in text)
+
+
+def folder_name(text: str) -> str:
+    """Return the last folder in the description of a data set that names it."""
+    folders = re.findall(r'\S+/\S*', text) or text.split() or ['?']
+    return next((part for part in reversed(folders[0].split('/')) if part not in SPLITS), folders[0])
+
+
+def is_public(name: str, data: dict) -> bool:
+    """Return whether data can be those that our configs call by this name; True for other names.
+
+    A training set may be a fraction, which the name says ('ImageNet-1K, 25 %'), and may be repeated.
+    """
+    known, _, share = name.partition(', ')
+    if known not in PUBLIC:
+        return True
+    part = float(share.removesuffix(' %')) / 100 if re.fullmatch(r'[\d.]+ %', share) else 1
+    sizes = [part * size for size in PUBLIC[known][0]]
+    times = [max(1, round(data['train_size'] / size)) for size in sizes]
+    near = any(abs(data['train_size'] - count * size) <= 0.005 * count * size
+               for size, count in zip(sizes, times, strict=True))
+    return near and data['val_size'] == PUBLIC[known][1]
 
 
 def collect(sources: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
@@ -110,7 +134,21 @@ def collect(sources: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
 
 def result_files(source: Path) -> list[Path]:
     """Return the result files below a folder, sorted; a file is one itself."""
-    return sorted(source.glob('**/result.json')) if source.is_dir() else [source] if source.suffix == '.json' else []
+    return files_below(source, 'result.json') if source.is_dir() else [source] if source.suffix == '.json' else []
+
+
+def files_below(folder: Path, name: str) -> list[Path]:
+    """Return the files of this name below a folder, sorted, through links too; a folder is entered once."""
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(place, name)] if name in files else []
+    return sorted(found)
 
 
 def read_pictures(result_path: Path, names: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,8 @@ from .render import overview, tables
 from .table import Section
 
 FORMS: dict[str, Callable[[list[Section]], str]] = {'overview': overview, 'tables': tables}
-EXAMPLE = '<!-- leaderboard {} tables -->\n<!-- /leaderboard -->'
-BLOCK = re.compile(r'(?P<begin><!-- leaderboard (?P<folder>\S+) (?P<form>\S+) -->\n)(?P<table>.*?)'
-                   r'(?P<end><!-- /leaderboard -->)', re.DOTALL)
+BEGIN, END = '<!-- leaderboard {} {} -->', '<!-- /leaderboard -->'
+MARK = re.compile(r'<!--\s*leaderboard\b(?P<said>.*?)-->[^\S\n]*\n', re.DOTALL)
 SHOWN = 12  # lines of a difference
 
 
@@ -26,29 +26,47 @@ def renewed(page: Path, folder: Path, sections: list[Section]) -> tuple[str, str
     """Return the text of a page, and the text with its tables of `folder` made anew.
 
     A page names the folder of the results, relative to the current one, and a form of FORMS:
-    `<!-- leaderboard results/demo overview -->`, then the table, then `<!-- /leaderboard -->`.
+    `<!-- leaderboard results/demo overview -->`, then the table, then `<!-- /leaderboard -->`. Quotes hold a name with
+    blanks together. Tables of other folders stay.
 
     Raises:
-        PageError: the page cannot be read, has no such table, or names an unknown form.
+        PageError: the page cannot be read, has no such table, or a mark that cannot be read.
     """
     try:
         text = page.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise PageError(f'{page} cannot be read: {error}') from None
-    mine = [block for block in BLOCK.finditer(text) if Path(block['folder']).resolve() == folder.resolve()]
+    new, at, mine = [], 0, 0
+    for mark in MARK.finditer(text):
+        place, form = _parts(page, mark)
+        end = text.find(END, mark.end())
+        if end < 0 or MARK.search(text, mark.end(), end):
+            raise PageError(f'{page}: {mark.group().strip()} has no {END}; write it below the table')
+        if Path(place).resolve() == folder.resolve():
+            mine += 1
+            new += [text[at:mark.end()], FORMS[form](sections), '\n']
+            at = end
     if not mine:
-        raise PageError(f'{page} has no table of {folder}: give it these two lines: '
-                        + EXAMPLE.format(folder).replace('\n', ' and '))
-    new = text
-    for block in mine:
-        if block['form'] not in FORMS:
-            raise PageError(f'{page}: unknown form {block["form"]!r} of a table; there are {", ".join(FORMS)}')
-        new = new.replace(block.group(), f'{block["begin"]}{FORMS[block["form"]](sections)}\n{block["end"]}')
-    return text, new
+        begin = BEGIN.format(shlex.quote(str(folder)), 'tables')
+        raise PageError(f'{page} has no table of {folder}: give it the lines {begin} and {END}')
+    return text, ''.join([*new, text[at:]])
+
+
+def _parts(page: Path, mark: re.Match) -> tuple[str, str]:
+    """Return folder and form of a mark."""
+    try:
+        words = shlex.split(mark['said'])
+    except ValueError:
+        words = []
+    if len(words) != 2:
+        raise PageError(f'{page}: {mark.group().strip()!r:.90} cannot be read; write {BEGIN.format("FOLDER", "FORM")}')
+    if words[1] not in FORMS:
+        raise PageError(f'{page}: unknown form {words[1]!r} of a table; there are {", ".join(FORMS)}')
+    return words[0], words[1]
 
 
 def check(page: Path, folder: Path, sections: list[Section]) -> list[str]:
-    """Return what differs between a page's tables and the results, and the remedy; [] if nothing does.
+    """Return what differs between a page's tables and the results; [] if nothing does.
 
     Raises:
         PageError: as `renewed`.
@@ -58,7 +76,7 @@ def check(page: Path, folder: Path, sections: list[Section]) -> list[str]:
         return []
     changed = [line for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm='', n=0)
                if not line.startswith(('---', '+++', '@@'))]
-    return [f'{page}: its table of {folder} is stale; renew it: python tools/leaderboard.py {folder} --update {page}',
+    return [f'{page}: its table of {folder} is stale; renew it by the same command with --update for --check',
             *(f'  {line}' for line in changed[:SHOWN])]
 
 

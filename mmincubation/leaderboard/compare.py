@@ -75,26 +75,26 @@ def _notes(a: dict, b: dict):
     if a == b:
         yield 'A and B have the same results for every image'
     if len(a['images']) < FEW:
-        yield f'only {len(a["images"])} images: intervals from so few are too narrow more often than not'
+        yield f'only {len(a["images"])} images: an interval from fewer than {FEW} says nothing'
     if a['task'] == 'detection' and (alone := a['results'].keys() ^ b['results'].keys()):
         yield f'only one of the two has {", ".join(WORDS[kind] for kind in sorted(alone))} results'
 
 
-def interval(differences) -> tuple[float, float]:
-    """Return the ends of the middle 95 % of the differences (draws) that could be measured."""
+def row(name: str, a: float | None, b: float | None) -> dict[str, Any]:
+    """Return a line of a table."""
+    return dict(name=name, a=a, b=b, difference=None if a is None or b is None else b - a)
+
+
+def tested(name: str, a: float | None, b: float | None, drawn, images: int) -> dict[str, Any]:
+    """Return a line with the interval of the differences of all draws.
+
+    There is none for few images, or for objects that so few have that a draw can miss them all.
+    """
     import numpy as np
-    known = differences[~np.isnan(differences)]
-    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (0, 0)
-    return float(low), float(high)
-
-
-def row(name: str, a: float | None, b: float | None, ends: tuple[float, float] | None = None) -> dict[str, Any]:
-    """Return a line of a table, with the ends of an interval if `ends` are given."""
-    found = dict(name=name, a=a, b=b, difference=None if a is None or b is None else b - a)
-    if ends:
-        low, high = ends if found['difference'] is not None else (None, None)
-        found.update(low=low, high=high, supported=low is not None and (low > 0 or high < 0))
-    return found
+    found, low, high = row(name, a, b), None, None
+    if found['difference'] is not None and images >= FEW and not np.isnan(drawn).any():
+        low, high = (float(end) for end in np.percentile(drawn, [2.5, 97.5]))
+    return dict(found, low=low, high=high, supported=low is not None and (low > 0 or high < 0))
 
 
 def _detection(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
@@ -110,7 +110,8 @@ def _detection(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
             drawn = [drawn_precisions(evaluator, counts) for evaluator in (ours, theirs)]
         for key, name in PRECISIONS.items():
             values = (_percent(found[of][key]) for of in ('metrics_a', 'metrics_b'))
-            metrics.append(row(f'{WORDS[kind]} {name}', *values, interval(100 * (drawn[1][key] - drawn[0][key])[1:])))
+            metrics.append(tested(f'{WORDS[kind]} {name}', *values, 100 * (drawn[1][key] - drawn[0][key])[1:],
+                                  len(a['images'])))
         tables[f'{WORDS[kind]} AP by class'] = [
             row(a['classes'][entry['cat_id'] - 1], _percent(entry['ap_a']), _percent(entry['ap_b']))
             for entry in sorted(found['per_category'], key=lambda entry: entry['cat_id'])]
@@ -161,8 +162,8 @@ def _segmentation(a: dict, b: dict) -> tuple[list[dict], dict[str, list[dict]]]:
     ours, theirs = (areas_of(content) for content in (a, b))
     counts = draws_of(len(a['images']), DRAWS, SEED)
     drawn = [segmentation_means(counts @ areas) for areas in (ours, theirs)]
-    metrics = [row(name, *(_number(means[name][0]) for means in drawn), interval((drawn[1][name] - drawn[0][name])[1:]))
-               for name in drawn[0]]
+    metrics = [tested(name, *(_number(means[name][0]) for means in drawn), (drawn[1][name] - drawn[0][name])[1:],
+                      len(a['images'])) for name in drawn[0]]
     classes = [_ious(areas.sum(1)) for areas in (ours, theirs)]
     table = [row(name, _number(x), _number(y)) for name, x, y in zip(a['classes'], *classes, strict=True)]
     return metrics, {'IoU by class': table}

@@ -55,7 +55,7 @@ def _interval(line: dict) -> str:
 
 def _verdict(line: dict) -> str:
     if line['low'] is None:
-        return 'not measured'
+        return 'not measured' if line['difference'] is None else 'too few images with such objects'
     return f'{"B" if line["low"] > 0 else "A"} is better' if line['supported'] else 'no difference shown'
 
 

@@ -28,13 +28,7 @@ def to_json(sections: list[Section]) -> str:
 
 
 def _row(line: Line) -> dict[str, Any]:
-    return dict(line.record, remark=_remark(line), details=[asdict(detail) for detail in line.details])
-
-
-def _remark(line: Line) -> str:
-    """Return all remarks of a row; a table that has one line for them shows the first, and unfolds the others."""
-    unfolded = [detail for detail in line.details if detail.title == 'Remarks']
-    return '; '.join(text for text, in unfolded[0].cells) if unfolded else line.remark
+    return dict(line.record, remarks=line.remarks, details=[asdict(detail) for detail in line.details])
 
 
 def _plain(value: Any) -> Any:
@@ -75,7 +69,7 @@ def _csv_row(line: Line, title: str, metric: dict[str, Any]) -> dict[str, Any]:
         values=[str(round(value, DIGITS)) for _, value in pairs])
     joined = {name: '; '.join(texts) for name, texts in lists.items()}
     return {**record, **{name: metric.get(name) for name in METRIC_FIELDS}, **joined, 'metric': title,
-            'remark': _remark(line)}
+            'n': len(pairs) or record.get('n'), 'remark': '; '.join(line.remarks)}
 
 
 def _cell(value: Any) -> Any:

@@ -21,14 +21,17 @@ class Detail:
     cells: list[tuple[str, ...]]
 
 
-def details_of(row: Row, said: list[str], apart: dict[str, Difference], against: str,
+def details_of(row: Row, base: Row | None, apart: dict[str, Difference], unlike: dict[str, tuple[str, str]],
                wrote: dict[str, str]) -> list[Detail]:
-    """Return the details of a row: its remarks if one line has no room for them all, and what it was made of.
+    """Return what a row was made of, and how it differs from its baseline.
 
-    `apart` are its differences from the row called `against`; `wrote` has the run that wrote a file of this sha256.
+    `apart` are its differences from the row `base`, `unlike` the settings in which it differs; `wrote` has the run that
+    wrote a file of this sha256.
     """
-    every = Detail('Remarks', ('remark', ), [(text, ) for text in said if len(said) > 1])
-    found = [every, _differences(apart, against), _phases(row), *_tables(row), _sizes(row), _weights(row, wrote),
+    against = base.label if base else ''
+    settings = Detail(f'Settings unlike {against}', ('setting', 'here', 'there'),
+                      [(name, *pair) for name, pair in unlike.items()])
+    found = [_differences(apart, against), settings, _phases(row), *_tables(row), _sizes(row), _weights(row, wrote),
              _runs(row)]
     return [detail for detail in found if detail.cells]
 
@@ -48,7 +51,7 @@ def phase_cells(phase: Phase) -> tuple[str, ...]:
     """Return name, length, cost and metrics of one phase as text."""
     values = [(title, phase['metrics'][key], factor) for task in TASKS for title, key, factor in METRICS[task]
               if key in phase['metrics']]
-    texts = [f'{title} {"not measured" if unmeasured(value) else f"{factor * value:.1f}"}'
+    texts = [f'{title} {"not measured" if unmeasured(value, factor) else f"{factor * value:.1f}"}'
              for title, value, factor in values]
     return (phase['name'], f'{phase["epochs"]:g}', f'{phase["images"]:,}', number(phase['seconds']), ', '.join(texts))
 

@@ -33,7 +33,7 @@ def to_latex(sections: list[Section]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return any text so that LaTeX prints it; '?' for what its usual fonts do not have."""
+    """Return any text so that LaTeX prints it; the code of a character that its usual fonts do not have."""
     return re.sub('-(?=-)', '-{}', ''.join(map(_sign, clean(text))))  # -- would be a dash
 
 
@@ -45,7 +45,7 @@ def _sign(char: str) -> str:
     parts = unicodedata.normalize('NFD', char)
     if len(parts) == 2 and parts[0].isascii() and parts[0].isalpha() and parts[1] in ACCENTS:
         return f'\\{ACCENTS[parts[1]]}{{{parts[0]}}}'
-    return '?'
+    return f'U+{ord(char):04X}'
 
 
 def columns_of(section: Section) -> list[str]:
@@ -59,9 +59,9 @@ def _table(section: Section, legend: list[str]) -> str:
     """Return one table with its caption and label; `legend` are notes for all tables."""
     columns, numbers = columns_of(section), {}
     for line in section.lines:
-        if line.remark:
-            numbers.setdefault(line.remark, len(numbers) + 1)
-    rows = [_row(line, columns, numbers.get(line.remark)) for line in section.lines]
+        if said := '; '.join(line.remarks):
+            numbers.setdefault(said, len(numbers) + 1)
+    rows = [_row(line, columns, numbers.get('; '.join(line.remarks))) for line in section.lines]
     notes = [f'\\textsuperscript{{{number}}}~{escaped(remark)}.' for remark, number in numbers.items()]
     notes += [_sentence(note) for note in (*section.notes, *legend)]
     return '\n'.join([

@@ -94,7 +94,9 @@ def cell_html(section: Section, line: Line, index: int, spread: bool) -> str:
     column = section.columns[index]
     own = line.cells[column]
     if index >= NAMES:
-        content, value = number_html(own, column in line.bold, spread), sort_value(own)
+        content = number_html(own, column in line.bold, spread)
+        # The cost of a row that was not measured is text in any unit.
+        value = sort_value(own) if line.kind == 'measured' or column != 'cost' else ''
     else:
         content, value = text(own), own
     if index == NAMES - 1:
@@ -123,7 +125,9 @@ def more_html(section: Section, line: Line) -> str:
     others = [f'{column} {line.cells[column]}' for column in section.columns[NARROW:] if line.cells[column] != '-']
     rest = f'<p class="rest">{text(", ".join(others))}</p>' if others else ''
     remark = f'<span class="remark">{text(line.remark)}</span>' if line.remark else ''
-    inside = ''.join(map(detail_html, line.details)) + pictures_html(line.runs)
+    every = Detail('Remarks', ('remark', ), [(said, ) for said in line.remarks])
+    details = [*([every] if line.remark != '; '.join(line.remarks) else []), *line.details]
+    inside = ''.join(map(detail_html, details)) + pictures_html(line.runs)
     if inside:
         return (f'{rest}<details><summary><span class="word">details</span> {remark}</summary>'
                 f'<div class="inside">{inside}</div></details>')

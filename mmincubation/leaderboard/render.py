@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from itertools import count
 
 from mmincubation.result import METRICS
 
@@ -60,7 +61,7 @@ def section_markdown(section: Section, heading: str) -> str:
     """Return one section in Markdown; the last column of its table has the remarks."""
     columns = [*section.columns, 'remarks']
     rows = [[*(bold(cell) if column in line.bold else escaped(cell)
-               for column, cell in zip(section.columns, cells, strict=True)), escaped(line.remark)]
+               for column, cell in zip(section.columns, cells, strict=True)), escaped('; '.join(line.remarks))]
             for line, cells in zip(section.lines, values(section), strict=True)]
     table = markdown_table(columns, rows, {*section.columns[NAMES:]})
     return '\n\n'.join(filter(None, [f'{heading} {section.title}', table, bullets(section.notes)]))
@@ -85,20 +86,23 @@ def bold(text: str) -> str:
 def overview(sections: list[Section]) -> str:
     """Return one Markdown table of all tasks: a row for each model and method, a column for each metric of each data.
 
-    The names of model and data are there where they differ.
+    The name of the model is there where models differ. Rows of equal names stay apart.
     """
     lines = [(section, line) for section in sections for line in section.lines]
     data = {section.task: {line.cells['data'] for line in section.lines} for section in sections}
     several = len({line.cells['model'] for _, line in lines}) > 1
     columns, rows = [], {}
     for section, line in lines:
-        row = rows.setdefault((line.cells['model'], line.cells['method']), {})
+        own = {}
         for title, _, _ in METRICS[section.task][:2 if section.task == 'detection' else 1]:
             column = title if len(data[section.task]) == 1 else f'{title}, {line.cells["data"]}'
             columns += [] if column in columns else [column]
-            row[column] = line.cells[title]
+            own[column] = line.cells[title]
+        names = line.cells['model'], line.cells['method']
+        number = next(i for i in count() if not own.keys() & rows.get((*names, i), {}).keys())
+        rows.setdefault((*names, number), {}).update(own)
     head = ['model'] * several + ['method']
-    cells = [[*map(escaped, names[-len(head):]), *(escaped(row.get(column, '-')) for column in columns)]
+    cells = [[*map(escaped, names[-len(head) - 1:-1]), *(escaped(row.get(column, '-')) for column in columns)]
              for names, row in rows.items()]
     return markdown_table([*head, *columns], cells, {*columns})
 

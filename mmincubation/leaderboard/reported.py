@@ -9,14 +9,15 @@ from typing import Any
 
 import yaml
 
-from .collect import TASKS, clean
+from mmincubation.result import METRICS
+
+from .collect import TASKS, clean, files_below
 from .details import Detail
 from .table import Line, Section, columns_of
 
 PAPER = Path(__file__).with_name('paper.yaml')
 FILE_NAME = 'reported.yaml'
 SIZE_LIMIT = 1 << 20  # bytes
-REMARK_WIDTH = 100  # a longer one unfolds
 REQUIRED = ('task', 'model', 'data', 'method', 'metrics', 'source')
 OPTIONAL = ('cost', 'note')
 NAMES = ('task', 'model', 'data', 'method', 'source')  # what two entries of one file may not share
@@ -48,7 +49,7 @@ class Reported:
 def reported_files(source: Path) -> list[Path]:
     """Return the files `reported.yaml` below a folder, sorted; a file that ends in .yaml or .yml is one itself."""
     if source.is_dir():
-        return sorted(source.glob(f'**/{FILE_NAME}'))
+        return files_below(source, FILE_NAME)
     return [source] if source.suffix in ('.yaml', '.yml') else []
 
 
@@ -187,10 +188,11 @@ def _metric_faults(metrics: Any, task: Any) -> Iterator[str]:
         elif not 0 <= value <= 100:
             yield f'metric `{_short(title)}` is {_shown(value)}; metrics are percent, from 0 to 100'
             fits = False
-    if fits and 0 < max(metrics.values()) <= 1:
-        title, value = max(metrics.items(), key=lambda pair: pair[1])
-        yield (f'metric `{_short(title)}` is {_shown(value)}, and no metric is above 1; metrics are percent: '
-               f'{value:g} -> {100 * value:g}?')
+    main = [title for title, *_ in METRICS[task] if title in metrics] if titles else []
+    for title in (main or metrics) if fits else ():
+        if 0 < (value := metrics[title]) <= 1:
+            yield (f'metric `{_short(title)}` is {_shown(value)}; metrics are percent: {value:g} -> '
+                   f'{100 * value:g}?')
 
 
 def _nearest(name: str, valid: tuple[str, ...]) -> str:
@@ -257,10 +259,7 @@ def line_of(entry: Reported, columns: list[str]) -> Line:
     whole = [(title, _digits(value)) for title, value in entry.metrics.items()]
     hidden = any(cells.get(title) != text for title, text in whole)
     details = [Detail(f'As {entry.kind}', ('metric', 'percent'), whole)] if hidden else []
-    said = '; '.join(filter(None, (entry.source, entry.note)))
-    if len(said) > REMARK_WIDTH:
-        details.insert(0, Detail('Remarks', ('remark', ), [(text, ) for text in (entry.source, entry.note) if text]))
-        said = f'{said[:REMARK_WIDTH - 3]}...'
+    said = [text for text in (entry.source, entry.note) if text]
     return Line(entry.kind, cells, frozenset(), said, details, record_of(entry), [])
 
 

@@ -1,6 +1,7 @@
 """Merge runs that differ by their seed into rows, and name what tells rows apart."""
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,11 +20,15 @@ FINAL = ('assembled', 'finetune')  # phases of an incubation that train the whol
 
 @dataclass(frozen=True)
 class Row:
-    """Hold runs that differ by their seed only; `unlike` are settings that tell it from rows of the same method."""
+    """Hold runs that differ by their seed only; `unlike` are settings that tell it from rows of the same method.
+
+    `label` is the method, with the first of these settings: 'e2e', 'e2e (lr 0.001)'. No two rows of a group share it.
+    """
 
     runs: list[Run]
     data: str
     unlike: dict[str, str]
+    label: str
 
     @property
     def task(self) -> str:
@@ -46,13 +51,6 @@ class Row:
         return self.runs[0].group
 
     @property
-    def label(self) -> str:
-        """The method, with the settings that tell its recipes apart: 'e2e', 'e2e (lr 0.001)'."""
-        shown = [f'{name} {value}' for name, value in list(self.unlike.items())[:SHOWN]]
-        shown += [f'{len(self.unlike) - SHOWN} more'] if len(self.unlike) > SHOWN else []
-        return f'{self.method} ({", ".join(shown)})' if shown else self.method
-
-    @property
     def repeated(self) -> list[int]:
         """The seeds that several runs have."""
         seeds = [run.result['seed'] for run in self.runs]
@@ -63,7 +61,7 @@ class Row:
         found: dict[int, list[float]] = {}
         for run in self.runs:
             value = run.result['metrics'].get(key)
-            if unmeasured(value) is None:
+            if unmeasured(value, factor) is None:
                 found.setdefault(run.result['seed'], []).append(factor * value)
         return found
 
@@ -78,21 +76,32 @@ class Row:
         return self.mean(key, factor)
 
     def total(self, key: str) -> float | None:
-        """Return the mean over the runs of a number of the result; None if it is unknown for a run."""
+        """Return the mean over the runs of a cost; None if it is unknown for a run, or lacks phases."""
         values = [run.result[key] for run in self.runs]
-        return None if None in values else fmean(values)
+        return None if None in values or any(map(missing_phases, self.runs)) else fmean(values)
 
     def machines(self) -> list[str]:
         """Return the machines of its runs, each once."""
         return sorted({f'{run.result["devices"]} x {run.result["hardware"]}' for run in self.runs})
 
 
-def unmeasured(value: float | None) -> str | None:
-    """Return in words why a metric of a result is no measure; None if it is one."""
+def unmeasured(value: float | None, factor: float = 1) -> str | None:
+    """Return in words why a metric of a result is no measure; None if it is one. `factor` makes it a percentage."""
     if value is None:
         return 'its result has no such number'
-    # COCO says -1 where there is nothing to measure; no metric here can be negative.
-    return f'{value:g}, the validation data have no object to find' if value < 0 else None
+    if value == -1:  # of COCO
+        return '-1, the validation data have no object to find'
+    return None if 0 <= factor * value <= 100.0001 else f'{value:g} is no share of {100 / factor:g}'
+
+
+def missing_phases(run: Run) -> list[str]:
+    """Return the phases of an incubation's recipe that its result lacks: they ran elsewhere, at a cost unknown here."""
+    recipe = run.result.get('recipe') or {}
+    there = {phase['name'] for phase in run.result['phases']}
+    wanted = [name for name in ('meta', 'finetune') if recipe.get(f'train_cfg.phases.{name}.epochs', '0') != '0']
+    if recipe.get('train_cfg.phases.module.epochs', '0') != '0' and 'modules' not in there:
+        wanted += [f'module_{i}' for i in range(int(recipe.get('model.modules', 0)))]
+    return [name for name in wanted if name not in there]
 
 
 def merge_seeds(runs: Iterable[Run]) -> list[Row]:
@@ -102,9 +111,21 @@ def merge_seeds(runs: Iterable[Run]) -> list[Row]:
     for _, same in groupby(runs, key=lambda run: (run.group, run.method)):
         recipes = [list(seeds) for _, seeds in groupby(same, key=lambda run: run.recipe)]
         unlike = differing([seeds[0] for seeds in recipes])
-        rows += [Row(seeds, names[seeds[0].group], own) for seeds, own in zip(recipes, unlike, strict=True)]
+        rows += [Row(seeds, names[seeds[0].group], own, label)
+                 for seeds, own, label in zip(recipes, unlike, labels(recipes, unlike), strict=True)]
     return sorted(rows, key=lambda row: (TASKS.index(row.task), row.model, row.data, row.group, -(
         row.main().mean if row.main() else -1), row.label))
+
+
+def labels(recipes: list[list[Run]], unlike: list[dict[str, str]]) -> list[str]:
+    """Return a name for each recipe of a method; where the settings that it shows are alike, the recipe's digest."""
+    names = []
+    for (run, *_), own in zip(recipes, unlike, strict=True):
+        shown = [f'{name} {value}' for name, value in list(own.items())[:SHOWN]]
+        shown += [f'{len(own) - SHOWN} more'] if len(own) > SHOWN else []
+        names.append(f'{run.method} ({", ".join(shown)})' if shown else run.method)
+    return [name if names.count(name) == 1 else f'{name[:-1]}, recipe {run.recipe[:6]})'
+            for name, (run, *_) in zip(names, recipes, strict=True)]
 
 
 def data_names(runs: list[Run]) -> dict[tuple, str]:
@@ -118,7 +139,8 @@ def data_names(runs: list[Run]) -> dict[tuple, str]:
         sized = f'{name} ({int(size):,} + {val_size} images)'
         sizes = [(data[1], data[3]) for data in same]
         if len(same) > 1:
-            name = sized if sizes.count((size, val_size)) == 1 else f'{sized[:-1]}, content {train[:6]}/{val[:6]})'
+            digest = hashlib.sha256(f'{train} {val}'.encode()).hexdigest()[:6]
+            name = sized if sizes.count((size, val_size)) == 1 else f'{sized[:-1]}, content {digest})'
         names[group] = name
     return names
 
@@ -136,7 +158,8 @@ def settings_apart(recipes: list[dict[str, str]]) -> list[dict[str, str]]:
     keys = [key for key in sorted(set().union(*recipes)) if len({recipe.get(key) for recipe in recipes}) > 1]
     names = short_names(keys)
     rank = {name: i for i, name in enumerate(FIRST_NAMED)}
-    keys.sort(key=lambda key: (rank.get(names[key].rpartition('.')[2], len(rank)), key))
+    # First what changes the meaning of the metric.
+    keys.sort(key=lambda key: (not key.startswith('val_'), rank.get(names[key].rpartition('.')[2], len(rank)), key))
     return [{names[key]: shown(recipe.get(key)) for key in keys} for recipe in recipes]
 
 
@@ -179,12 +202,12 @@ def is_final(run: Run, phase: Phase) -> bool:
 
 def points(run: Run, cost: str, key: str) -> list[tuple[Phase, float, float]]:
     """Return (phase, cost from the begin of the run, value) of each validation that measured a metric."""
-    phases = run.result['phases']
-    if any(phase[cost] is None for phase in phases):
+    phases, factor = run.result['phases'], next(metric[2] for metric in METRICS[run.task] if metric[1] == key)
+    if any(phase[cost] is None for phase in phases) or missing_phases(run):
         return []
     found, begins = [], [0, *accumulate(phase[cost] for phase in phases)]
     for phase, begin in zip(phases, begins, strict=False):
         curve = phase.get('curve') or [phase]  # an older result has the end of the phase alone
         found += [(phase, begin + point[cost], point['metrics'][key]) for point in curve
-                  if unmeasured(point['metrics'].get(key)) is None and point[cost] is not None]
+                  if unmeasured(point['metrics'].get(key), factor) is None and point[cost] is not None]
     return found

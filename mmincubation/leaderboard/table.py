@@ -8,15 +8,18 @@ from mmincubation.result import METRICS
 
 from .collect import TASKS, Run
 from .details import Detail, details_of, number, short, written_by
-from .rows import Row, merge_seeds, unmeasured
+from .remarks import remarks_of
+from .rows import Row, merge_seeds
 from .stats import Difference
-from .versus import choose_baselines, differences, missing_controls, recipe_apart, share_of_cost
+from .versus import choose_baselines, differences, recipe_apart, share_of_cost
 
-LEGEND = ('± is half the width of the 95 % interval of the mean over seeds (Student\'s t); one seed has none.',
-          'Δ is the difference from the baseline in points, by pairs of equal seeds where there are two or more; it is '
-          'bold where its interval leaves out zero.',
-          '"to baseline" is the cost at which a method first reaches the baseline\'s mean, as a share of what the '
-          'baseline cost, interpolated on the curves.',
+LEGEND = ('± is half the width of the 95 % interval of the mean over seeds (Student\'s t); one seed has none, nor have '
+          'seeds as good as equal.',
+          'Δ is the difference from the baseline (e2e, else the first by name; of its recipes with several seeds the '
+          'best) in points, by pairs if both have the same seeds. It is bold where its interval leaves out zero, which '
+          'one comparison in 20 does by chance.',
+          '"to baseline" is the cost at which a method first reaches the baseline\'s mean, as a share of the cost at '
+          'which the baseline first reaches its own end, interpolated on the curves.',
           'Cost: "blocks" are block-forwards, transformer blocks times images (M: million, G: 1000 M); "s" are '
           'device-seconds.')
 
@@ -25,7 +28,7 @@ REMARK_WIDTH = 100
 
 @dataclass(frozen=True)
 class Line:
-    """Hold one row of a table as text, its remark, what unfolds below it, and its numbers.
+    """Hold one row of a table as text, its remarks, what unfolds below it, and its numbers.
 
     `kind` is 'measured' for our runs, 'quoted' for the paper's numbers, 'reported' for other people's. `bold` are the
     titles of columns whose number the interval supports. `record` is what csv and json write.
@@ -34,10 +37,20 @@ class Line:
     kind: str
     cells: dict[str, str]
     bold: frozenset[str]
-    remark: str
+    remarks: list[str]
     details: list[Detail]
     record: dict[str, Any]
     runs: list[Run]
+
+    @property
+    def remark(self) -> str:
+        """The first remarks, as many as one line has room for, and how many more there are."""
+        fits = [len('; '.join(self.remarks[:i])) <= REMARK_WIDTH for i in range(1, len(self.remarks) + 1)]
+        kept = max(sum(fits), 1)
+        more = len(self.remarks) - kept
+        said = '; '.join(self.remarks[:kept])
+        return (said if len(said) <= REMARK_WIDTH else f'{said[:REMARK_WIDTH - 3]}...') + (
+            f'; {more} more' if more > 0 else '')
 
 
 @dataclass(frozen=True)
@@ -82,21 +95,15 @@ def make_line(row: Row, rows: list[Row], base: Row | None, wrote: dict[str, str]
     """Return one row as text and numbers, compared with its baseline."""
     main = METRICS[row.task][0][0]
     apart = differences(row, base) if base and base is not row else {}
+    unlike = recipe_apart(row, base) if base else {}
     share = share_of_cost(row, base) if apart else None
     cells = {'model': row.model, 'data': row.data, 'method': row.label, **metric_cells(row),
              f'Δ {main}': 'baseline' if base is row else str(apart.get(main, '-')), 'n': str(len(row.runs)),
              'images': number(row.total('images_seen')), 'cost': cost(row), 'to baseline': share_text(share)}
     bold = {f'Δ {main}'} if main in apart and apart[main].supported else set()
-    said = remarks(row, rows, base, apart)
-    details = details_of(row, said, apart, base.label if base else '', wrote)
-    record = record_of(row, base, apart, share)
-    return Line('measured', cells, frozenset(bold), one_line(said), details, record, row.runs)
-
-
-def one_line(texts: list[str]) -> str:
-    """Return the first texts that fit on one line, and how many more there are."""
-    kept = [text for i, text in enumerate(texts) if not i or len('; '.join(texts[:i + 1])) <= REMARK_WIDTH]
-    return '; '.join(kept) + (f'; {len(texts) - len(kept)} more' if len(kept) < len(texts) else '')
+    remarks = remarks_of(row, rows, base, apart, unlike, wrote)
+    details = details_of(row, base, apart, unlike, wrote)
+    return Line('measured', cells, frozenset(bold), remarks, details, record_of(row, base, apart, share), row.runs)
 
 
 def metric_cells(row: Row) -> dict[str, str]:
@@ -108,9 +115,9 @@ def cost(row: Row) -> str:
     """Return what a run of the row costs: block-forwards, or time on a machine where they were not counted."""
     if (blocks := row.total('block_forwards')) is not None:
         return f'{short(blocks)} blocks'
-    if len(row.machines()) > 1:
-        return 'several machines'
-    return f'{number(row.total("device_seconds"))} s'
+    if row.total('device_seconds') is None:
+        return '-'
+    return 'several machines' if len(row.machines()) > 1 else f'{number(row.total("device_seconds"))} s'
 
 
 def share_text(share: float | None) -> str:
@@ -118,49 +125,19 @@ def share_text(share: float | None) -> str:
     return '-' if share is None else f'{share:.2f}x'
 
 
-def remarks(row: Row, rows: list[Row], base: Row | None, apart: dict[str, Difference]) -> list[str]:
-    """Return what a reader must know of a row, the gravest first, each in a few words."""
-    found = not_measured(row)
-    if row.repeated:
-        found.insert(0, f'seed {row.repeated[0]} is there {_times(row)} times: delete all but one result, or give one '
-                        'another method')
-    if not all(run.result.get('recipe') for run in row.runs):
-        found.append('written by an older version, without its recipe: seeds are not merged')
-    found += [missing_controls(row, rows), base and recipe_apart(row, base)]
-    found += [each.how for each in apart.values() if each.half is None][:1]
-    if base and base is not row and set(row.machines()) != set(base.machines()) and not row.total('block_forwards'):
-        found.append(f'cost on {", ".join(row.machines())}, the baseline\'s on {", ".join(base.machines())}')
-    return [text for text in found if text]
-
-
-def _times(row: Row) -> int:
-    return sum(run.result['seed'] == row.repeated[0] for run in row.runs)
-
-
-def not_measured(row: Row) -> list[str]:
-    """Return in words each metric that a run did not measure; of those that are not there, the main one alone."""
-    main, found = METRICS[row.task][0][0], {}
-    for run in row.runs:
-        metrics, notes = run.result['metrics'], run.result.get('notes', {})
-        for title, key, _ in METRICS[row.task]:
-            if (key in metrics or title == main) and (why := notes.get(key) or unmeasured(metrics.get(key))):
-                found.setdefault(f'{title} not measured: {why}', []).append(run.result['seed'])
-    return [text if len(seeds) == len(row.runs) else f'seed {", ".join(map(str, seeds))}: {text}'
-            for text, seeds in found.items()]
-
-
 def notes_of(rows: list[Row]) -> list[str]:
     """Return notes of configs and lines of loaders, each once, with the rows that have it if not all do."""
-    said: dict[str, list[str]] = {}
+    said: dict[str, list[Row]] = {}
     for row in rows:
         for run in row.runs:
             texts = (run.result['experiment'].get('note'), (run.result['weights'] or {}).get('coverage'))
             for text in filter(None, texts):
-                labels = said.setdefault(text, [])
-                if row.label not in labels:
-                    labels.append(row.label)
-    every = {row.label for row in rows}
-    return [text if {*labels} == every else f'{", ".join(labels)}: {text}' for text, labels in said.items()]
+                its = said.setdefault(text, [])
+                its += [] if any(other is row for other in its) else [row]
+    alone = len({row.group for row in rows}) == 1
+    names = {id(row): row.label if alone else f'{row.model}, {row.data}, {row.label}' for row in rows}
+    return [text if len(its) == len(rows) else f'{"; ".join(names[id(row)] for row in its)}: {text}'
+            for text, its in said.items()]
 
 
 def record_of(row: Row, base: Row | None, apart: dict[str, Difference], share: float | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .rows import Row, final_points, settings_apart
 from .stats import Difference, difference, reach
 
 DEFAULT_BASELINE = 'e2e'
+ENOUGH = 0.9  # of an incubation's cost, for a control
 # What an incubation is compared with before a gain is its own: the name in remarks, and the methods that do.
 CONTROLS = {'E2E': ('e2e', ), 'growth': ('grow_only', 'stack_only'), 'meta-model': ('meta_only', )}
 OF_THE_METHOD = ('model.type', 'model.modules', 'model.arch.depth', 'model.drop_path_rate', 'train_cfg')
@@ -23,8 +24,9 @@ class UnknownBaseline(ValueError):
 def choose_baselines(rows: list[Row], name: str | None) -> dict[int, Row]:
     """Return the row that each row is compared with, by the row's `id`; rows without one are left out.
 
-    Within a group it is the method `name`, by default 'e2e', else the first of the table. Of several recipes of it a
-    row takes its own recipe, else the best, so that a difference is never flattered.
+    Within a group it is the method `name`, by default 'e2e', else the first by name: the best would be chosen after the
+    fact. Of its recipes it is the best of those with several seeds, or of all if none has: neither a recipe that was
+    not tuned nor a lucky seed.
 
     Raises:
         UnknownBaseline: no row has the method `name`.
@@ -37,10 +39,11 @@ def choose_baselines(rows: list[Row], name: str | None) -> dict[int, Row]:
     chosen = {}
     for _, same in groupby(rows, key=lambda row: row.group):
         group = list(same)
-        wanted = name or (DEFAULT_BASELINE if any(row.method == DEFAULT_BASELINE for row in group) else group[0].method)
+        there = sorted({row.method for row in group})
+        wanted = name or (DEFAULT_BASELINE if DEFAULT_BASELINE in there else there[0])
         found = [row for row in group if row.method == wanted]  # best first
-        for row in group if found else ():
-            chosen[id(row)] = next((base for base in found if base.runs[0].recipe == row.runs[0].recipe), found[0])
+        several = [row for row in found if len(row.runs) > 1]
+        chosen |= {id(row): (several or found)[0] for row in group if found}
     return chosen
 
 
@@ -52,16 +55,19 @@ def differences(row: Row, base: Row) -> dict[str, Difference]:
 
 
 def share_of_cost(row: Row, base: Row) -> float | None:
-    """Return the cost at which `row` reaches the mean of `base`, as a share of what `base` cost.
+    """Return the cost at which `row` reaches the mean of `base`, as a share of the cost at which `base` does.
 
-    The cost is block-forwards, or images where these were not counted. None if a run does not reach it.
+    The base does where each of its runs first reaches its own end. The cost is block-forwards, or images where these
+    were not counted. None if a run does not reach it, or if the row is below it in the end.
     """
-    target = base.main()
+    target, own = base.main(), row.main()
+    if not target or not own or own.mean < target.mean:
+        return None
     for cost, total in (('block_forwards', 'block_forwards'), ('images', 'images_seen')):
-        whole = base.total(total)
-        if target and whole and row.total(total) is not None:
+        if base.total(total) and row.total(total) is not None:
+            ends = [reach(curve, curve[-1][1]) for run in base.runs if (curve := final_points(run, cost))]
             reached = [reach(final_points(run, cost), target.mean) for run in row.runs]
-            return None if None in reached else fmean(reached) / whole
+            return fmean(reached) / fmean(ends) if None not in reached and len(ends) == len(base.runs) else None
     return None
 
 
@@ -72,29 +78,47 @@ def is_incubation(row: Row) -> bool:
     return trained or row.method.startswith('incub')
 
 
-def missing_controls(row: Row, rows: list[Row]) -> str | None:
-    """Return which controls an incubation lacks among the rows of its group: 'no growth control'; None for none."""
-    there = {other.method for other in rows if other.group == row.group}
-    # A meta model has another depth, so its weights do not fit the backbones of dense tasks.
-    wanted = [name for name in CONTROLS if name != 'meta-model' or row.task == 'classification']
-    missing = [name for name in wanted if not there & {*CONTROLS[name]}]
-    return f'no {" or ".join(missing)} control' if missing and is_incubation(row) else None
+def control_faults(row: Row, rows: list[Row]) -> list[str]:
+    """Return which controls an incubation lacks among the rows of its group, or has at less cost.
+
+    For example 'no growth control' or 'E2E control at 75 % of the cost'.
+    """
+    if not is_incubation(row):
+        return []
+    missing, cheap = [], []
+    for name, methods in CONTROLS.items():
+        shares = [cost_share(other, row) for other in rows
+                  if other.group == row.group and other.method in methods and other.main()]
+        # A meta model has another depth, so its weights do not fit the backbones of dense tasks.
+        if not shares and (name != 'meta-model' or row.task == 'classification'):
+            missing.append(name)
+        known = [share for share in shares if share is not None]
+        if known and max(known) < ENOUGH:
+            cheap.append(f'{name} control at {100 * max(known):.0f} % of the cost')
+    return ([f'no {" or ".join(missing)} control'] if missing else []) + cheap
 
 
-def recipe_apart(row: Row, base: Row) -> str | None:
-    """Return the settings, beside the method's own, in which a row differs from its baseline; None for none.
+def cost_share(row: Row, other: Row) -> float | None:
+    """Return what a row costs as a share of another, in block-forwards or in images; None if it is unknown."""
+    for key in ('block_forwards', 'images_seen'):
+        if (cost := row.total(key)) is not None and (whole := other.total(key)):
+            return cost / whole
+    return None
 
-    A method of classification is a way of training, so its loop and the depth of its model are its own.
+
+def recipe_apart(row: Row, base: Row) -> dict[str, tuple[str, str]]:
+    """Return the settings in which a row differs from its baseline, beside its method's own: (its value, the base's).
+
+    Incubation and its controls are ways of training, so their loop and the depth of their model are their own.
     """
     recipes = [other.runs[0].result.get('recipe') for other in (row, base)]
     if row is base or not all(recipes):
-        return None
-    if row.task == 'classification':
+        return {}
+    controls = {method for methods in CONTROLS.values() for method in methods} - {DEFAULT_BASELINE}
+    if row.task == 'classification' and any(is_incubation(one) or one.method in controls for one in (row, base)):
         recipes = [{key: value for key, value in recipe.items() if not key.startswith(OF_THE_METHOD)}
                    for recipe in recipes]
     own, other = settings_apart(recipes)
-    texts = [f'{name} {own[name]} | {other[name]}' for name in list(own)[:2]]
-    texts += [f'{len(own) - 2} more'] if len(own) > 2 else []
-    return f'unlike {base.method}: {", ".join(texts)}' if texts else None
+    return {name: (own[name], other[name]) for name in own}
 
 

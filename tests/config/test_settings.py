@@ -34,7 +34,7 @@ def test_the_same_recipe(cfg, options):
 @pytest.mark.parametrize(('options', 'key'), [
     (dict(optim_wrapper__optimizer__lr=0.3), 'optim_wrapper.optimizer.lr'),
     (dict(custom_hooks=[dict(type='mmincubation.EMAHook')]), 'custom_hooks'),
-    (dict(auto_scale_lr__enable=True), 'auto_scale_lr.base_batch_size'),
+    (dict(auto_scale_lr=dict(enable=True, base_batch_size=3)), 'auto_scale_lr.base_batch_size'),
     (dict(train_dataloader__batch_size=3), 'batch'), (dict(optim_wrapper__accumulative_counts=2), 'batch')])
 def test_another_recipe(cfg, options, key):
     one, two = recipe_of(cfg, 1), recipe_of(changed(cfg, **options), 1)

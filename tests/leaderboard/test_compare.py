@@ -133,7 +133,18 @@ def test_few_images_are_said(tmp_path):
     [note] = compared(tmp_path, detection(0.5, images=8), detection(0.9, images=8))['notes']
     assert note.startswith('only 8 images')
     found = compared(tmp_path, segmentation(0.5, images=1), segmentation(0.9, images=1))
-    assert line(found, 'mIoU')['low'] == line(found, 'mIoU')['high'] == line(found, 'mIoU')['difference']
+    assert line(found, 'mIoU')['low'] is None and not line(found, 'mIoU')['supported']
+    assert 'too few images' in to_text(found, 'a', 'b')
+
+
+def test_one_object_gives_no_verdict(tmp_path):
+    a, b = (detection(finds, images=60) for finds in (0.9, 0.9))
+    for content in (a, b):  # the one large object is in the first image
+        truth = content['truth']
+        truth['iscrowd'][0] = 0
+        truth['area'][0], truth['area'][1:] = 200**2, [20**2] * (len(truth['area']) - 1)
+    found = compared(tmp_path, a, b)
+    assert line(found, 'box mAP_l')['low'] is None and line(found, 'box mAP')['low'] is not None
 
 
 def test_what_was_not_measured_is_a_dash(tmp_path):

@@ -26,9 +26,11 @@ def test_equal_seeds_are_paired():
     assert str(apart) == f'{apart.mean:+.1f} ± {apart.half:.1f}'
 
 
-def test_only_the_seeds_that_both_have_are_paired():
-    apart = difference(seeds(A), seeds(B[:3]) | {9: [0.0]})
-    assert apart.how == 'paired, 3 seeds' and apart.mean == pytest.approx(sum(A[:3]) / 3 - sum(B[:3]) / 3)
+def test_seeds_that_only_one_has_are_not_dropped():
+    """A difference of some pairs could contradict that of the means."""
+    first, second = seeds([90.0, 91.0, 80.0]), seeds([91.0, 92.1]) | seeds([70.0, 70.0], 7)
+    apart = difference(first, second)
+    assert apart.how == 'unpaired, 3 and 4 seeds' and apart.mean == pytest.approx(261 / 3 - 323.1 / 4)
 
 
 def test_other_seeds_are_compared_by_welch():
@@ -50,8 +52,12 @@ def test_what_was_not_measured_has_no_difference():
     assert difference({}, seeds(A)) is None and difference(seeds(A), {}) is None
 
 
-def test_an_interval_of_equal_values_is_no_division_by_zero():
-    assert difference(seeds([1.0, 1.0]), seeds([0.0, 0.0], 5)).half == 0
+@pytest.mark.parametrize(('first', 'second'), [
+    (seeds([1.0, 1.0]), seeds([0.0, 0.0], 5)), (seeds([43.2, 42.9]), seeds([43.1, 42.8]))])
+def test_an_interval_that_only_rounding_makes_is_none(first, second):
+    apart = difference(first, second)
+    assert apart.half is None and not apart.supported and apart.how == 'seeds as good as equal: no interval'
+    assert mean_of([100.0, 100.0]).half is None
 
 
 @pytest.mark.parametrize(('target', 'cost'), [(50, 10), (55, 15), (60, 20), (58, 18), (70, None)])

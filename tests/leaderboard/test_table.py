@@ -74,10 +74,15 @@ def test_a_recipe_unlike_the_baselines_is_said(tmp_path):
     put(tmp_path, 'e2e', 0.4, 'detection')
     put(tmp_path, 'mine', 0.5, 'detection', recipe={'optim_wrapper.optimizer.lr': '0.002', 'batch': '64'})
     assert 'unlike e2e: lr 0.002 | 0.001' in line_of(sections_of(tmp_path), 'mine').remark
-    put(tmp_path, 'theirs', 50., recipe={
-        'optim_wrapper.optimizer.lr': '0.001', 'batch': '64', 'train_cfg.start': '"grow"'})
+    start = {'optim_wrapper.optimizer.lr': '0.001', 'batch': '64', 'train_cfg.start': '"grow"'}
+    put(tmp_path, 'theirs', 50., recipe=start)
+    put(tmp_path, 'incub', 50., recipe=start)
     put(tmp_path, 'e2e', 50.)
-    assert 'unlike' not in line_of(sections_of(tmp_path), 'theirs').remark  # a way to train is the method
+    found = sections_of(tmp_path)
+    assert 'unlike' not in line_of(found, 'incub', 'classification').remark  # a way to train is the method
+    assert 'unlike e2e: start grow | unset' in line_of(found, 'theirs').remark
+    line = line_of(found, 'mine')
+    assert ('lr', '0.002', '0.001') in next(d for d in line.details if d.title == 'Settings unlike e2e').cells
 
 
 def test_the_same_seed_twice_is_said_with_the_remedy(tmp_path):
@@ -105,9 +110,10 @@ def test_a_seed_that_measured_nothing_is_named_beside_the_mean_of_the_others(tmp
     line = line_of(sections_of(tmp_path), 'e2e')
     assert line.cells['box AP'] == '40.0' and line.cells['n'] == '2'
     assert 'seed 1: box AP not measured: -1' in line.remark
-    assert line.remark.endswith('; 1 more') and [detail.title for detail in line.details[:2]] == ['Remarks', 'Phases']
-    assert len(line.details[0].cells) == 2
-    assert ('1', 'b', '1', '10', '10', 'box AP not measured') in line.details[1].cells
+    assert line.remark.endswith('; 2 more') and len(line.remarks) == 3
+    assert ('1', 'b', '1', '10', '10', 'box AP not measured') in line.details[0].cells
+    markdown = to_markdown(sections_of(tmp_path), [])
+    assert all(remark.partition(':')[0] in markdown for remark in line.remarks)
 
 
 def test_notes_and_coverage_stand_once(tmp_path):
@@ -125,9 +131,9 @@ def test_classes_errors_and_sizes_unfold(tmp_path):
     for seed in range(2):
         put(tmp_path, 'a', 0.4, 'detection', seed=seed, metrics=sized, details=tables)
     details = {detail.title: detail.cells for detail in sections_of(tmp_path)[0].lines[0].details}
-    assert details['box AP by class'] == [('cat', '40.0 ± 0.0'), ('dog', '-')]
-    assert details['box errors (TIDE)'] == [('Cls', '2.0 ± 0.0')]
-    assert details['AP by size of the objects'] == [('box AP', '10.0 ± 0.0', '-', '60.0 ± 0.0')]
+    assert details['box AP by class'] == [('cat', '40.0'), ('dog', '-')]
+    assert details['box errors (TIDE)'] == [('Cls', '2.0')]
+    assert details['AP by size of the objects'] == [('box AP', '10.0', '-', '60.0')]
 
 
 def test_weights_name_the_run_that_wrote_them(tmp_path):
@@ -143,7 +149,30 @@ def test_costs_of_other_machines_are_not_mixed(tmp_path):
     put(tmp_path, 'mine', 0.4, 'detection')
     found = sections_of(tmp_path)
     assert line_of(found, 'e2e').cells['cost'] == 'several machines'
-    assert "cost on 1 x a CPU, the baseline's on 1 x a CPU, 1 x a GPU" in line_of(found, 'mine').remark
+    assert 'on 1 x a CPU, the baseline on 1 x a CPU, 1 x a GPU' in line_of(found, 'mine').remarks
+
+
+@pytest.mark.parametrize(('changes', 'said'), [
+    (dict(weights=None), '1 of 2 runs began with weights'),
+    (dict(weights=dict(path='w', sha256='1' * 64, coverage='some keys')), 'its runs loaded their weights differently'),
+    (dict(weights=dict(path='w', sha256='2' * 64, coverage='150/150 keys')), '2 weight files of unknown origin'),
+    (dict(images_seen=50), 'its seeds saw 50 to 1,000 images'), (dict(skipped_steps=4000), '4,000 steps skipped'),
+    (dict(data_errors=dict(skipped=90, first=[])), '90 training samples skipped'),
+    (dict(metrics={'coco/bbox_mAP': 0.4}), 'seed 1: mask AP not measured: its result has no such number'),
+    (dict(metrics={'coco/bbox_mAP': 43.1}), 'seed 1: box AP not measured: 43.1 is no share of 1')])
+def test_what_seeds_do_not_share_is_said(tmp_path, changes, said):
+    weights = dict(path='w', sha256='1' * 64, coverage='150/150 keys')
+    put(tmp_path, 'mine', 0.4, 'detection', weights=weights)
+    put(tmp_path, 'mine', 0.4, 'detection', seed=1, **(dict(weights=weights) | changes))
+    assert said in line_of(sections_of(tmp_path), 'mine').remarks
+
+
+def test_weights_that_other_rows_wrote_may_differ(tmp_path):
+    for seed in range(2):
+        output = dict(path='weights/e2e_last.safetensors', sha256=f'{seed}' * 64)
+        put(tmp_path, 'e2e', 50.0, seed=seed, outputs=[output])
+        put(tmp_path, 'e2e', 0.4, 'detection', seed=seed, weights=dict(output, coverage='all'))
+    assert line_of(sections_of(tmp_path), 'e2e', 'detection').remarks == []
 
 
 def test_one_table_of_all_tasks(tmp_path):
@@ -154,6 +183,9 @@ def test_one_table_of_all_tasks(tmp_path):
     assert overview(sections_of(tmp_path)).splitlines() == [
         '| method | top-1 | box AP | mask AP | mIoU |', '| :-- | --: | --: | --: | --: |',
         '| incub | 71.3 | 43.1 | 38.1 | - |', '| scratch | - | - | - | 20.0 |']
+    other = dict(train='x', train_size=1, val=None, val_size=None)
+    put(tmp_path, 'incub', 60.0, data=other)  # other data of the same name: a column of its own
+    assert '71.3' in overview(sections_of(tmp_path)) and '60.0' in overview(sections_of(tmp_path))
 
 
 def test_forms_are_the_same_at_each_call(tmp_path):

@@ -1,0 +1,85 @@
+"""What a reader must know of a row, the gravest first, each in a few words."""
+from __future__ import annotations
+
+from mmincubation.result import METRICS
+
+from .rows import Row, missing_phases, unmeasured
+from .stats import Difference
+from .versus import control_faults
+
+EVEN = 1.05  # between the costs of the seeds of a row
+
+
+def remarks_of(row: Row, rows: list[Row], base: Row | None, apart: dict[str, Difference],
+               unlike: dict[str, tuple[str, str]], wrote: dict[str, str]) -> list[str]:
+    """Return the remarks of a row; `rows` are all rows, `apart` and `unlike` what tells it from its baseline `base`.
+
+    `wrote` has the run that wrote a weight file of this sha256.
+    """
+    found = [*_seeds(row), *_not_measured(row), *_skipped(row), *_cost(row), *_weights(row, wrote)]
+    if unlike and base:
+        texts = [f'{name} {own} | {other}' for name, (own, other) in list(unlike.items())[:2]]
+        texts += [f'{len(unlike) - 2} more'] if len(unlike) > 2 else []
+        found.append(f'unlike {base.label}: {", ".join(texts)}')
+    found += control_faults(row, rows)
+    if said := {each.how for each in apart.values() if not each.how.startswith('paired')}:
+        found.append(', '.join(sorted(said)))
+    if base and base is not row and row.machines() != base.machines() and row.total('block_forwards') is None:
+        found.append(f'on {", ".join(row.machines())}, the baseline on {", ".join(base.machines())}')
+    return found
+
+
+def _seeds(row: Row) -> list[str]:
+    found = []
+    if row.repeated:
+        times = sum(run.result['seed'] == row.repeated[0] for run in row.runs)
+        found.append(f'seed {row.repeated[0]} is there {times} times: delete all but one result, or give one another '
+                     'method')
+    if not all(run.result.get('recipe') for run in row.runs):
+        found.append('written by an older version, without its recipe: seeds are not merged')
+    return found
+
+
+def _not_measured(row: Row) -> list[str]:
+    """Return each metric that a run did not measure; the main one, and others that some run of the row has."""
+    main, found = METRICS[row.task][0][0], {}
+    for run in row.runs:
+        metrics, notes = run.result['metrics'], run.result.get('notes', {})
+        for title, key, factor in METRICS[row.task]:
+            wanted = title == main or any(key in other.result['metrics'] for other in row.runs)
+            if wanted and (why := notes.get(key) or unmeasured(metrics.get(key), factor)):
+                found.setdefault(f'{title} not measured: {why}', []).append(run.result['seed'])
+    return [text if len(seeds) == len(row.runs) else f'seed {", ".join(map(str, seeds))}: {text}'
+            for text, seeds in found.items()]
+
+
+def _skipped(row: Row) -> list[str]:
+    """Return the runs that left out samples or steps."""
+    samples = sum(run.result.get('data_errors', {}).get('skipped', 0) for run in row.runs)
+    steps = sum(run.result.get('skipped_steps', 0) for run in row.runs)
+    return [f'{count:,} {what} skipped' for count, what in ((samples, 'training samples'), (steps, 'steps')) if count]
+
+
+def _cost(row: Row) -> list[str]:
+    """Return what makes the costs of the seeds unequal or unknown."""
+    missing = [(run.result['seed'], missing) for run in row.runs if (missing := missing_phases(run))]
+    if missing:
+        return [f'cost unknown: seed {missing[0][0]} ran {missing[0][1][0]} elsewhere or with other settings']
+    images = [run.result['images_seen'] for run in row.runs]
+    uneven = max(images) > EVEN * min(images)
+    return [f'its seeds saw {min(images):,} to {max(images):,} images'] if uneven else []
+
+
+def _weights(row: Row, wrote: dict[str, str]) -> list[str]:
+    """Return what the seeds' starting weights do not share.
+
+    Files that runs of this leaderboard wrote may differ: these are the seeds of the pre-training.
+    """
+    files = [run.result['weights'] for run in row.runs]
+    begun = [file for file in files if file]
+    if begun and len(begun) < len(files):
+        return [f'{len(begun)} of {len(files)} runs began with weights']
+    if len({file['coverage'] for file in begun}) > 1:
+        return ['its runs loaded their weights differently']
+    unknown = {file['sha256'] for file in begun if file['sha256'] not in wrote}
+    return [f'{len(unknown)} weight files of unknown origin'] if len(unknown) > 1 else []
