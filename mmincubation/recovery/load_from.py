@@ -13,7 +13,7 @@ from mmincubation.registry import dicts_in
 from mmincubation.vit import arch_of
 
 WRAPPERS = ('module.', '_orig_mod.')  # of DistributedDataParallel and torch.compile
-OF_A_VIT = ('ViTBackbone', 'ViTClassifier')  # models whose `init_cfg` takes a ViT's file
+OF_A_VIT = ('ViTBackbone', 'TimmViT', 'ViTClassifier')  # models whose `init_cfg` takes a ViT's file
 
 
 def state_of(content: dict) -> dict[str, Tensor]:
