@@ -7,7 +7,7 @@ import timm
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from timm.layers import PatchEmbed
+from timm.layers import DropPath, PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -50,6 +50,10 @@ def build_timm(name: str, img_size: int | tuple[int, int] | None, drop_path_rate
         raise ValueError(f'TimmViT: timm cannot build {name!r} with {given} ({reason})') from error
     _require_vit(name, lambda: model)
     model.prune_intermediate_layers(len(model.blocks), prune_norm=True, prune_head=True)
+    for parent in list(model.blocks.modules()):
+        for key, child in parent.named_children():
+            if isinstance(child, DropPath):
+                setattr(parent, key, _DropPath(child.drop_prob))
     return model
 
 
@@ -66,6 +70,24 @@ def _require_vit(name: str, build) -> None:
 def _near(name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name, sorted(names), 3)
     return f'; nearest: {", ".join(near)}' if near else ''
+
+
+class _DropPath(DropPath):
+    """timm's stochastic depth with its rate in a tensor.
+
+    As a number it would make torch compile the block again for each rate, and give up after eight.
+    """
+
+    def __init__(self, rate: float):
+        super().__init__(rate)
+        self.register_buffer('keep', torch.tensor(1 - rate), persistent=False)
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Return the branch (B, N, C), scaled, and zero for images that drop it; unchanged in evaluation."""
+        if not self.training:
+            return branch
+        kept = torch.bernoulli(self.keep.expand(len(branch), 1, 1)) / self.keep
+        return branch * kept.to(branch.dtype)
 
 
 @MODELS.register_module()

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.downstream import TimmViT
+from mmincubation.engine.compiling import compile_blocks
 from mmincubation.engine.optim import ViTOptimWrapperConstructor
 from tests.downstream.test_backbone import randomise, weighted_sum
 
@@ -106,6 +107,22 @@ def test_checkpointing_changes_no_number_and_bfloat16_little(name):
 def test_stochastic_depth_rises_from_zero_to_the_rate():
     blocks = ours(DINOV3, drop_path_rate=.2).vit.blocks
     assert [getattr(block.drop_path1, 'drop_prob', 0) for block in blocks] == pytest.approx([0, .1, .2])
+    branch, drop = torch.ones(4000, 5, 3), blocks[2].drop_path2
+    dropped = drop.train()(branch)
+    assert set(dropped.unique().tolist()) == {0., 1.25} and (dropped == dropped[:, :1, :1]).all()
+    assert dropped.mean().item() == pytest.approx(1, abs=.05) and drop.eval()(branch) is branch
+
+
+@pytest.mark.parametrize('name', [REGISTERS, DINOV3])
+def test_blocks_with_different_rates_compile_as_two_kinds(name):
+    """Those with stochastic depth and the first without."""
+    model = ours(name, drop_path_rate=.5, model_args=SMALL | dict(depth=6), out_indices=(5, )).train()
+    torch.manual_seed(2)
+    expected, kinds = model(images(40, 50))[0], []
+    assert compile_blocks(model, dict(backend=lambda graph, _: kinds.append(1) or graph.forward))
+    torch.manual_seed(2)
+    torch.testing.assert_close(model(images(40, 50))[0], expected)
+    assert len(kinds) == 2
 
 
 # --- files
