@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mmincubation.checkpoints import CheckpointError
+from mmincubation.checkpoints.networks import name_network, way_in
 from mmincubation.downstream import TimmViT
 from mmincubation.engine.compiling import compile_blocks
 from mmincubation.engine.optim import ViTOptimWrapperConstructor
@@ -227,6 +228,23 @@ def test_wrong_arguments_are_one_line(arguments, said):
     with pytest.raises(ValueError, match=said) as error:
         TimmViT(**dict(name=REGISTERS, out_indices=(2, ), model_args=SMALL) | arguments)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', [
+    *NAMES, 'beit_base_patch16_224', 'beit3_base_patch16_224', 'vit_base_patch16_18x2_224', 'samvit_base_patch16',
+    'vit_relpos_base_patch16_224', 'swin_tiny_patch4_window7_224', 'convnext_tiny', 'resnet18', 'cait_xxs24_224',
+    'xcit_tiny_12_p16_224', 'vit_tiny_r_s16_p8_224', 'vit_base_patch16_xp_224'])
+def test_who_refuses_a_network_says_whether_this_backbone_takes_it(name):
+    with torch.device('meta'):
+        model = timm.create_model(name)
+        if (network := name_network(model.state_dict())) is None:  # a plain ViT
+            return
+        try:
+            TimmViT(name, (len(model.blocks) - 1, ) if hasattr(model, 'blocks') else (0, ))
+        except ValueError:
+            assert way_in(network) == ''
+        else:
+            assert 'mmincubation.TimmViT' in way_in(network)
 
 
 def test_layer_decay():

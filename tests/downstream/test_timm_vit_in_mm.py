@@ -14,12 +14,14 @@ from bench.memory import SEG, measured
 from mmincubation.check import memory
 from mmincubation.check.report import Report
 from mmincubation.check.weights import report_weights
+from mmincubation.checkpoints import CheckpointError, read_tensors
 from mmincubation.config.load import load_config
 from mmincubation.config.problems import problems
 from mmincubation.config.types import type_problems
 from mmincubation.downstream import TimmViT
 from mmincubation.engine.optim import ViTOptimWrapperConstructor
 from mmincubation.models.on_meta import build_on_meta
+from mmincubation.recovery.load_from import select_weights
 from mmincubation.vit.sharding import blocks_of
 from tests.downstream.test_backbone_in_mm import assert_trains
 from tests.helpers.paths import ROOT
@@ -146,6 +148,13 @@ def test_weights_are_checked_without_memory(name, said, tmp_path):
     report.section('Weights')
     report_weights(cfg, report)
     assert said in report.text() + ' '.join(map(str, report.problems))
+
+
+def test_the_vits_file_as_load_from_is_sent_to_init_cfg(tmp_path):
+    cfg = small_upernet()
+    cfg.load_from = weights(cfg.model.backbone.name, tmp_path)
+    with pytest.raises(CheckpointError, match='weights of its ViT alone go to model.backbone.init_cfg'):
+        select_weights(build_on_meta(cfg), read_tensors(cfg.load_from)[0], cfg)
 
 
 @pytest.mark.parametrize('name', ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3'])
