@@ -40,6 +40,9 @@ def load_timm(vit: nn.Module, name: str, source: str, prefix: str | None = None)
     given = found.vit() if found else largest_dict(content)
     tensors = _converted(vit, name, given, source)
     loaded = {key: value for key, value in tensors.items() if key in vit.state_dict()}
+    if not loaded:
+        raise CheckpointError(f'{source}: has neither the names of {name} in timm nor others that timm converts; give '
+                              f"timm's file. Its first keys are {first_names([*given])}")
     require_finite(loaded, source)
     require_floating(loaded, source)
     changed = [key for key, value in given.items() if all(value is not other for other in tensors.values())]
