@@ -1,4 +1,5 @@
 """timm's own ViTs as backbones of mmdet and mmseg models: registers, LayerScale, SwiGLU, rotary positions, CLIP."""
+import logging
 from collections.abc import Iterable
 from difflib import get_close_matches
 from inspect import signature
@@ -105,6 +106,9 @@ class TimmViT(BaseModule):
     rises linearly from 0 at the first. `bf16` computes under bfloat16 autocast; weights and maps stay float32.
     `with_cp` saves memory by computing blocks twice, with the same random draws.
 
+    `frozen` keeps the weights as they were loaded: no gradients, no kept activations, always evaluation mode. The norms
+    of `tap_norm` are new and train. Without a file the features are random ones, which is a control, and is logged.
+
     `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, under timm's names or under
     those that timm converts (docs/guides/weights.md); the optional `prefix` chooses one of several ViTs in it. Every
     tensor must match, except norm and head, which are dropped. The report is logged and stored in `load_report`.
@@ -117,14 +121,17 @@ class TimmViT(BaseModule):
 
     def __init__(self, name: str, out_indices: tuple[int, ...], img_size: int | tuple[int, int] | None = None,
                  model_args: dict | None = None, tap_norm: bool = False, drop_path_rate: float = 0.,
-                 bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
+                 bf16: bool = False, with_cp: bool = False, frozen: bool = False, init_cfg: dict | None = None):
         super().__init__(valid_init_cfg(init_cfg, 'TimmViT'))
-        self.name, self.bf16, self.with_cp = name, bf16, with_cp
+        self.name, self.bf16, self.with_cp, self.frozen = name, bf16, with_cp, frozen
         self.vit = build_timm(name, img_size, drop_path_rate, dict(model_args or {}))
         self.out_indices = valid_taps(out_indices, self.num_layers)
         self.tap_norms = nn.ModuleList(nn.LayerNorm(self.vit.embed_dim, eps=1e-6) if tap_norm else nn.Identity()
                                        for _ in self.out_indices)
         self.load_report: dict | None = None
+        if frozen:
+            self.vit.requires_grad_(False)
+            self.eval()
 
     @property
     def num_layers(self) -> int:
@@ -147,12 +154,20 @@ class TimmViT(BaseModule):
             fresh = '; fresh: tap_norms' * any(True for _ in self.tap_norms.parameters())
             self.load_report = report | dict(coverage=report['coverage'] + fresh)
             print_log(f'TimmViT: {report["path"]}: {self.load_report["coverage"]}', logger='current')
+        elif self.frozen:
+            print_log('TimmViT: frozen=True without init_cfg: unless load_from brings others its weights stay random, '
+                      'which only a control wants', logger='current', level=logging.WARNING)
         self.is_init = True
+
+    def train(self, mode: bool = True) -> 'TimmViT':
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map images (B, 3, H, W) to one float32 map (B, C, rows, columns) for each of `out_indices`."""
         self.vit.grad_checkpointing = self.with_cp and self.training and torch.is_grad_enabled()
         with bfloat16(self.bf16, images):
-            maps = self.vit.forward_intermediates(images, indices=list(self.out_indices), intermediates_only=True)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+                maps = self.vit.forward_intermediates(images, indices=list(self.out_indices), intermediates_only=True)
             maps = [norm(tap.permute(0, 2, 3, 1)) for norm, tap in zip(self.tap_norms, maps, strict=True)]
         return tuple(tap.float().permute(0, 3, 1, 2).contiguous() for tap in maps)

@@ -126,6 +126,17 @@ def test_blocks_with_different_rates_compile_as_two_kinds(name):
     assert len(kinds) == 2
 
 
+def test_a_frozen_backbone_keeps_nothing_and_trains_its_new_norms():
+    model = ours(DINOV3, frozen=True, tap_norm=True, drop_path_rate=.5, with_cp=True).train()
+    assert not any(module.training for module in model.modules())
+    outputs = model(images(40, 50))
+    assert all(map(torch.equal, outputs, model(images(40, 50))))  # no stochastic depth
+    weighted_sum(outputs).backward()
+    assert {key.split('.')[0] for key, value in model.named_parameters() if value.grad is not None} == {'tap_norms'}
+    kept = ours(DINOV3, frozen=True)(images(40, 50))
+    assert not any(tap.requires_grad for tap in kept)
+
+
 # --- files
 
 def dinov2(state: dict) -> dict:
