@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors, require_finite
-from .formats import refuse_unfinished, require_floating
+from .formats import LEFT_OUT, refuse_unfinished, require_floating
 from .load import first_names, load_strict
 from .networks import name_network, way_in
 from .stated import config_beside
 from .wrappings import find_vit, largest_dict
 
-# What a backbone lacks: classifiers and their norms, pooling, and what only pre-training has.
-DROPPED = ('norm', 'fc_norm', 'pre_logits', 'head', 'head_dist', 'attn_pool', 'mask_token', 'lm_head')
+# What a backbone lacks: classifiers and their norms, pooling. `LEFT_OUT` is what only pre-training has.
+DROPPED = ('norm', 'fc_norm', 'pre_logits', 'head', 'head_dist', 'attn_pool', 'lm_head')
 
 
 def load_timm(vit: nn.Module, name: str, source: str, prefix: str | None = None) -> dict:
@@ -38,7 +38,7 @@ def load_timm(vit: nn.Module, name: str, source: str, prefix: str | None = None)
     except CheckpointError as error:
         raise CheckpointError(f'{source}: {error}') from error
     given = found.vit() if found else largest_dict(content)
-    tensors = _converted(vit, name, given, source)
+    tensors = {key: value for key, value in _converted(vit, name, given, source).items() if not LEFT_OUT.fullmatch(key)}
     loaded = {key: value for key, value in tensors.items() if key in vit.state_dict()}
     if not loaded:
         raise CheckpointError(f'{source}: has neither the names of {name} in timm nor others that timm converts; give '

@@ -13,12 +13,14 @@ from mmincubation.downstream import TimmViT
 from mmincubation.engine.compiling import compile_blocks
 from mmincubation.engine.optim import ViTOptimWrapperConstructor
 from tests.downstream.test_backbone import randomise, weighted_sum
+from tests.helpers.weight_files import dinov2_hf_names
 
 SMALL = dict(embed_dim=48, depth=3, num_heads=3)
 REGISTERS = 'vit_small_patch14_reg4_dinov2'  # with LayerScale and patches of 14
 DINOV3 = 'vit_small_patch16_dinov3'
 CLIP = 'vit_base_patch16_clip_224'
-NAMES = {REGISTERS: 14, 'vit_giant_patch14_dinov2': 14, DINOV3: 16, 'eva02_tiny_patch14_224': 14, CLIP: 16,
+NAMES = {REGISTERS: 14, 'vit_small_patch14_dinov2': 14, 'vit_giant_patch14_dinov2': 14, DINOV3: 16,
+         'eva02_tiny_patch14_224': 14, CLIP: 16,
          'deit3_small_patch16_224': 16, 'vit_base_patch16_siglip_224': 16, 'eva02_enormous_patch14_clip_224': 14,
          'vit_base_patch16_rope_mixed_224': 16, 'deit_tiny_distilled_patch16_224': 16}
 
@@ -140,14 +142,16 @@ def test_a_frozen_backbone_keeps_nothing_and_trains_its_new_norms():
 # --- files
 
 def dinov2(state: dict) -> dict:
-    """The names of DINOv2's authors, who add the position of the class token to it."""
-    out = {key.replace('mlp.fc1', 'mlp.w12').replace('mlp.fc2', 'mlp.w3') if 'ls1' in ''.join(state) else key: value
-           for key, value in state.items()}
-    if 'reg_token' in out:
-        out = {key.replace('w12', 'fc1').replace('w3', 'fc2'): value for key, value in out.items()}
-        out['register_tokens'] = out.pop('reg_token')
-        row = torch.full((1, 1, 48), .25)
-        out['cls_token'], out['pos_embed'] = out['cls_token'] - row, torch.cat([row, out['pos_embed']], 1)
+    """The names of DINOv2's authors, who add a position to the class token."""
+    row = torch.full((1, 1, 48), .25)
+    out = dict(state, register_tokens=state['reg_token'], cls_token=state['cls_token'] - row,
+               pos_embed=torch.cat([row, state['pos_embed']], 1), mask_token=torch.zeros(1, 48))
+    return {key: value for key, value in out.items() if key != 'reg_token'}
+
+
+def dinov2_giant(state: dict) -> dict:
+    """Those of their largest model, which has gated MLPs."""
+    out = {key.replace('mlp.fc1', 'mlp.w12').replace('mlp.fc2', 'mlp.w3'): value for key, value in state.items()}
     return out | dict(mask_token=torch.zeros(1, 48))
 
 
@@ -176,11 +180,12 @@ def openai(state: dict) -> dict:
 
 
 @pytest.mark.parametrize('name, change', [
-    (REGISTERS, dinov2), ('vit_giant_patch14_dinov2', dinov2), (DINOV3, dinov3), (CLIP, openai),
+    (REGISTERS, dinov2), ('vit_giant_patch14_dinov2', dinov2_giant), (DINOV3, dinov3), (CLIP, openai),
     (CLIP, lambda s: {f'visual.trunk.{key}': value for key, value in s.items()}),
     ('deit3_small_patch16_224', lambda s: dict(model={re.sub(r'ls(\d)\.gamma', r'gamma_\1', k): v
                                                       for k, v in s.items()})),
     ('eva02_tiny_patch14_224', lambda s: {f'visual.{k}': v for k, v in s.items()} | {'text.w': torch.ones(2)}),
+    ('vit_small_patch14_dinov2', lambda s: dinov2_hf_names(s) | {'dinov2.embeddings.mask_token': torch.ones(1, 48)}),
     (DINOV3, lambda s: dict(state_dict={f'backbone.vit.{k}': v for k, v in s.items()}))])  # of a run of ours
 def test_files_of_authors_and_runs_load_exactly(name, change, tmp_path):
     theirs, side = timms(name), 4 * NAMES[name]
