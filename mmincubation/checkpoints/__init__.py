@@ -8,9 +8,10 @@ from .formats import open_vit, read_vit
 from .inspection import WeightsInfo, inspect_weights
 from .load import load_strict, load_vit, require_fit, require_header
 from .shapes import infer_arch, vit_shapes
+from .timm_files import load_timm
 
 __all__ = [
     'CheckpointError', 'load_pretrained', 'WeightsInfo', 'require_fit', 'require_header', 'digest', 'infer_arch',
-    'inspect_weights', 'load_fitted', 'load_strict', 'load_vit', 'open_vit', 'read_tensors', 'read_vit', 'sha256_of',
-    'vit_shapes', 'write_tensors'
+    'inspect_weights', 'load_fitted', 'load_strict', 'load_timm', 'load_vit', 'open_vit', 'read_tensors', 'read_vit',
+    'sha256_of', 'vit_shapes', 'write_tensors'
 ]

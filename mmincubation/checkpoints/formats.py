@@ -9,7 +9,7 @@ from mmincubation.errors import CheckpointError
 
 from .files import read_tensors, require_finite
 from .keymaps import entries_below, global_names, named_tensors, stage_depth
-from .networks import name_network
+from .networks import name_network, way_in
 from .shapes import add_class_row
 from .stated import Stated, read_stated
 from .wrappings import Found, find_vit, largest_dict
@@ -73,9 +73,7 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     weights.header, weights.division = header, header.get('division') or weights.division
     _leave_out(weights)
     require_finite(weights.tensors, str(path))
-    if whole := next((name for name, value in weights.tensors.items() if not value.is_floating_point()), None):
-        raise CheckpointError(f'{path}: {whole} holds {weights.tensors[whole].dtype}, quantised weights; give those in '
-                              'floating point')
+    require_floating(weights.tensors, str(path))
     weights.tensors, notes = add_class_row(weights.tensors)
     weights.notes += notes
     _add_patch_bias(weights)
@@ -85,10 +83,21 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     return weights
 
 
+def require_floating(tensors: dict[str, Tensor], source: str) -> None:
+    """Refuse quantised weights.
+
+    Raises:
+        CheckpointError: a tensor holds no floating point numbers; the message names the first.
+    """
+    if whole := next((name for name, value in tensors.items() if not value.is_floating_point()), None):
+        raise CheckpointError(f'{source}: {whole} holds {tensors[whole].dtype}, quantised weights; give those in '
+                              'floating point')
+
+
 def _refuse_other(tensors: dict) -> None:
     """Refuse a network that is no plain ViT, by its name."""
     if other := name_network(tensors):
-        raise CheckpointError(f'this is {other}; only plain ViTs can be loaded, give the weights of one')
+        raise CheckpointError(f'this is {other}; only plain ViTs can be loaded, give the weights of one{way_in(other)}')
 
 
 def _require_header_types(path: str | Path, header: dict) -> None:

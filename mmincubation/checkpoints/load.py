@@ -149,7 +149,7 @@ def _mismatch(own: dict, new: dict) -> str:
         unexpected=[f'{name} {_shape_text(new[name])}' for name in new if name not in own],
         misshaped=[f'{name} {_shape_text(new[name])} in the file, {_shape_text(own[name])} in the model'
                    for name in own if name in new and own[name].shape != new[name].shape])
-    return '; '.join(f'{len(names)} {what}: {_first_names(names)}' for what, names in found.items() if names)
+    return '; '.join(f'{len(names)} {what}: {first_names(names)}' for what, names in found.items() if names)
 
 
 def _explained(module: nn.Module, own: dict, new: dict[str, Tensor], setting: str) -> str:
@@ -190,7 +190,7 @@ def _coverage(own: dict, new: dict, dropped: list[str], kept: list[str]) -> str:
     percent = math.floor(1000 * loaded / max(total, 1)) / 10  # rounded down, so that 100 % means all
     size = f'{total / 1e6:.1f} M' if total >= 1e6 else f'{total / 1e3:.1f} k'
     named = (('dropped by name', dropped), ('fresh', kept))
-    extra = ''.join(f'; {what}: {_first_names(names)}' for what, names in named if names)
+    extra = ''.join(f'; {what}: {first_names(names)}' for what, names in named if names)
     return f'{len(new)}/{len(own)} keys, {percent:.1f} % of {size} parameters{extra}'
 
 
@@ -198,6 +198,7 @@ def _shape_text(tensor: Tensor) -> str:
     return 'x'.join(str(size) for size in tensor.shape) or 'scalar'
 
 
-def _first_names(names: list[str]) -> str:
+def first_names(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
     more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
     return ', '.join(names[:SHOWN]) + more

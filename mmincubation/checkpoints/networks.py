@@ -43,6 +43,9 @@ NETWORKS = (
     ('a ViT with a norm after the patches', r'\bpatch_embed\.norm\.', None),
     ('a NaFlexViT', r'\bembeds\.proj\.', None),
 )
+# Not among timm's ViTs that mmincubation.TimmViT runs.
+NOT_IN_TIMM_VIT = ('a Swin', 'a ConvNeXt', 'XCiT', 'a hybrid', 'a ResNet', 'BEiT', 'a ViT with relative positions',
+                   'CaiT', 'a NaFlexViT', 'a ViT whose patch kernel')
 REGISTERS = re.compile(r'\b(reg_token|register_tokens)$')
 
 
@@ -55,6 +58,11 @@ def name_network(tensors: Mapping[str, Tensor]) -> str | None:
         if (key := _first(has, tensors)) and not (lacks and _first(lacks, tensors)):
             return f'{what} ({key})'
     return _by_shapes(tensors)
+
+
+def way_in(network: str) -> str:
+    """Return how weights of a network, in the words of `name_network`, can be used, to be added to a message."""
+    return '' if network.startswith(NOT_IN_TIMM_VIT) else ', or in detectors and segmentors take mmincubation.TimmViT'
 
 
 def _first(pattern: str, tensors: Mapping[str, Tensor]) -> str | None:

@@ -37,7 +37,7 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     Raises:
         CheckpointError: it states a function that the plain ViT does not compute.
     """
-    place, config = _config_beside(path)
+    place, config = config_beside(path)
     if isinstance(config, str):
         return Stated(place, notes=[config])
     if config and 'architecture' in config:
@@ -53,7 +53,7 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     return None
 
 
-def _config_beside(path: str | Path) -> tuple[str, dict | str | None]:
+def config_beside(path: str | Path) -> tuple[str, dict | str | None]:
     """Return the place of `config.json`, and its content, None if there is none, or a note on why it is not used."""
     place = str(weight_file(path).with_name(NAME))
     if str(path).startswith(SCHEME):

@@ -4,7 +4,7 @@ from numbers import Real
 
 from .types import OWN_KEYS, unknown_key
 
-NO_DECAY = ('pos_embed', 'cls_token')
+NO_DECAY = ('pos_embed', 'cls_token', 'reg_token', 'dist_token', 'rope.freqs')  # as timm's ViTs say
 KEYS = {'layer_decay', 'no_decay', 'custom_keys'}
 FACTORS = {'lr_mult', 'decay_mult'}
 

@@ -26,7 +26,7 @@ class ViTOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       submodule with `layer_of(name)` and `num_layers`. It is 0 for the stem, i + 1 for block i, and `num_layers + 1`
       for the rest and for everything outside of a ViT (necks, heads). As in BEiT (arXiv:2106.08254) and ViTDet.
     - `no_decay`: substrings of names without decay. Parameters of at most one dimension (biases, norms, LayerScale)
-      never have decay. Default: position embedding and class token.
+      never have decay. Default: position embedding, class token, registers.
     - `custom_keys={substring of a name: dict(lr_mult=1.0, decay_mult=1.0)}`: more factors. The longest substring that
       matches counts, of several the alphabetically first, as in mmengine.
 

@@ -13,7 +13,7 @@ from mmincubation.registry import dicts_in
 from mmincubation.vit import arch_of
 
 WRAPPERS = ('module.', '_orig_mod.')  # of DistributedDataParallel and torch.compile
-OF_A_VIT = ('ViTBackbone', 'ViTClassifier')  # models whose `init_cfg` takes a ViT's file
+OF_A_VIT = ('ViTBackbone', 'TimmViT', 'ViTClassifier')  # models whose `init_cfg` takes a ViT's file
 
 
 def state_of(content: dict) -> dict[str, Tensor]:
@@ -138,7 +138,8 @@ def _foreign(model: nn.Module, content: dict, cfg, source: str) -> str:
         weights = open_vit(source)
     except CheckpointError:
         first = ', '.join(str(key) for key in list(content)[:8])
-        return f'{source} is no checkpoint of the {kind}, its first keys are {first}; load_from takes one'
+        alone = f'; weights of its ViT alone go to {place}.init_cfg' if place else ''
+        return f'{source} is no checkpoint of the {kind}, its first keys are {first}; load_from takes one{alone}'
     where = f"give it as {place}.init_cfg = dict(type='Pretrained', checkpoint={source!r})" if place else \
         f'no part of the {kind} begins from such a file'
     return (f'{source} holds a ViT alone (format {weights.format}), load_from takes a whole {kind}: '

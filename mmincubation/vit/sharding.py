@@ -6,6 +6,7 @@ from mmengine.device import get_device
 from mmengine.dist import broadcast
 from mmengine.model import is_model_wrapper
 from mmengine.model.utils import convert_sync_batchnorm
+from timm.models.eva import EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.distributed import get_rank, get_world_size
@@ -57,9 +58,9 @@ def shard(module: nn.Module, reshard_after_forward: bool = True) -> nn.Module:
     return module
 
 
-def blocks_of(module: nn.Module) -> list[Block]:
-    """Return the transformer blocks in a module."""
-    return [child for child in module.modules() if isinstance(child, Block)]
+def blocks_of(module: nn.Module) -> list[nn.Module]:
+    """Return the transformer blocks in a module, ours and timm's."""
+    return [child for child in module.modules() if isinstance(child, Block | EvaBlock | EvaBlockPostNorm)]
 
 
 def sharded_groups(module: nn.Module) -> Iterator[FSDPModule]:
