@@ -3,8 +3,10 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 
+from mmincubation.config.classes import training_names
 from tests.helpers.paths import ROOT
 from tests.helpers.shrink import shrink
 from tests.helpers.synthetic_ade import write_ade
@@ -34,6 +36,15 @@ def small_model(task: str, folder: Path, images: Path | None = None) -> tuple[Pa
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
-    torch.save(dict(meta=dict(epoch=1, iter=1, cfg=cfg.pretty_text), state_dict=model.state_dict(),
+    hub = MessageHub(task)
+    hub.update_scalar('train/loss', 1.)
+    torch.save(dict(meta=dict(epoch=1, iter=1, cfg=cfg.pretty_text, dataset_meta=meta_of(cfg)),
+                    state_dict=model.state_dict(), message_hub=hub.state_dict(),
                     optimizer=dict(state={}, param_groups=[])), folder / 'epoch_1.pth')
     return folder / 'config.py', folder / 'epoch_1.pth'
+
+
+def meta_of(cfg: Config) -> dict:
+    """The names and colours of the training data's classes."""
+    names, _ = training_names(cfg)
+    return dict(classes=names, palette=[[i % 256, 7, 9] for i in range(len(names))])
