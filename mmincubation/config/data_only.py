@@ -47,13 +47,9 @@ def read_data_only() -> None:
 def load_from_local(filename: str, map_location=None) -> dict:
     """Return a checkpoint's content as mmengine's function does, wherever it was on the CPU: what loads it copies it.
 
-    A published model (safetensors) gets the `meta` that its header has. Not mapped: a run may write over the file.
+    Not mapped: a run may write over the file.
 
     Raises:
         CheckpointError: the file cannot be read as data.
     """
-    content, header = read_tensors(filename, mapped=False)
-    if header.get('kind') != 'model':
-        return content
-    return dict(state_dict=content, meta=dict(dataset_meta={key: header[key] for key in ('classes', 'palette')
-                                                            if header.get(key)}))
+    return read_tensors(filename, mapped=False)[0]

@@ -31,7 +31,9 @@ def _objects(pixels: np.ndarray, result: dict, palette: np.ndarray) -> np.ndarra
     if 'masks' in result:
         image = draw_segmentation_masks(image, torch.from_numpy(result['masks'][kept]), ALPHA, colours)
     names = [f'{result["names"][i]} {result["scores"][i]:.2f}' for i in kept]
-    image = draw_bounding_boxes(image, torch.from_numpy(result['boxes'][kept]), names, colours)
+    texts = ['black' if sum(colour) > 382 else 'white' for colour in colours]
+    image = draw_bounding_boxes(image, torch.from_numpy(result['boxes'][kept]), names, colours, width=2,
+                                label_colors=texts, label_background_colors=colours, fill_labels=True)
     return image.permute(1, 2, 0).numpy()
 
 
