@@ -92,7 +92,7 @@ def test_what_is_no_image_is_named(tested, tmp_path):
 
 def test_names_come_from_the_checkpoint_and_wrong_ones_stop(images, tmp_path):
     config, checkpoint = small_model('classification', tmp_path, images)
-    content = torch.load(checkpoint)
+    content = torch.load(checkpoint, weights_only=False)
     content['meta'] = dict(dataset_meta=dict(classes=('a', 'b', 'c')))
     torch.save(content, tmp_path / 'named.pth')
     assert mmincubation.load_model(config, tmp_path / 'named.pth').names == ('a', 'b', 'c')
@@ -100,6 +100,34 @@ def test_names_come_from_the_checkpoint_and_wrong_ones_stop(images, tmp_path):
     torch.save(content, tmp_path / 'named.pth')
     with pytest.raises(ConfigError, match='named.pth: 2 classes, but model.arch.num_classes is 3'):
         mmincubation.load_model(config, tmp_path / 'named.pth')
+
+
+def test_without_names_in_the_checkpoint_the_config_has_them_or_they_are_numbers(tmp_path):
+    config, checkpoint = small_model('classification', tmp_path)
+    content = torch.load(checkpoint, weights_only=False)
+    del content['meta']['dataset_meta']
+    torch.save(content, checkpoint)
+    for name in '012':
+        (tmp_path / f'images/{name}').rename(tmp_path / f'images/class_{name}')
+    assert mmincubation.load_model(config, checkpoint).names == ('class_0', 'class_1', 'class_2')
+    (tmp_path / 'images').rename(tmp_path / 'elsewhere')
+    model = mmincubation.load_model(config, checkpoint)
+    assert model.names == ('0', '1', '2') and model.palette.tolist() == [[128, 0, 0], [0, 128, 0], [128, 128, 0]]
+
+
+def test_averaged_weights_predict(images, tmp_path):
+    """mmengine's EMAHook stores the average as `state_dict`, which tools/test.py measures."""
+    config, checkpoint = small_model('classification', tmp_path, images)
+    content = torch.load(checkpoint, weights_only=False)
+    first = mmincubation.load_model(config, checkpoint).predict(next(images.rglob('*.png')))
+    content['ema_state_dict'] = {f'module.{key}': value + 1 for key, value in content['state_dict'].items()}
+    torch.save(content, checkpoint)
+    assert mmincubation.load_model(config, checkpoint).predict(next(images.rglob('*.png'))) == first
+
+
+def test_nothing_else_is_public():
+    with pytest.raises(AttributeError, match="no attribute 'load_models'"):
+        mmincubation.load_models  # noqa: B018
 
 
 def test_weights_of_a_vit_serve_a_classifier(images, tmp_path):
