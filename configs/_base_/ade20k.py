@@ -25,6 +25,12 @@ train_dataloader = dict(
             dict(type='PhotoMetricDistortion'),
             dict(type='PackSegInputs'),
         ]))
+test_pipeline = [  # the name under which mmdet and mmseg look for it
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),  # after Resize: the truth keeps its size
+    dict(type='PackSegInputs'),
+]
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -34,12 +40,7 @@ val_dataloader = dict(
         type='ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-            dict(type='LoadAnnotations', reduce_zero_label=True),  # after Resize: the truth keeps its size
-            dict(type='PackSegInputs'),
-        ]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

@@ -36,6 +36,12 @@ train_dataloader = dict(
             dict(type='RandomCrop', crop_type='absolute', crop_size=(1024, 1024), allow_negative_crop=True),
             dict(type='PackDetInputs'),
         ]))
+test_pipeline = [  # the name under which mmdet and mmseg look for it
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
@@ -48,12 +54,7 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
         test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(1333, 800), keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-        ]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type='mmincubation.FastCocoMetric',

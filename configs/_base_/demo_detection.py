@@ -20,6 +20,12 @@ train_dataloader = dict(
             dict(type='Resize', scale=(96, 96), keep_ratio=True),
             dict(type='PackDetInputs'),
         ]))
+test_pipeline = [  # the name under which mmdet and mmseg look for it
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
+]
 val_dataloader = dict(
     batch_size=8,
     num_workers=0,
@@ -31,12 +37,7 @@ val_dataloader = dict(
         test_mode=True,
         ann_file='annotations/instances_val.json',
         data_prefix=dict(img='val/img/'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-        ]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(
     type='mmincubation.FastCocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric=['bbox', 'segm'])

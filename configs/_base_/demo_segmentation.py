@@ -24,6 +24,12 @@ train_dataloader = dict(
             dict(type='Resize', scale=(96, 96), keep_ratio=True),
             dict(type='PackSegInputs'),
         ]))
+test_pipeline = [  # the name under which mmdet and mmseg look for it
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='PackSegInputs'),
+]
 val_dataloader = dict(
     batch_size=1,
     num_workers=0,
@@ -35,12 +41,7 @@ val_dataloader = dict(
         reduce_zero_label=True,
         img_suffix='.png',
         data_prefix=dict(img_path='val/img', seg_map_path='val/seg'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(96, 96), keep_ratio=True),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
-            dict(type='PackSegInputs'),
-        ]))
+        pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator

@@ -23,15 +23,17 @@ from .kinds import kind_of
 from .shards import shard_files, weight_file
 
 HEADER_KEY = 'mmincubation'
+MODEL = 'model'  # the kind of a file with a whole published model, which is read as a run's checkpoint is
 
 
 def read_tensors(path: str | Path, mapped: bool = True) -> tuple[dict, dict]:
     """Return content and header of a weight file, on the CPU; `path` may be an address or a folder, see `weight_file`.
 
     The file's first bytes tell its kind, not its name. The content of a safetensors file, and of an index of shards, is
-    a flat dict of tensors. That of a file of torch.save is the dict that was saved, without our header. The header is
-    the one that `write_tensors` or `write_torch` wrote; files of other programs have an empty one. A `mapped` file is
-    read when its tensors are used, and must not change before that.
+    a flat dict of tensors; that of a whole published model has `state_dict` and `meta` as a run's checkpoint. That of
+    a file of torch.save is the dict that was saved, without our header. The header is the one that `write_tensors` or
+    `write_torch` wrote; files of other programs have an empty one. A `mapped` file is read when its tensors are used,
+    and must not change before that.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a weight file, or a pickle of more than plain data.
@@ -184,7 +186,10 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
     try:
         with safe_open(path, 'pt') as file:
             header = dict(json.loads((file.metadata() or {}).get(HEADER_KEY, '{}')))
-            return {name: file.get_tensor(name) for name in file.keys()}, _with_current_names(header)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if header.get('kind') == MODEL and isinstance(header.get('meta'), dict):
+            return dict(state_dict=tensors, meta=header['meta']), {}
+        return tensors, _with_current_names(header)
     except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f'{path}: damaged safetensors file ({error}); download or write it again') from error
 

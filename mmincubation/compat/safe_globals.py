@@ -8,7 +8,10 @@ arguments and build numbers only. `allow_mm_checkpoints` lists everything that a
 """
 import argparse
 import re
+import sys
 from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
 from pathlib import PurePosixPath
 from pickle import UnpicklingError
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch.utils.model_zoo import load_url
 
 NUMERIC = re.compile(r'[biufc]\d{1,2}')  # numpy's codes of bool, int, unsigned, float and complex; no objects, no text
 
@@ -49,6 +53,19 @@ def allow_mm_checkpoints() -> None:
     stand_ins += [(_Settings, name) for name in SETTINGS] + [(_path, name) for name in PATHS]
     # Pairs of (class, name): the unpickler loads our class wherever a file has that name.
     torch.serialization.add_safe_globals([argparse.Namespace, *stand_ins])
+
+
+def read_checkpoints_as_data(load_from_local: Callable) -> None:
+    """Let mmengine's own loading, in this process, execute nothing: more calls change nothing.
+
+    `load_from_local(filename, map_location)` reads local files. Those that mmengine downloads are read with
+    weights_only, which torch hub leaves off and mmengine does not ask for. mmengine.runner.checkpoint must have been
+    imported; nothing else of mmengine.runner need be there yet.
+    """
+    allow_mm_checkpoints()
+    checkpoint = sys.modules['mmengine.runner.checkpoint']
+    checkpoint.load_url = partial(load_url, weights_only=True)
+    checkpoint.CheckpointLoader.register_scheme('', load_from_local, force=True)
 
 
 class _Settings:

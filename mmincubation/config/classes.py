@@ -36,10 +36,11 @@ def class_problems(cfg: Config, mode: str, known: tuple[Names, str] | None = Non
         if names and (what := difference(names, *known, is_numbered_anew(dataset, scope))):
             yield f'{place}: {what}'
     if known:
-        yield from _count_problems(cfg, *known, scope)
+        yield from count_problems(cfg, *known, scope)
 
 
-def _count_problems(cfg: Config, names: Names, source: str, scope: str) -> Iterator[str]:
+def count_problems(cfg: Config, names: Names, source: str, scope: str) -> Iterator[str]:
+    """Heads of another number of classes than the names of `source`."""
     if 'semantic_head' in cfg.model:  # panoptic: the box head knows the things alone
         return
     for place, count in class_counts(cfg.model, scope):

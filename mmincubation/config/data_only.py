@@ -1,14 +1,11 @@
 """What the MM packages read for a run is read as data: no file but a config can bring code."""
-from functools import partial
-
 import yaml
 from mmengine.fileio import PickleHandler, YamlHandler, register_handler
-from mmengine.runner import CheckpointLoader, checkpoint
-from torch.utils.model_zoo import load_url
+from mmengine.runner import CheckpointLoader
 
 from mmincubation.checkpoints import read_tensors
 from mmincubation.checkpoints.hub import SCHEME, WEB
-from mmincubation.compat.safe_globals import allow_mm_checkpoints
+from mmincubation.compat.safe_globals import read_checkpoints_as_data
 from mmincubation.errors import ConfigError
 
 from .keys import PICKLE
@@ -40,14 +37,19 @@ def read_data_only() -> None:
     Checkpoints from local files, the hub and the web are read by `read_tensors`, those of mmengine's own names
     (torchvision, open-mmlab, mmcls) with weights_only, which torch hub leaves off and mmengine does not ask for.
     """
-    allow_mm_checkpoints()
-    checkpoint.load_url = partial(load_url, weights_only=True)
-    for scheme in ('', SCHEME, *WEB):
-        CheckpointLoader.register_scheme(scheme, _load_local, force=True)
+    read_checkpoints_as_data(load_from_local)
+    for scheme in (SCHEME, *WEB):
+        CheckpointLoader.register_scheme(scheme, load_from_local, force=True)
     register_handler(['yaml', 'yml'])(DataYaml)
     register_handler(['pickle', 'pkl'])(NoPickle)
 
 
-def _load_local(name: str, map_location=None) -> dict:
-    """On the CPU, wherever it was: what loads it copies it. Not mapped: a run may write over the file."""
-    return read_tensors(name, mapped=False)[0]
+def load_from_local(filename: str, map_location=None) -> dict:
+    """Return a checkpoint's content as mmengine's function does, wherever it was on the CPU: what loads it copies it.
+
+    Not mapped: a run may write over the file.
+
+    Raises:
+        CheckpointError: the file cannot be read as data.
+    """
+    return read_tensors(filename, mapped=False)[0]

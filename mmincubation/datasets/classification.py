@@ -57,6 +57,14 @@ def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, 
     return np.where(known, new[labels * known], -1), tuple(order)
 
 
+def image_transform(pipeline: list[dict]) -> v2.Compose:
+    """Return what a pipeline makes of an image, (3, H, W) uint8 in and out; `ClsDataset` describes `pipeline`."""
+    steps = [TRANSFORMS.build(t) for t in pipeline]
+    if steps and not getattr(steps[0], 'takes_pixels', False):
+        steps.insert(0, v2.ToPILImage())
+    return v2.Compose([*steps, v2.PILToTensor()])
+
+
 class ClsDataset(Dataset):
     """Images with one class each. A sample has `inputs` (3, H, W) uint8, the class number `labels`, and `index`.
 
@@ -76,10 +84,7 @@ class ClsDataset(Dataset):
                  order: tuple[str, ...] | None = None):
         self.labels, self.classes = (labels, classes) if order is None else numbered_by(order, labels, classes)
         self.kept = balanced_subset(self.labels, fraction)
-        steps = [TRANSFORMS.build(t) for t in pipeline]
-        if steps and not getattr(steps[0], 'takes_pixels', False):
-            steps.insert(0, v2.ToPILImage())
-        self.transform = v2.Compose([*steps, v2.PILToTensor()])
+        self.transform = image_transform(pipeline)
 
     @classmethod
     def names(cls, settings: dict) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Load the checkpoint that a test is given, and refuse one that no training can go on from."""
+"""Mend a built model, load the checkpoint that a test is given, refuse one that no training can go on from."""
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,10 +8,21 @@ from torch import nn
 from mmincubation.checkpoints import CheckpointError, load_strict, load_vit, read_tensors, require_fit
 from mmincubation.checkpoints.formats import arch_in, refuse_unfinished
 from mmincubation.checkpoints.load import require_header
+from mmincubation.compat.coco_api import mend_coco
+from mmincubation.downstream.losses import correct_losses
+from mmincubation.downstream.sliding import pad_small_images
 from mmincubation.recovery.checkpoint_files import damage
 from mmincubation.recovery.load_from import are_of_one_kind, other_classes, state_of
 from mmincubation.vit import arch_of
 from mmincubation.vit.sharding import unwrap
+
+
+def mended(model: nn.Module) -> nn.Module:
+    """Correct in place what the MM packages compute wrongly in a model that was just built, and return it."""
+    mend_coco()  # by now mmdet is imported, if the model needs it
+    correct_losses(model)
+    pad_small_images(model)
+    return model
 
 
 def load_for_test(model: nn.Module, path: str, content: dict, cfg: Config) -> str:

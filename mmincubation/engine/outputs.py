@@ -70,7 +70,7 @@ def format_only(cfg: Config, where: str) -> None:
         if not isinstance(leaf.get('pipeline'), list):
             raise ConfigError(f'--format-only: {leaf.type} in test_dataloader.dataset has no list of steps, '
                               '`pipeline`, to load images by')
-        leaf['pipeline'] = _without_truth(leaf['pipeline'])
+        leaf['pipeline'] = without_truth(leaf['pipeline'])
         if isinstance(leaf.get('data_prefix'), dict):
             leaf['data_prefix'].pop('seg_map_path', None)
 
@@ -138,13 +138,13 @@ def _writer(metric: ConfigDict, scope: str, cfg: Config, where: str) -> ConfigDi
     return metric if 'out_file_path' in keys else None  # DumpResults writes anyway
 
 
-def _without_truth(steps: list) -> list:
+def without_truth(steps: list) -> list:
     """Return a pipeline without LoadAnnotations, also inside TestTimeAug, whose steps are lists of alternatives."""
     kept = []
     for step in steps:
         if isinstance(step, list):
-            step = _without_truth(step)
+            step = without_truth(step)
             kept += [step] if step else []  # an empty list of alternatives would leave TestTimeAug none at all
         elif str(step.get('type')).rpartition('.')[2] != 'LoadAnnotations':
-            kept.append(step | {'transforms': _without_truth(step.transforms)} if 'transforms' in step else step)
+            kept.append(step | {'transforms': without_truth(step.transforms)} if 'transforms' in step else step)
     return kept

@@ -19,11 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmincubation.checkpoints import CheckpointError
-from mmincubation.compat.coco_api import mend_coco
 from mmincubation.downstream.coco_truth import compare_all
 from mmincubation.downstream.iou_metric import extend_iou_metrics
-from mmincubation.downstream.losses import correct_losses
-from mmincubation.downstream.sliding import pad_small_images
 from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
@@ -35,6 +32,7 @@ from mmincubation.vit.sharding import FullyShard, gather_full, shard_options, sh
 
 from .compiling import compile_model
 from .console import quiet
+from .loading import mended
 from .named_errors import name_batches, name_builders
 from .optim import unused_keys
 from .seeds import seed_of
@@ -79,13 +77,10 @@ class ToolRunner(Runner):
         mmseg's preprocessor has no argument for that, so the attribute is set on every preprocessor.
         """
         built = super().build_model(model)
-        mend_coco()  # by now mmdet is imported, if the run needs it
         for module in built.modules():
             if isinstance(module, BaseDataPreprocessor):
                 module._non_blocking = True
-        correct_losses(built)
-        pad_small_images(built)
-        return built
+        return mended(built)
 
     def build_evaluator(self, evaluator) -> Evaluator:
         """Build mmengine's evaluator; mmseg's IoUMetric keeps numbers by class and image."""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -21,7 +22,7 @@ SEAL = 'written by tools/card.py; sha256 of all lines above: '
 TASKS = {'classification': 'image-classification', 'detection': 'object-detection',
          'segmentation': 'image-segmentation'}
 METRIC_TYPES = {'top-1': 'accuracy', 'box AP': 'mAP', 'mask AP': 'mAP', 'mIoU': 'mean_iou', 'aAcc': 'accuracy'}
-WHOLE = ('finetune_last', 'e2e_last', 'assembled')  # weight files of a whole model, the best one first
+WHOLE = ('model', 'finetune_last', 'e2e_last', 'assembled')  # weight files of a whole model, the best one first
 SETTINGS = {
     'batch': 'images per step', 'optim_wrapper.optimizer.type': 'optimiser', 'optim_wrapper.optimizer.lr':
     'learning rate', 'optim_wrapper.optimizer.weight_decay': 'weight decay', 'train_cfg.max_epochs': 'epochs',
@@ -38,8 +39,11 @@ def result_path(run: Path) -> Path:
     return run / 'result.json' if run.is_dir() else run
 
 
-def make_files(run: Path, dataset_id: str | None = None, task_id: str | None = None) -> dict[str, str]:
+def make_files(run: Path, dataset_id: str | None = None, task_id: str | None = None,
+               published: dict | None = None) -> dict[str, str]:
     """Return the files of a card by name: `README.md`, and with both ids `.eval_results/<data>.yaml`.
+
+    `published` has the `config` and the `outputs` of the folder that the card is for, if that is not the run's.
 
     Raises:
         ResultError: the result cannot be read.
@@ -47,7 +51,7 @@ def make_files(run: Path, dataset_id: str | None = None, task_id: str | None = N
     """
     path = result_path(run)
     run = Run(path, read_result(path))
-    files = {'README.md': sealed(readme(run, dataset_id), '<!-- {} -->')}
+    files = {'README.md': sealed(readme(run, dataset_id, published), '<!-- {} -->')}
     if dataset_id or task_id:
         text = yaml.safe_dump(eval_results(run, dataset_id, task_id), sort_keys=False, allow_unicode=True)
         files[f'.eval_results/{slug(run.data_name)}.yaml'] = sealed(text, '# {}')
@@ -113,11 +117,12 @@ def eval_results(run: Run, dataset_id: str | None, task_id: str | None) -> list[
                  date=run.result['finished_at'], notes=clean(notes))]
 
 
-def readme(run: Run, dataset_id: str | None) -> str:
+def readme(run: Run, dataset_id: str | None, published: dict | None = None) -> str:
     """Return the card: its data for the hub, and text in Markdown."""
+    here = replace(run, result=run.result | (published or {}))
     front = yaml.safe_dump(front_matter(run, dataset_id), sort_keys=False, allow_unicode=True)
     blocks = [f'# {escaped(f"{run.model}, {run.method}, {run.data_name}")}', what(run), '## Results', results(run),
-              '## Training', training(run), '## Weights', weights(run.result), '## Use', use(run), '## Origin',
+              '## Training', training(run), '## Weights', weights(here.result), '## Use', use(here), '## Origin',
               origin(run.result)]
     return f'---\n{front}---\n\n' + '\n\n'.join(blocks) + '\n\n'
 

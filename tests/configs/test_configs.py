@@ -57,6 +57,13 @@ def test_resolves_with_no_unknown_key(path, monkeypatch, tmp_path):
     assert not [line for line in problems(cfg, 'train') if 'does not exist' not in line]
 
 
+@EVERY
+def test_mm_packages_find_the_test_pipeline(path):
+    cfg = load(path)
+    dense = 'backbone' in cfg.model
+    assert cfg.get('test_pipeline') == (cfg.test_dataloader.dataset.pipeline if dense else None)
+
+
 def bases(file: Path) -> list[Path]:
     """The files that a config names as its `_base_`."""
     for node in ast.parse(file.read_text()).body:
