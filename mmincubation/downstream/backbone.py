@@ -19,8 +19,7 @@ from .windows import WindowBlock
 
 RANDOM_AND_FROZEN = ('ViTBackbone: frozen=True without init_cfg: unless load_from brings others its weights stay '
                      'random, which only a control wants; for trained ones give '
-                     "init_cfg=dict(type='Pretrained', "
-                     'checkpoint=PATH)')
+                     "init_cfg=dict(type='Pretrained', checkpoint=PATH)")
 
 
 def valid_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -162,18 +161,21 @@ class ViTBackbone(BaseModule):
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         return tokens + resize_pos_embed(self.pos_embed, grid, self.prefix), grid
 
+    def _gradients(self) -> torch.set_grad_enabled:
+        """Return a context with gradients as the caller has them, and without if the backbone is frozen."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen)
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map images (B, 3, H, W) to one float32 map (B, C, rows, columns) for each of `out_indices`.
 
         Under any autocast the residual stream stays float32, because the position embedding that is added is float32.
         """
-        learns = torch.is_grad_enabled() and not self.frozen
         with bfloat16(self.bf16, images):
-            with torch.set_grad_enabled(learns):
+            with self._gradients():
                 tokens, grid = self.stem(images)
             taps = []
             for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
-                with torch.set_grad_enabled(learns):
+                with self._gradients():
                     tokens = run_block(block, tokens, grid, window, with_cp=self.with_cp and self.training)
                 if i in self.out_indices:
                     tap = self.tap_norms[len(taps)](tokens[:, self.prefix:]).float()

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmincubation.result import Result, ResultError, read_result
+from mmincubation.result import METRICS, Result, ResultError, read_result
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-TASKS = ('classification', 'detection', 'segmentation')
+TASKS = tuple(METRICS)
 PUBLIC = {'ImageNet-1K': 50_000, 'CIFAR-100': 10_000, 'COCO': 5_000, 'ADE20K': 2_000}  # images of the validation sets
 SPLITS = ('train', 'training', 'images', 'img', '')  # folders that do not name a data set
 

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from itertools import groupby
 from statistics import fmean
 
-from mmincubation.result import METRICS
+from mmincubation.result import METRICS, PROBES
 
 from .rows import Row, final_points, settings_apart
 from .stats import Difference, difference, reach
@@ -54,8 +54,11 @@ def differences(row: Row, base: Row) -> dict[str, Difference]:
 def share_of_cost(row: Row, base: Row) -> float | None:
     """Return the cost at which `row` reaches the mean of `base`, as a share of what `base` cost.
 
-    The cost is block-forwards, or images where these were not counted. None if a run does not reach it.
+    The cost is block-forwards, or images where these were not counted. None if a run does not reach it, and for probes,
+    which all cost the same.
     """
+    if row.task in PROBES:
+        return None
     target = base.main()
     for cost, total in (('block_forwards', 'block_forwards'), ('images', 'images_seen')):
         whole = base.total(total)

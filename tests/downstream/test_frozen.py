@@ -5,6 +5,8 @@ from mmengine.registry import MODELS, DefaultScope
 
 from bench.memory import detector, measured, real_batch, segmentor
 from mmincubation.check import memory
+from mmincubation.check.report import Report
+from mmincubation.check.weights import report_weights
 from mmincubation.config.load import load_config
 from mmincubation.config.settings import recipe_of
 from mmincubation.downstream import ViTBackbone
@@ -97,3 +99,10 @@ def test_it_is_a_row_of_its_own_whose_label_says_so(tmp_path):
         put(tmp_path, 'incub', 40., 'segmentation', recipe=recipe_of(load_config(CONFIG, options), 1))
     runs, *_ = collect([tmp_path])
     assert {row.label for row in merge_seeds(runs)} == {'incub (frozen unset)', 'incub (frozen True)'}
+
+
+def test_the_check_warns_of_random_frozen_weights():
+    report = Report()
+    report.section('Weights')
+    report_weights(load_config(ROOT / 'configs/demo/upernet_vit_demo_scratch.py', FROZEN), report)
+    assert len(report.warnings) == 1 and report.warnings[0].startswith('model.backbone.frozen: random weights')
