@@ -26,8 +26,7 @@ def main(args: Namespace) -> int:
     try:
         probe(args)
     except (CheckpointError, ConfigError, ResultError, OSError) as error:
-        text = ' '.join(str(error).split())
-        print(f'error: {"".join(char if char.isprintable() else "?" for char in text)}', file=sys.stderr)
+        print(f'error: {printable(str(error))}', file=sys.stderr)
         return 2
     return 0
 
@@ -39,7 +38,7 @@ def probe(args: Namespace) -> None:
     size, columns = vit.arch.img_size, tuple(args.columns)
     train = image_set(args.train, size, args.crop_pct, columns, args.fraction)
     val = image_set(args.val, size, args.crop_pct, columns, classes=train.classes)
-    print(f'{args.weights}: {vit.load_report["coverage"]}')
+    print(printable(f'{args.weights}: {vit.load_report["coverage"]}'))
     preprocess = ClsDataPreprocessor(args.mean, args.std).to(get_device())
     vit.to(get_device())
     begun = time.monotonic()
@@ -56,7 +55,7 @@ def probe(args: Namespace) -> None:
         path = out / name / 'result.json'
         write_result(path, result)
         said = ', '.join(f'{key} {value:.6g}' for key, value in metrics.items())
-        print(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note))
+        print(printable(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note)))
 
 
 def chosen_names(args: Namespace, vit: FeatureViT) -> Names:
@@ -97,6 +96,11 @@ def data_folder(root: str) -> str:
     """Return the name of a data set's folder, without that of its split."""
     parts = [part for part in Path(root).absolute().parts if part not in ('train', 'training')]
     return parts[-1]
+
+
+def printable(text: str) -> str:
+    """Return a text, of which files may have given a part, on one line without control characters."""
+    return ''.join(char if char.isprintable() else '?' for char in ' '.join(text.split()))
 
 
 def file_name(text: str) -> str:

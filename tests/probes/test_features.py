@@ -11,8 +11,10 @@ from mmincubation.datasets.classification import ImageFolder
 from mmincubation.errors import ConfigError
 from mmincubation.models import Arch, ClsDataPreprocessor, VisionTransformer
 from mmincubation.probes.features import extract, feature_vit, image_set
+from mmincubation.vit.transformer import run_blocks
 from tests.helpers.paths import ROOT
 from tests.helpers.shrink import write_arrow
+from tests.helpers.weight_files import FILES, arch_for, random_vit, write_file
 
 TINY = dict(embed_dim=24, depth=2, num_heads=3, patch_size=4, img_size=16, num_classes=3)
 
@@ -41,6 +43,15 @@ def test_features_are_timms(tmp_path, pool):
     vit = feature_vit(path, {})
     assert vit.pool == pool  # as the head of the file reads
     expected = theirs.eval().forward_head(theirs.forward_features(images), pre_logits=True)
+    torch.testing.assert_close(vit(images), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_every_format_gives_the_same_features(tmp_path, name):
+    path, _ = write_file(tmp_path, name)
+    stated = {} if name == 'ours.safetensors' else dict(num_heads=2, norm_eps=1e-6)
+    vit, same, images = feature_vit(str(path), stated), random_vit(arch_for(name)), torch.randn(2, 3, 16, 16)
+    expected = same.norm(run_blocks(same.blocks, same.stem(images)))[:, 0]
     torch.testing.assert_close(vit(images), expected, atol=1e-5, rtol=1e-5)
 
 
