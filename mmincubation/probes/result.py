@@ -52,14 +52,14 @@ def make_result(task: str, names: Names, vit, sets: tuple[ClsDataset, ClsDataset
     images, blocks = len(train), len(train) * vit.arch.depth
     recipe = dict(sorted({key: json.dumps(value) for key, value in recipe.items()}.items()))
     experiment = Experiment(task=task, model=names.model, method=names.method)
-    kind = {f'{name}': f'mmincubation.{type(data).__name__} {data.root}' for name, data in
-            dict(train=train, val=val).items()}
+    called = {name: f'mmincubation.{type(data).__name__} {data.root}'
+              for name, data in zip(('train', 'val'), sets, strict=True)}
     return Result(
         schema=SCHEMA, run=f'{names.method}, {task}', experiment=experiment | ({'note': note} if note else {}),
         config='', config_sha256=hashlib.sha256(json.dumps(recipe).encode()).hexdigest(),
         git_commit=provenance.git_commit(), seed=names.seed, recipe=recipe,
         weights=provenance.loaded_weights(vit), outputs=[],
-        data=dict(**kind, train_size=images, val_size=len(val), train_content=provenance.content_digest(train),
+        data=dict(**called, train_size=images, val_size=len(val), train_content=provenance.content_digest(train),
                   val_content=provenance.content_digest(val)),
         metrics=metrics, phases=[Phase(name='probe', epochs=1., images=images, block_forwards=blocks, seconds=seconds,
                                        metrics=metrics, curve=[])],

@@ -10,6 +10,7 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
+from mmincubation.datasets.classification import ClsDataset
 from mmincubation.errors import CheckpointError, ConfigError
 from mmincubation.models import ClsDataPreprocessor
 from mmincubation.result import ResultError, write_result
@@ -34,28 +35,35 @@ def main(args: Namespace) -> int:
 def probe(args: Namespace) -> None:
     """Extract the features of both sets once, run each of `args.probes` on them, and write the results."""
     vit = feature_vit(args.weights, dict(args.arch), args.pool, args.prefix)
-    names = chosen_names(args, vit)
-    size, columns = vit.arch.img_size, tuple(args.columns)
+    names, size, columns = chosen_names(args, vit), vit.arch.img_size, tuple(args.columns)
     train = image_set(args.train, size, args.crop_pct, columns, args.fraction)
     val = image_set(args.val, size, args.crop_pct, columns, classes=train.classes)
     print(printable(f'{args.weights}: {vit.load_report["coverage"]}'))
-    preprocess = ClsDataPreprocessor(args.mean, args.std).to(get_device())
-    vit.to(get_device())
-    begun = time.monotonic()
-    found = [tensor for name, images in (('train', train), ('val', val))
-             for tensor in extract(vit, images, preprocess, args.workers, name)]
+    out, begun = Path(args.out or default_folder(args, names, vit)), time.monotonic()
+    found = features_of(args, vit, train, val)
     extracted = time.monotonic() - begun
-    out = Path(args.out or f'work_dirs/probes/{file_name(names.method)}_{file_name(data_folder(args.train))}')
     for name in dict.fromkeys(args.probes):
         begun = time.monotonic()
         task, own, metrics, note = PROBES[name](*found, names.seed)
         seconds = extracted + time.monotonic() - begun
-        recipe = own | recipe_of_features(args, vit)
-        result = make_result(task, names, vit, (train, val), recipe, metrics, seconds, note)
-        path = out / name / 'result.json'
-        write_result(path, result)
+        recipe, path = own | recipe_of_features(args, vit), out / name / 'result.json'
+        write_result(path, make_result(task, names, vit, (train, val), recipe, metrics, seconds, note))
         said = ', '.join(f'{key} {value:.6g}' for key, value in metrics.items())
         print(printable(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note)))
+
+
+def features_of(args: Namespace, vit: FeatureViT, train: ClsDataset, val: ClsDataset) -> list[Tensor]:
+    """Return features and labels of the training images, then those of the validation images."""
+    preprocess = ClsDataPreprocessor(args.mean, args.std).to(get_device())
+    vit.to(get_device())
+    return [tensor for name, images in (('train', train), ('val', val))
+            for tensor in extract(vit, images, preprocess, args.workers, name)]
+
+
+def default_folder(args: Namespace, names: Names, vit: FeatureViT) -> str:
+    """Return a folder of these weights and data."""
+    parts = names.method, str(vit.load_report['sha256'])[:8], data_folder(args.train)
+    return f'work_dirs/probes/{"_".join(map(file_name, parts))}'
 
 
 def chosen_names(args: Namespace, vit: FeatureViT) -> Names:

@@ -71,6 +71,12 @@ def test_equal_commands_give_equal_results(tool, data, weights, tmp_path):
         assert first['experiment']['method'] == 'e2e_last' and first['experiment']['model'] == 'ViT, width 16, depth 4'
 
 
+def test_each_weight_file_has_a_folder_of_its_own(tool, data, weights, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert tool(weights, *options(data, '')[:-2], '--probes', 'knn', '--method', 'a/../b').returncode == 0
+    assert (tmp_path / f'work_dirs/probes/a_.._b_{sha256_of(weights)[:8]}_toys/knn/result.json').is_file()
+
+
 @pytest.mark.parametrize('given, said', [
     (['--fraction', .5], '20 neighbours, but there are 12 training images'),
     (['--train', 'nowhere'], 'nowhere cannot be read'),
