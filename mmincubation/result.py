@@ -23,7 +23,11 @@ METRICS = {
     'classification': (('top-1', 'accuracy/top1', 1), ),
     'detection': (('box AP', 'coco/bbox_mAP', 100), ('mask AP', 'coco/segm_mAP', 100)),
     'segmentation': (('mIoU', 'mIoU', 1), ('aAcc', 'aAcc', 1)),
+    'knn': (('k-NN top-1', 'knn/top1', 1), ),
+    'linear probe': (('linear top-1', 'linear_probe/top1', 1), ),
 }
+
+PROBES = ('knn', 'linear probe')  # tasks in which the weights do not train
 
 
 class ResultError(ValueError):
@@ -31,7 +35,7 @@ class ResultError(ValueError):
 
 
 class _ExperimentNames(TypedDict):
-    task: Literal['classification', 'detection', 'segmentation']
+    task: Literal['classification', 'detection', 'segmentation', 'knn', 'linear probe']
     model: str
     method: str
 

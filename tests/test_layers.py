@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmincubation'
 LAYERS = ['errors', 'registry', 'atomic', 'hashes', 'provenance', 'result', 'compat', 'vit', 'checkpoints', 'models',
-          'resumable', 'incubation', 'datasets', 'downstream', 'config', 'hooks', 'recovery', 'engine', 'check',
-          'benchmark', 'leaderboard', 'inference', 'demo']
+          'resumable', 'incubation', 'datasets', 'downstream', 'probes', 'config', 'hooks', 'recovery', 'engine',
+          'check', 'benchmark', 'leaderboard', 'inference', 'demo']
 FILES = sorted(PACKAGE.rglob('*.py'))
 
 

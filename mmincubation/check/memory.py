@@ -112,7 +112,7 @@ def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, ba
     size, count, gpus = batch
     # Meta and module phases are replicated, also under FullyShard.
     options = shard_options(cfg.get('model_wrapper_cfg')) if gpus > 1 and name in ('train', 'finetune') else None
-    elsewhere, parameters = _elsewhere(model), counter.live
+    elsewhere, parameters = _bytes(_away(model)), counter.live
     gradients = [_build_optimiser(model, one, len(trained) > 1) for one in trained]
     state = counter.live - parameters
     shards: dict[nn.Parameter, Tensor] = {}
@@ -162,11 +162,10 @@ def _train(model: nn.Module, trained: list[_Trained], data: dict, step: bool, co
     return kept
 
 
-def _elsewhere(model: nn.Module) -> int:
-    """Return the bytes of parameters that stay on the CPU while a phase trains others."""
-    if not isinstance(model, IncubationModel):
-        return 0
-    return _bytes(p for name, p in model.named_parameters() if not model.is_resident(name))
+def _away(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that stay on the CPU while a phase trains others."""
+    return [p for name, p in model.named_parameters()
+            if isinstance(model, IncubationModel) and not model.is_resident(name)]
 
 
 def _keep_shard(shards: dict, ranks: int, parameter: nn.Parameter) -> None:
@@ -175,19 +174,21 @@ def _keep_shard(shards: dict, ranks: int, parameter: nn.Parameter) -> None:
 
 
 def _sharded_peak(peak: Peak, ranks: int, model: nn.Module, reshard_after_forward: bool = True) -> Peak:
-    """Return the peak of one rank when all trained parameters are sharded; the gradients in `peak` are shards already.
+    """Return the peak of one rank when all parameters are sharded; the gradients in `peak` are shards already.
 
     Full for a while are the parameters and gradients outside of blocks, the parameters of two blocks (one computes,
     the next arrives), and the gradients of two (one is being sent). Without `reshard_after_forward` all parameters
-    stay full.
+    stay full. Frozen parameters are sharded too, and have no gradients.
     """
-    block = max(_bytes(block.parameters()) for block in blocks_of(model))
-    rest = peak.gradients - sum(_bytes(p for p in b.parameters() if p.requires_grad) for b in blocks_of(model))
-    full = 2 * (rest + 2 * block) if reshard_after_forward else peak.gradients + rest + 2 * block
+    away = {id(parameter) for parameter in _away(model)}
+    whole = _bytes(p for p in model.parameters() if id(p) not in away)
+    blocks = [_bytes(p for p in block.parameters() if id(p) not in away) for block in blocks_of(model)]
+    trained = [_bytes(p for p in block.parameters() if p.requires_grad) for block in blocks_of(model)]
+    gathered = whole - sum(blocks) + 2 * max(blocks) if reshard_after_forward else whole
+    full = gathered + peak.gradients - sum(trained) + 2 * max(trained)
     there = peak.parameters + peak.optimizer
-    # Trained parameters have as many bytes as their gradients; only these are sharded.
-    shards = [ceil(size / ranks) for size in (peak.gradients, peak.optimizer, peak.gradients)]
-    parameters = peak.parameters - peak.gradients + shards[0]
+    shards = [ceil(size / ranks) for size in (whole, peak.optimizer, peak.gradients)]
+    parameters = peak.parameters - whole + shards[0]
     return Peak(peak.phase, parameters, shards[1], shards[2], peak.kept, full,
                 peak.peak - there + parameters + shards[1] + full, peak.saved, sharded=True)
 

@@ -28,6 +28,9 @@ def report_weights(cfg, report: Report) -> None:
         _guard('load_from', str(cfg.load_from), report, lambda: _load_into_model(cfg))
     if not given and not cfg.get('load_from'):
         report.say('none: the model begins with random weights')
+        for place, _ in (found for found in dicts_in(cfg.model, 'model') if found[1].get('frozen')):
+            report.warn(f'{place}.frozen: random weights stay random, which only a control wants; for trained ones '
+                        f"give {place}.init_cfg=dict(type='Pretrained', checkpoint=PATH)")
 
 
 def _guard(place: str, path: str, report: Report, load) -> None:

@@ -1,4 +1,6 @@
 """The plain ViT as a backbone of mmdet and mmseg models, with feature maps instead of logits."""
+import logging
+
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
@@ -14,6 +16,10 @@ from mmincubation.vit.transformer import build_block, drop_path_ramp, resize_pos
 
 from .precision import bfloat16
 from .windows import WindowBlock
+
+RANDOM_AND_FROZEN = ('ViTBackbone: frozen=True without init_cfg: unless load_from brings others its weights stay '
+                     'random, which only a control wants; for trained ones give '
+                     "init_cfg=dict(type='Pretrained', checkpoint=PATH)")
 
 
 def valid_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
@@ -63,6 +69,9 @@ class ViTBackbone(BaseModule):
     `bf16` computes under bfloat16 autocast; weights, residual stream and maps stay float32, because mmdet converts the
     boxes it pools to the precision of the map. `with_cp` saves memory by computing blocks twice, see `run_block`.
 
+    `frozen` keeps the weights as they were loaded: no gradients, no kept activations, always evaluation mode. The norms
+    of `tap_norm` are new and train. Without a file the features are random ones, which is a control, and is logged.
+
     `init_weights` loads the file of `init_cfg=dict(type='Pretrained', checkpoint=PATH)`, in any format of
     docs/guides/weights.md; the optional `prefix` chooses one of several ViTs in it. Every tensor must match, except the
     classifier's norm and head and an unused class token, which are dropped. Position embedding and patch kernel are
@@ -76,15 +85,19 @@ class ViTBackbone(BaseModule):
 
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
                  global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
-                 drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, init_cfg: dict | None = None):
+                 drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, frozen: bool = False,
+                 init_cfg: dict | None = None):
         super().__init__(valid_init_cfg(init_cfg, 'ViTBackbone'))
         self.arch = arch = Arch.parse(arch)
         self.out_indices = valid_taps(out_indices, arch.depth)
         self.windows = block_windows(window_size, global_blocks, arch, cls_token)
-        self.prefix, self.bf16, self.with_cp = int(cls_token), bf16, with_cp
+        self.prefix, self.bf16, self.with_cp, self.frozen = int(cls_token), bf16, with_cp, frozen
         self.load_report: dict | None = None
         self._build(tap_norm, drop_path_rate)
         self._draw()
+        if frozen:
+            self.requires_grad_(False).eval()
+            self.tap_norms.requires_grad_(True)
 
     def _build(self, tap_norm: bool, drop_path_rate: float) -> None:
         arch = self.arch
@@ -124,7 +137,13 @@ class ViTBackbone(BaseModule):
         if self.init_cfg is not None:
             self.load_report = self._load(str(self.init_cfg['checkpoint']), self.init_cfg.get('prefix'))
             print_log(f'ViTBackbone: {self.load_report["path"]}: {self.load_report["coverage"]}', logger='current')
+        elif self.frozen:
+            print_log(RANDOM_AND_FROZEN, logger='current', level=logging.WARNING)
         self.is_init = True
+
+    def train(self, mode: bool = True) -> 'ViTBackbone':
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     def _load(self, path: str, prefix: str | None) -> dict:
         """Load the file, on every rank, and return the report."""
@@ -142,16 +161,22 @@ class ViTBackbone(BaseModule):
             tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         return tokens + resize_pos_embed(self.pos_embed, grid, self.prefix), grid
 
+    def _gradients(self) -> torch.set_grad_enabled:
+        """Return a context with gradients as the caller has them, and without if the backbone is frozen."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen)
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map images (B, 3, H, W) to one float32 map (B, C, rows, columns) for each of `out_indices`.
 
         Under any autocast the residual stream stays float32, because the position embedding that is added is float32.
         """
         with bfloat16(self.bf16, images):
-            tokens, grid = self.stem(images)
+            with self._gradients():
+                tokens, grid = self.stem(images)
             taps = []
             for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
-                tokens = run_block(block, tokens, grid, window, with_cp=self.with_cp and self.training)
+                with self._gradients():
+                    tokens = run_block(block, tokens, grid, window, with_cp=self.with_cp and self.training)
                 if i in self.out_indices:
                     tap = self.tap_norms[len(taps)](tokens[:, self.prefix:]).float()
                     taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from mmincubation.atomic import write_atomic
-from mmincubation.result import METRICS, Result, read_result
+from mmincubation.result import METRICS, PROBES, Result, read_result
 
 from .collect import Run, clean
 from .details import number, phase_cells
@@ -47,10 +47,12 @@ def make_files(run: Path, dataset_id: str | None = None, task_id: str | None = N
 
     Raises:
         ResultError: the result cannot be read.
-        CardError: an id is missing or no id of the hub, or the main metric was not measured.
+        CardError: the run is a probe; an id is missing or no id of the hub; or the main metric was not measured.
     """
     path = result_path(run)
     run = Run(path, read_result(path))
+    if run.task in PROBES:
+        raise CardError(f'{path}: a probe ({run.task}) trains no model; give the run that wrote the weights')
     files = {'README.md': sealed(readme(run, dataset_id, published), '<!-- {} -->')}
     if dataset_id or task_id:
         text = yaml.safe_dump(eval_results(run, dataset_id, task_id), sort_keys=False, allow_unicode=True)

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmincubation.result import Result, ResultError, read_result
+from mmincubation.result import METRICS, Result, ResultError, read_result
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-TASKS = ('classification', 'detection', 'segmentation')
+TASKS = tuple(METRICS)
 # Images for training and validation of data that our configs name. mmdet leaves out images without objects.
 PUBLIC = {'ImageNet-1K': ((1_281_167, ), 50_000), 'CIFAR-100': ((50_000, ), 10_000),
           'COCO': ((117_266, 118_287), 5_000), 'ADE20K': ((20_210, ), 2_000), 'demo digits': ((8_000, ), 1_000),

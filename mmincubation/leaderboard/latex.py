@@ -66,7 +66,7 @@ def _table(section: Section, legend: list[str]) -> str:
     notes += [_sentence(note) for note in (*section.notes, *legend)]
     return '\n'.join([
         '\\begin{table}', '\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}',
-        f'\\caption{{{escaped(section.title)}, in percent.}}', f'\\label{{tab:{section.task}}}',
+        f'\\caption{{{escaped(section.title)}, in percent.}}', f'\\label{{tab:{section.task.replace(" ", "-")}}}',
         f'\\begin{{tabular}}{{{"".join("l" if title in NAMES else "r" for title in columns)}}}', '\\toprule',
         _joined(map(escaped, columns)), '\\midrule', *rows, '\\bottomrule', '\\end{tabular}',
         *(['', '\\smallskip', '\\begin{minipage}{\\linewidth}\\raggedright', '\n\n'.join(notes), '\\end{minipage}']

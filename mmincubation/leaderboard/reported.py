@@ -25,7 +25,9 @@ AP_ENDS = ('', '50', '75', ' small', ' medium', ' large')
 PERCENT = {
     'classification': ('top-1', 'top-5'),
     'detection': tuple(f'{kind} AP{end}' for kind in ('box', 'mask') for end in AP_ENDS),
-    'segmentation': ('mIoU', 'mIoU (multi-scale)', 'mAcc', 'aAcc')}
+    'segmentation': ('mIoU', 'mIoU (multi-scale)', 'mAcc', 'aAcc'),
+    'knn': ('k-NN top-1', ),
+    'linear probe': ('linear top-1', )}
 MARKS = {'quoted': '*', 'reported': ' (reported)'}
 MEANING = {'quoted': '* quoted from the source in its remark, not run here.',
            'reported': '(reported): a number of other people, not run here.'}

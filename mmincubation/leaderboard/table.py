@@ -65,7 +65,7 @@ class Section:
     @property
     def title(self) -> str:
         """The heading of the section."""
-        return self.task.capitalize()
+        return 'k-NN' if self.task == 'knn' else self.task.capitalize()
 
 
 def make_sections(runs: list[Run], baseline: str | None = None) -> list[Section]:

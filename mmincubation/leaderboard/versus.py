@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from itertools import groupby
 from statistics import fmean
 
-from mmincubation.result import METRICS
+from mmincubation.result import METRICS, PROBES
 
 from .rows import Row, final_points, settings_apart
 from .stats import Difference, difference, reach
@@ -58,10 +58,11 @@ def share_of_cost(row: Row, base: Row) -> float | None:
     """Return the cost at which `row` reaches the mean of `base`, as a share of the cost at which `base` does.
 
     The base does where each of its runs first reaches its own end. The cost is block-forwards, or images where these
-    were not counted. None if a run does not reach it, or if the row is below it in the end.
+    were not counted. None if a run does not reach it, if the row is below it in the end, and for probes, which all cost
+    the same.
     """
     target, own = base.main(), row.main()
-    if not target or not own or own.mean < target.mean:
+    if row.task in PROBES or not target or not own or own.mean < target.mean:
         return None
     for cost, total in (('block_forwards', 'block_forwards'), ('images', 'images_seen')):
         if base.total(total) and row.total(total) is not None:

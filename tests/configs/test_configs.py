@@ -13,7 +13,7 @@ from mmincubation.models import Arch, Division
 from tests.helpers.paths import ROOT
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
-NAME = re.compile(r'((?P<head>maskrcnn|upernet)_)?(?P<model>vit|deit)_(?P<size>demo|b|l|h|t_32|t_128)'
+NAME = re.compile(r'((?P<head>maskrcnn|upernet|linear)_)?(?P<model>vit|deit)_(?P<size>demo|b|l|h|t_32|t_128)'
                   r'(_(?P<side>384|392))?(_(?P<method>incub_grow|incub|e2e|scratch|(grow|meta|stack)_only))?(_(?P<more>\w+))?')
 ARCHS = dict(b='vit_base', l='vit_large', h='vit_huge')
 FINETUNED = ('incub', 'incub_grow', 'grow_only', 'stack_only')  # methods whose last phase is fine-tuning
@@ -106,7 +106,7 @@ def test_bases_are_few_flat_and_of_one_kind():
 def test_name_and_header_say_what_it_is(path):
     said, cfg, text = name(path), load(path), header(path)
     assert f'python tools/train.py {path.relative_to(ROOT)}' in text
-    task = {'maskrcnn': 'detection', 'upernet': 'segmentation', None: 'classification'}[said['head']]
+    task = {'maskrcnn': 'detection', None: 'classification'}.get(said['head'], 'segmentation')
     assert cfg.experiment.task == task
     more = said['more'] or ''
     assert said['method'] is None or cfg.experiment.method in (said['method'], f'{said["method"]}_{more}')
@@ -118,7 +118,8 @@ def test_name_and_header_say_what_it_is(path):
         assert f'about {STEPS[path.stem].seconds} s on one CPU core' in text
     else:
         # What is not comparable is another model in the tables.
-        parts = [dict(vit='ViT', deit='DeiT')[said['model']], said['size'].upper(), said['side'], more]
+        parts = [dict(vit='ViT', deit='DeiT')[said['model']], said['size'].upper(), said['side'],
+                 'linear' * (said['head'] == 'linear'), more]
         if said['model'] == 'deit' and task == 'detection' or cfg.experiment.method.endswith(f'_{more}'):
             parts.pop()
         assert cfg.experiment.model == '-'.join(filter(None, parts)).replace('_', '-')
@@ -165,7 +166,8 @@ def test_incubations_are_divided_at_the_taps_and_global_blocks(path):
     elif cfg.experiment.task == 'detection':
         assert (tuple(cfg.model.backbone.out_indices), tuple(cfg.model.backbone.global_blocks)) == (ends[-1:], ends)
     else:
-        assert tuple(cfg.model.backbone.out_indices) == ends and not cfg.model.backbone.get('window_size')
+        taps = ends[-1:] if name(path)['head'] == 'linear' else ends
+        assert tuple(cfg.model.backbone.out_indices) == taps and not cfg.model.backbone.get('window_size')
 
 
 def phases_of(cfg) -> tuple:
@@ -184,8 +186,9 @@ def test_length_and_data_are_the_names(path):
         assert loop.max_epochs == epochs and (more in (None, '3x', 'strong_head'))
         steps = next(s for s in cfg.param_scheduler if s.type == 'MultiStepLR')
         assert [round(m / epochs, 2) for m in steps.milestones] == ([.75, .92] if more == '3x' else [.67, .92])
-    elif said['head'] == 'upernet':
-        assert (loop.max_iters, more) == (80_000, None)
+    elif said['head']:
+        iterations = dict(upernet=80_000, linear=40_000)[said['head']]
+        assert (loop.max_iters, more) == (iterations, None) and cfg.param_scheduler[-1].end == iterations
     elif said['side']:
         assert loop.max_epochs == 30 and more is None
     else:
@@ -203,7 +206,8 @@ def test_length_and_data_are_the_names(path):
 # The recipes of docs/tasks/coco.md and ade20k.md: learning rate, weight decay, layer decay, drop path, global batch.
 RECIPES = dict(
     maskrcnn=dict(b=(1e-4, .05, .95, .1, 16), l=(1e-4, .05, .95, .4, 16), h=(1e-4, .05, .95, .5, 16)),
-    upernet=dict(b=(6e-5, .01, .95, .1, 16), l=(4e-5, .05, .95, .4, 16), h=(4e-5, .05, .95, .4, 16)))
+    upernet=dict(b=(6e-5, .01, .95, .1, 16), l=(4e-5, .05, .95, .4, 16), h=(4e-5, .05, .95, .4, 16)),
+    linear=dict(b=(1e-3, 1e-4, .95, 0, 16)))
 
 
 @pytest.mark.parametrize('path', [p for p in LEAVES if p.parent.name in ('coco', 'ade20k')], ids=lambda p: p.stem)
@@ -212,7 +216,7 @@ def test_downstream_recipes(path):
     optimizer = cfg.optim_wrapper.optimizer
     assert RECIPES[said['head']][said['size']] == (
         optimizer.lr, optimizer.weight_decay, cfg.optim_wrapper.paramwise_cfg.layer_decay,
-        cfg.model.backbone.drop_path_rate, cfg.auto_scale_lr.base_batch_size)
+        cfg.model.backbone.get('drop_path_rate', 0), cfg.auto_scale_lr.base_batch_size)
     assert optimizer.type == 'AdamW' and tuple(optimizer.betas) == (0.9, 0.999) and 'clip_grad' not in cfg.optim_wrapper
 
 
@@ -264,7 +268,7 @@ def test_incub_and_e2e_differ_in_the_weights_alone(path):
 
 
 def test_every_downstream_incub_has_its_control():
-    assert len([p for p in PAIRS if name(p)['head']]) == 3 * 3 + 2  # b, l, h x (1x, 3x, ADE20K), and the demo's two
+    assert len([p for p in PAIRS if name(p)['head']]) == 3 * 3 + 3  # b, l, h x (1x, 3x, ADE20K), linear, two demos
 
 
 def hours(stem: str) -> int:

@@ -8,7 +8,8 @@ from mmincubation.result import write_result
 TASK_METRICS = dict(
     classification=lambda value: {'accuracy/top1': value},
     detection=lambda value: {'coco/bbox_mAP': value, 'coco/segm_mAP': value - 0.05},
-    segmentation=lambda value: {'mIoU': value, 'aAcc': value + 30})
+    segmentation=lambda value: {'mIoU': value, 'aAcc': value + 30},
+    **{'knn': lambda value: {'knn/top1': value}, 'linear probe': lambda value: {'linear_probe/top1': value}})
 
 
 def phase(name: str, images: int, value: float | None = None, blocks: int = 16, seconds: float = 10.0,
@@ -24,7 +25,7 @@ def phase(name: str, images: int, value: float | None = None, blocks: int = 16, 
 
 def put(folder: Path, method: str, value: float, task='classification', seed=0, **changes) -> Path:
     """Write one made-up result below `folder`."""
-    model = dict(classification='vit_demo', detection='maskrcnn', segmentation='upernet')[task]
+    model = dict(detection='maskrcnn', segmentation='upernet').get(task, 'vit_demo')
     phases = changes.pop('phases', [phase('train', 1000, value)])
     blocks = [p['block_forwards'] for p in phases] if task == 'classification' else [None]
     result = dict(

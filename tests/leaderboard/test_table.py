@@ -36,6 +36,16 @@ def test_tables_of_all_tasks(tmp_path):
     assert '43.1' in text and '| 43.1 |' in markdown and LEGEND[0] in ' '.join(text.split())
 
 
+@pytest.mark.parametrize('task, title', [('knn', 'k-NN'), ('linear probe', 'Linear probe')])
+def test_probes_cost_the_same_and_say_nothing_of_it(tmp_path, task, title):
+    put(tmp_path, 'e2e', 60., task), put(tmp_path, 'incub', 62., task)
+    section, = sections_of(tmp_path)
+    line = line_of([section], 'incub')
+    main = section.columns[3]
+    assert section.title == title and (line.cells[main], line.cells[f'Δ {main}']) == ('62.0', '+2.0')
+    assert line.cells['to baseline'] == '-' and 'no growth control' in line.remark and 'meta-model' not in line.remark
+
+
 def test_tasks_that_were_not_run_are_not_shown(tmp_path):
     put(tmp_path, 'e2e', 50.0)
     assert [section.task for section in sections_of(tmp_path)] == ['classification']

@@ -24,10 +24,10 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp('data'))
 
 
-def config(name: str, data: Path, folder: Path) -> Path:
+def config(name: str, data: Path, folder: Path, frozen: bool = False) -> Path:
     """A leaf in small: three epochs, or eight iterations with a checkpoint after each third, a validation at four."""
     cfg = shrink(Config.fromfile(ROOT / f'configs/{name}.py'), data)
-    cfg.work_dir = str(folder / 'whole')
+    cfg.work_dir, cfg.model.backbone.frozen = str(folder / 'whole'), frozen
     cfg.train_dataloader.update(num_workers=2, persistent_workers=True)
     cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
     cfg.default_hooks.pop('visualization', None)
@@ -56,6 +56,15 @@ def test_kills_at_chosen_moments(whole, tmp_path):
     killed_and_resumed(path, tmp_path / 'killed', [dict(kill_at=f'{ITERATION}:6'), dict(kill_at='os.replace:3'),
                                     dict(kill_at='mmengine.evaluator.evaluator.Evaluator.evaluate:1')])
     assert_same_run(tmp_path / 'killed', undisturbed)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('name', [DETECTOR, SEGMENTOR])
+def test_a_kill_with_a_frozen_backbone(name, data, tmp_path):
+    path = config(name, data, tmp_path, frozen=True)
+    assert trained(path, tmp_path / 'whole')
+    killed_and_resumed(path, tmp_path / 'killed', [dict(kill_at=f'{ITERATION}:6')])
+    assert_same_run(tmp_path / 'killed', tmp_path / 'whole')
 
 
 @pytest.mark.faults
