@@ -16,8 +16,6 @@ from mmincubation.atomic import write_atomic
 SCHEMA = 2
 READABLE = (1, 2)  # results of version 1 lack `recipe`, `details`, the curves and the contents of the data
 NUMBER_LIMIT = 2**63
-
-
 # What each task is judged by: title, key in `metrics`, and the factor to percent. The first one is the main one.
 METRICS = {
     'classification': (('top-1', 'accuracy/top1', 1), ),
@@ -26,7 +24,6 @@ METRICS = {
     'knn': (('k-NN top-1', 'knn/top1', 1), ),
     'linear probe': (('linear top-1', 'linear_probe/top1', 1), ),
 }
-
 PROBES = ('knn', 'linear probe')  # tasks in which the weights do not train
 
 

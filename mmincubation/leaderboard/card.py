@@ -96,7 +96,8 @@ def measured(result: Result) -> dict[str, float]:
     values = {title: (result['metrics'].get(key), factor)
               for title, key, factor in METRICS[result['experiment']['task']]}
     # Six digits behind the point hide that 100 * 0.431 is no round number.
-    return {title: round(factor * value, 6) for title, (value, factor) in values.items() if unmeasured(value) is None}
+    return {title: round(factor * value, 6) for title, (value, factor) in values.items()
+            if unmeasured(value, factor) is None}
 
 
 def eval_results(run: Run, dataset_id: str | None, task_id: str | None) -> list[dict]:

@@ -83,7 +83,7 @@ def test_the_backbone_of_each_size(row):
         type='mmincubation.SimpleFeaturePyramid', in_channels=width, out_channels=256, scales=(4, 2, 1, 0.5),
         num_outs=5, bf16=True))
     model = f'ViT-{size.upper()}' + ('-3x' if schedule == '3x' else '')  # rows of one name stand in one comparison
-    assert cfg.experiment == dict(task='detection', model=model, method=method)
+    assert cfg.experiment == dict(task='detection', model=model, method=method, data='COCO')
 
 
 @pytest.mark.parametrize('size', SIZES)

@@ -58,9 +58,8 @@ def foreign(sections):
             ('quoted', 'paper_e2e', ' *', '82.4'), ('reported', 'theirs', ' (reported)', '80.0')):
         cells = {column: '-' for column in line.cells} | {
             'model': 'ViT-B', 'data': 'ImageNet-1k', 'method': method + mark, 'top-1': value}
-        sections[0].lines.append(replace(
-            line, kind=kind, cells=cells, bold=frozenset(), remarks=['table 3'], details=[], record=dict(method=method),
-            runs=[]))
+        more = dict(bold=frozenset(), remarks=['table 3'], details=[], record=dict(method=method), runs=[])
+        sections[0].lines.append(replace(line, kind=kind, cells=cells, **more))
     return sections
 
 

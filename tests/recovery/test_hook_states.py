@@ -9,8 +9,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from torch import nn
 
+from mmincubation.config import settings
 from mmincubation.engine import launch
-from mmincubation.recovery import fingerprint
 from mmincubation.recovery.plain_state import NotPlain, decode, encode, mark
 from mmincubation.registry import HOOKS
 from tests.helpers.forked import ranks
@@ -100,7 +100,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def another_kill(monkeypatch):
-    monkeypatch.setattr(fingerprint, 'HARMLESS', (*fingerprint.HARMLESS, 'custom_hooks'))
+    monkeypatch.setattr(settings, 'HARMLESS', (*settings.HARMLESS, 'custom_hooks'))
 
 
 def train(cfg, work_dir, resume=None) -> int:
