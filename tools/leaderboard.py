@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         if not board.problems:
             print(f'no result.json below {", ".join(map(str, args.sources))}; run tools/train.py CONFIG first',
                   file=sys.stderr)
-        return 1 if board.problems else 2
+        return 1 if board.problems and all(source.exists() for source in args.sources) else 2
+    for page in args.check or []:
+        print(f'{page}: compared with the results of {args.sources[0]}')
     if not (args.check or args.update):
         print(in_format(board, args.format), end='')
         if not args.format:

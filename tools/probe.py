@@ -26,7 +26,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                         'else of the file)')
     parser.add_argument('--model', metavar='NAME', help='name of the model (default: likewise, else of its size)')
     parser.add_argument('--seed', type=int, help='of the weights, and of what is held out (default: likewise, else 0)')
-    parser.add_argument('--out', metavar='WORK_DIR', help='default: work_dirs/probes/METHOD_HASH_DATA')
+    parser.add_argument('--out', metavar='WORK_DIR', help='default: work_dirs/probes/METHOD_HASH_DATA_SETTINGS')
+    parser.add_argument('--data', metavar='NAME', help='name of the data in the tables (default: of the folder)')
     parser.add_argument('--arch', nargs='+', type=field, default=[], metavar='FIELD=VALUE',
                         help='what the file does not show (num_heads=12 norm_eps=1e-6), or another img_size')
     parser.add_argument('--prefix', metavar='WORDS', help='which ViT, if WEIGHTS holds several: teacher.backbone')

@@ -58,6 +58,9 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
     header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
+    if to == 'hf' and shape.get('global_pool') == 'avg':
+        assumed = [*assumed, "take the encoder alone: the head reads the mean of the patches, transformers' head the "
+                   'class token']
     if is_address(src):
         assumed = [*assumed, fetch(src)[1]]
     _write(Path(dst), weights.tensors, header, to)

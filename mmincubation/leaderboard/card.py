@@ -207,7 +207,7 @@ def use(run: Run) -> str:
     test = f'python tools/test.py {config} {shlex.quote(file) if file else "CHECKPOINT"}   # the numbers above'
     text = f'In a copy of MMIncubation at the commit below, with the files of this folder:\n\n```\n{test}\n```'
     if run.task == 'classification' and file:
-        convert = f'python tools/convert.py {shlex.quote(file)} model.safetensors --to hf   # for transformers'
+        convert = f'python tools/convert.py {shlex.quote(file)} transformers.safetensors --to hf'
         backbone = (f'backbone = dict(\n    type=\'mmincubation.ViTBackbone\', arch={_arch(run.result)},\n'
                     f'    init_cfg=dict(type=\'Pretrained\', checkpoint={file!r}))')
         text = (f'{text[:-3]}{convert}\n```\n\nThe file has timm\'s names. As a backbone in a config of mmdet or mmseg:'

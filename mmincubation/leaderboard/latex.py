@@ -27,7 +27,7 @@ ACCENTS = {'\u0300': '`', '\u0301': "'", '\u0302': '^', '\u0303': '~', '\u0304':
 
 def to_latex(sections: list[Section]) -> str:
     """Return one table for each section; the legend stands below the first. Remarks are numbered below their table."""
-    legend = [note for note in LEGEND if 'to baseline' not in note]  # a column that these tables do not have
+    legend = [note for note in LEGEND if not note.startswith('To baseline')]  # a column that these tables do not have
     tables = [_table(section, [] if i else legend) for i, section in enumerate(sections)]
     return '\n\n'.join([HEAD, *tables]) + '\n'
 

@@ -18,9 +18,10 @@ LEGEND = ('± is half the width of the 95 % interval of the mean over seeds (Stu
           'Δ is the difference from the baseline (e2e, else the first by name; of its recipes with several seeds the '
           'best) in points, by pairs if both have the same seeds. It is bold where its interval leaves out zero, which '
           'one comparison in 20 does by chance.',
-          '"to baseline" is the cost at which a method first reaches the baseline\'s mean, as a share of the cost at '
-          'which the baseline first reaches its own end, interpolated on the curves.',
-          'Cost: "blocks" are block-forwards, transformer blocks times images (M: million, G: 1000 M); "s" are '
+          'To baseline: the cost at which a method first reaches the baseline\'s mean, as a share of the cost at which '
+          'the baseline first reaches its own end, interpolated on the curves; in block-forwards, or in images where '
+          'these were not counted.',
+          'Cost: blocks are block-forwards, transformer blocks times images (M: million, G: 1000 M); s are '
           'device-seconds.')
 
 REMARK_WIDTH = 100

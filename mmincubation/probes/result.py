@@ -27,7 +27,8 @@ class Names:
 def names_of(weights: str, sha256: str | None, arch: Arch) -> Names:
     """Return the names of a weight file: those of the run that wrote it, else of the file and its architecture.
 
-    A run's result.json lies beside the file, or beside its folder, and lists the file by its hash.
+    A run's result.json lies beside the file, or beside its folder, and lists the file by its hash; or the file is the
+    run's last checkpoint.
     """
     path = Path(weights.partition('@')[0])
     for folder in () if is_address(weights) else path.parents[:2]:
@@ -35,7 +36,9 @@ def names_of(weights: str, sha256: str | None, arch: Arch) -> Names:
             run = read_result(folder / 'result.json')
         except ResultError:
             continue
-        if sha256 in {output['sha256'] for output in run['outputs']}:
+        wrote = sha256 in {output['sha256'] for output in run['outputs']}
+        last = folder / 'last_checkpoint'
+        if wrote or last.is_file() and folder == path.parent and Path(last.read_text().strip()).name == path.name:
             return Names(run['experiment']['method'], run['experiment']['model'], run['seed'])
     same = next((name for name, known in ARCHS.items()
                  if (known.embed_dim, known.depth) == (arch.embed_dim, arch.depth)), None)

@@ -1,4 +1,6 @@
 """tools/probe.py: measure the features of one weight file, and write a result for each probe."""
+import hashlib
+import json
 import re
 import sys
 import time
@@ -13,6 +15,7 @@ from torch import Tensor
 from mmincubation.datasets.classification import ClsDataset
 from mmincubation.errors import CheckpointError, ConfigError
 from mmincubation.models import ClsDataPreprocessor
+from mmincubation.provenance import content_digest
 from mmincubation.result import ResultError, write_result
 
 from .features import FeatureViT, extract, feature_vit, image_set
@@ -39,15 +42,19 @@ def probe(args: Namespace) -> None:
     train = image_set(args.train, size, args.crop_pct, columns, args.fraction)
     val = image_set(args.val, size, args.crop_pct, columns, classes=train.classes)
     print(printable(f'{args.weights}: {vit.load_report["coverage"]}'))
-    out, begun = Path(args.out or default_folder(args, names, vit)), time.monotonic()
+    features = recipe_of_features(args, vit)
+    out = Path(args.out or default_folder(names, vit, (train, val), features))
+    begun = time.monotonic()
     found = features_of(args, vit, train, val)
     extracted = time.monotonic() - begun
     for name in dict.fromkeys(args.probes):
         begun = time.monotonic()
         task, own, metrics, note = PROBES[name](*found, names.seed)
         seconds = extracted + time.monotonic() - begun
-        recipe, path = own | recipe_of_features(args, vit), out / name / 'result.json'
-        write_result(path, make_result(task, names, vit, (train, val), recipe, metrics, seconds, note))
+        path = out / name / 'result.json'
+        result = make_result(task, names, vit, (train, val), own | features, metrics, seconds, note)
+        result['experiment'] |= dict(data=data_name(args))
+        write_result(path, result)
         said = ', '.join(f'{key} {value:.6g}' for key, value in metrics.items())
         print(printable(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note)))
 
@@ -60,10 +67,18 @@ def features_of(args: Namespace, vit: FeatureViT, train: ClsDataset, val: ClsDat
             for tensor in extract(vit, images, preprocess, args.workers, name)]
 
 
-def default_folder(args: Namespace, names: Names, vit: FeatureViT) -> str:
-    """Return a folder of these weights and data."""
-    parts = names.method, str(vit.load_report['sha256'])[:8], data_folder(args.train)
+def default_folder(names: Names, vit: FeatureViT, sets: tuple[ClsDataset, ClsDataset], features: dict) -> str:
+    """Return a folder of these weights, data and settings: another probe must not replace its results."""
+    settings = json.dumps([features, *map(content_digest, sets), names.seed, names.model])
+    parts = (names.method, str(vit.load_report['sha256'])[:8], data_folder(sets[0].root),
+             hashlib.sha256(settings.encode()).hexdigest()[:6])
     return f'work_dirs/probes/{"_".join(map(file_name, parts))}'
+
+
+def data_name(args: Namespace) -> str:
+    """Return the name of the data in the tables, with the share of the training images."""
+    share = f', {100 * args.fraction:g} %' if args.fraction < 1 else ''
+    return (args.data or data_folder(args.train)) + share
 
 
 def chosen_names(args: Namespace, vit: FeatureViT) -> Names:

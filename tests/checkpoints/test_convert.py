@@ -211,3 +211,11 @@ def test_tool_errors_are_one_line(tool, tmp_path):
         assert result.stderr.startswith('convert.py: error: ') and result.stderr.count('\n') == 1
     assert "'num_heads': write it as FIELD=VALUE" in tool(src, tmp_path / 'a.safetensors', '--arch', 'num_heads').stderr
     assert os.listdir(tmp_path) == ['timm.pth']
+
+
+def test_a_head_on_the_mean_of_the_patches_is_said_for_transformers(tmp_path):
+    arch = Arch.parse(dict(ARCH.to_dict(), global_pool='avg'))
+    write_tensors(tmp_path / 'vit.safetensors', VisionTransformer(arch).state_dict(), dict(
+        kind='vit', arch=arch.to_dict()))
+    done = convert(str(tmp_path / 'vit.safetensors'), tmp_path / 'hf.safetensors', 'hf')
+    assert any('take the encoder alone' in line for line in done.assumed)

@@ -80,7 +80,7 @@ def test_a_stale_page_is_exit_code_1_until_it_is_updated(tmp_path, capsys):
 def test_it_says_that_there_is_nothing(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert 'no result.json below' in capsys.readouterr().err
-    assert main([str(tmp_path / 'missing')]) == 1
+    assert main([str(tmp_path / 'missing')]) == 2
     assert 'there is no such folder or file' in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 

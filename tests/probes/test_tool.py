@@ -10,6 +10,7 @@ from mmincubation.leaderboard.collect import collect
 from mmincubation.leaderboard.render import overview
 from mmincubation.leaderboard.table import make_sections
 from mmincubation.models import VisionTransformer
+from mmincubation.result import read_result
 from tests.helpers.paths import ROOT
 from tests.helpers.results import put
 from tests.helpers.tools import refused
@@ -74,7 +75,13 @@ def test_equal_commands_give_equal_results(tool, data, weights, tmp_path):
 def test_each_weight_file_has_a_folder_of_its_own(tool, data, weights, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert tool(weights, *options(data, '')[:-2], '--probes', 'knn', '--method', 'a/../b').returncode == 0
-    assert (tmp_path / f'work_dirs/probes/a_.._b_{sha256_of(weights)[:8]}_toys/knn/result.json').is_file()
+    same = f'work_dirs/probes/a_.._b_{sha256_of(weights)[:8]}_toys_*/knn/result.json'
+    assert len(list(tmp_path.glob(same))) == 1
+    changes = ('--pool', 'avg'), ('--fraction', '0.9')
+    for change in changes:
+        assert tool(weights, *options(data, '')[:-2], '--probes', 'knn', '--method', 'a/../b', *change).returncode == 0
+    names = {read_result(path)['experiment']['data'] for path in tmp_path.glob(same)}
+    assert len(list(tmp_path.glob(same))) == 3 and names == {'toys', 'toys, 90 %'}
 
 
 @pytest.mark.parametrize('given, said', [
