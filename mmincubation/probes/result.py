@@ -12,7 +12,6 @@ from mmincubation.result import SCHEMA, Experiment, Phase, Result, ResultError, 
 from mmincubation.vit import ARCHS, Arch
 
 SHORT = {'vit_base': 'ViT-B', 'vit_large': 'ViT-L', 'vit_huge': 'ViT-H'}
-SHAPE = ('embed_dim', 'depth', 'patch_size', 'img_size')
 
 
 @dataclass(frozen=True)

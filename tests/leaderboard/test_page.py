@@ -144,18 +144,6 @@ def test_names_are_text(tmp_path, evil):
     assert any(own.get('data-model') == clean(evil) for _, own in tags.tags)
 
 
-def test_bad_pictures_are_named_and_left_out(tmp_path):
-    secret = tmp_path / 'secret.png'
-    draw(secret, 'secret.png')
-    path = put(tmp_path / 'runs', 'incub', 0.4, 'detection', pictures=['gone.png', 'text.png', 'link.png', 'good.png'])
-    draw(path, 'good.png')
-    (path.parent / 'text.png').write_text('root:x:0:0')
-    (path.parent / 'link.png').symlink_to(secret)
-    (run, ), problems, *_ = collect([tmp_path / 'runs'])
-    assert list(run.pictures) == ['good.png']
-    assert len(problems) == 3 and all(str(path) in problem for problem in problems)
-
-
 @pytest.mark.parametrize('cell, value', [
     ('71.3 ± 1.2', '71.3'), ('-1.5', '-1.5'), ('+5.2 ± 1.1', '5.2'), ('2,038,400', '2038400'),
     ('32.2 M blocks', '32200000'), ('512 blocks', '512'), ('10 s', '10'), ('about 1,490 A100 hours', '1490'),
