@@ -55,6 +55,11 @@ class ProcessLost(Stop):
     exit_code = PROCESS_LOST
 
 
+def clean(text: str) -> str:
+    """Return the text on one line, without characters that could control a terminal or are invisible."""
+    return ''.join(char if char.isprintable() else '?' for char in text)
+
+
 def one_line(error: BaseException) -> str:
     """Return an error of other code in one line: its type, the first line of its message, and where it was raised."""
     if isinstance(error.__cause__, ImportError):  # of custom_imports

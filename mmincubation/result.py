@@ -16,6 +16,7 @@ from mmincubation.atomic import write_atomic
 SCHEMA = 2
 READABLE = (1, 2)  # results of version 1 lack `recipe`, `details`, the curves and the contents of the data
 NUMBER_LIMIT = 2**63
+PER_IMAGE, PER_IMAGE_FORMAT, PER_IMAGE_VERSION = 'per_image.json.gz', 'mmincubation per image', 1
 # What each task is judged by: title, key in `metrics`, and the factor to percent. The first one is the main one.
 METRICS = {
     'classification': (('top-1', 'accuracy/top1', 1), ),

@@ -20,7 +20,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmincubation.leaderboard.collect import clean
+    from mmincubation.errors import clean
     from mmincubation.leaderboard.compare import compare_files
     from mmincubation.leaderboard.compare_text import to_text
     from mmincubation.result import ResultError

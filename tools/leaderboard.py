@@ -22,8 +22,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    from mmincubation.errors import clean
     from mmincubation.leaderboard.board import in_format, make_board, write_board
-    from mmincubation.leaderboard.collect import clean
     from mmincubation.leaderboard.committed import PageError, check, update
     from mmincubation.leaderboard.versus import UnknownBaseline
 

@@ -11,9 +11,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 
 from mmincubation.atomic import write_atomic
-
-# Of the file; the reader, mmincubation/leaderboard/per_image.py, has the same.
-FORMAT, VERSION = 'mmincubation per image', 1
+from mmincubation.result import PER_IMAGE_FORMAT, PER_IMAGE_VERSION
 
 
 def details_of(evaluator: Evaluator) -> dict[str, dict[str, float | None]]:
@@ -41,7 +39,7 @@ def write_per_image(evaluator: Evaluator, path: str | Path) -> bool:
     """
     for metric in getattr(evaluator, 'metrics', ()):
         if evidence := getattr(metric, 'evidence', None):
-            content = dict(format=FORMAT, version=VERSION, **evidence())
+            content = dict(format=PER_IMAGE_FORMAT, version=PER_IMAGE_VERSION, **evidence())
             try:
                 text = json.dumps(content, separators=(',', ':'), allow_nan=False)
             except ValueError:  # a diverged model's

@@ -18,6 +18,7 @@ from mmincubation.incubation.phases import ASSEMBLED, phase_names
 from mmincubation.registry import HOOKS
 from mmincubation.result import (
     METRICS,
+    PER_IMAGE,
     SCHEMA,
     Phase,
     Point,
@@ -132,7 +133,7 @@ class ResultHook(BaseHook):
                                       'may set the keys of mmincubation.result.Result, or add numbers to `metrics`')
             write_result(path, {key: value for key, value in result.items() if key not in unknown})
         if runner.val_loop is not None and self.validated_at == runner.iter:
-            write_per_image(runner.val_loop.evaluator, path.with_name('per_image.json.gz'))  # for tools/compare.py
+            write_per_image(runner.val_loop.evaluator, path.with_name(PER_IMAGE))  # for tools/compare.py
         runner.logger.info(f'Result written to {path}')
 
 

@@ -13,8 +13,7 @@ from pycocotools import mask as mask_utils
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
-from mmincubation.errors import CheckpointError, ConfigError
-from mmincubation.leaderboard.collect import clean
+from mmincubation.errors import CheckpointError, ConfigError, clean
 
 from .out_folder import OutFolder
 from .pictures import drawn

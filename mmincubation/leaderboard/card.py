@@ -11,9 +11,10 @@ from pathlib import Path
 import yaml
 
 from mmincubation.atomic import write_atomic
+from mmincubation.errors import clean
 from mmincubation.result import METRICS, PROBES, Result, read_result
 
-from .collect import Run, clean
+from .collect import Run
 from .details import number, phase_cells
 from .render import escaped, markdown_table
 from .rows import unmeasured

@@ -78,11 +78,6 @@ class Run:
         return *self.group, self.method, self.recipe
 
 
-def clean(text: str) -> str:
-    """Return the text on one line, without characters that could control a terminal or are invisible."""
-    return ''.join(char if char.isprintable() else '?' for char in text)
-
-
 def folder_name(text: str) -> str:
     """Return the last folder in the description of a data set that names it."""
     folders = re.findall(r'\S+/\S*', text) or text.split() or ['?']

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .collect import clean
+from mmincubation.errors import clean
 
 SHOWN = 5
 WHAT = '''\

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from .collect import clean
+from mmincubation.errors import clean
+
 from .reported import PERCENT
 from .table import LEGEND, Line, Section
 

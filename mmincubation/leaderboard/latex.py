@@ -4,9 +4,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .collect import clean
 from .table import LEGEND, Line, Section
 
 HEAD = '% The preamble needs \\usepackage{booktabs}; then \\input this file.'

@@ -8,7 +8,9 @@ from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
 
-from .collect import TASKS, Run, clean
+from mmincubation.errors import clean
+
+from .collect import TASKS, Run
 from .details import Detail
 from .render import NAMES, TITLE
 from .table import LEGEND, Line, Section

@@ -18,10 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmincubation.result import ResultError
+from mmincubation.result import PER_IMAGE, PER_IMAGE_FORMAT, PER_IMAGE_VERSION, ResultError
 
-NAME = 'per_image.json.gz'
-FORMAT, VERSION = 'mmincubation per image', 1  # the writer has the same
 BYTES = 2**30  # of JSON; COCO's 5,000 validation images with 100 masks each have a fifth of it
 SIDE = 2**16  # pixels
 KINDS = ('bbox', 'segm')
@@ -34,13 +32,13 @@ def read_per_image(path: str | Path) -> dict[str, Any]:
         ResultError: there is none, it is too large, or its content is not what this module describes; one line.
     """
     path = Path(path)
-    path = path / NAME if path.is_dir() else path
+    path = path / PER_IMAGE if path.is_dir() else path
     try:
         content = json.loads(_unpacked(path))
         _require_content(content)
     except FileNotFoundError:
         raise ResultError(f'{path} does not exist; tools/train.py and tools/test.py of a detector or a segmentor write '
-                          f'{NAME} into the work dir') from None
+                          f'{PER_IMAGE} into the work dir') from None
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise ResultError(f'{path}: {error}; run its test again') from None
     return content
@@ -55,9 +53,10 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _require_content(content: Any) -> None:
-    _require(isinstance(content, dict) and content.get('format') == FORMAT, 'no file of results image by image')
-    _require(content.get('version') == VERSION,
-             f'version {content.get("version")!r:.20}, this version of mmincubation reads {VERSION}')
+    _require(isinstance(content, dict) and content.get('format') == PER_IMAGE_FORMAT,
+             'no file of results image by image')
+    _require(content.get('version') == PER_IMAGE_VERSION,
+             f'version {content.get("version")!r:.20}, this version of mmincubation reads {PER_IMAGE_VERSION}')
     _require(content.get('task') in [*CHECKS], f'task {content.get("task")!r:.40} is not one of {", ".join(CHECKS)}')
     keys, check = CHECKS[content['task']]
     keys = {'format', 'version', 'task', 'classes', 'images'} | keys

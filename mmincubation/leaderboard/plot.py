@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import fmean
 
+from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .collect import Run, clean
+from .collect import Run
 from .rows import Row, is_final, merge_seeds, points
 
 # Okabe and Ito's colours, told apart by the colour-blind too; with 8 markers, so that 56 rows differ.

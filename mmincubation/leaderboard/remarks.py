@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from mmincubation.result import METRICS
 
-from .rows import Row, missing_phases, unmeasured
+from .rows import Row, first_few, missing_phases, unmeasured
 from .stats import Difference
 from .versus import control_faults
 
@@ -18,9 +18,8 @@ def remarks_of(row: Row, rows: list[Row], base: Row | None, apart: dict[str, Dif
     """
     found = [*_seeds(row), *_not_measured(row), *_skipped(row), *_cost(row), *_weights(row, wrote)]
     if unlike and base:
-        texts = [f'{name} {own} | {other}' for name, (own, other) in list(unlike.items())[:2]]
-        texts += [f'{len(unlike) - 2} more'] if len(unlike) > 2 else []
-        found.append(f'unlike {base.label}: {", ".join(texts)}')
+        texts = [f'{name} {own} | {other}' for name, (own, other) in unlike.items()]
+        found.append(f'unlike {base.label}: {first_few(texts)}')
     found += control_faults(row, rows)
     if said := {each.how for each in apart.values() if not each.how.startswith('paired')}:
         found.append(', '.join(sorted(said)))

@@ -5,9 +5,9 @@ import re
 import textwrap
 from itertools import count
 
+from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .collect import clean
 from .table import LEGEND, Section
 
 TITLE = 'Leaderboard'

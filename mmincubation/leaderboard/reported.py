@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
+from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .collect import TASKS, clean, files_below
+from .collect import TASKS, files_below
 from .details import Detail
 from .table import Line, Section, columns_of
 

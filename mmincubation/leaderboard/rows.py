@@ -14,7 +14,7 @@ from .collect import TASKS, Run
 from .stats import Mean, mean_of
 
 FIRST_NAMED = ('lr', 'batch', 'max_epochs', 'epochs', 'max_iters', 'start', 'mode', 'depth')
-SHOWN = 2  # settings that the name of a row has at most
+SHOWN = 2  # settings that the name or a remark of a row has at most
 FINAL = ('assembled', 'finetune')  # phases of an incubation that train the whole model
 
 
@@ -121,11 +121,16 @@ def labels(recipes: list[list[Run]], unlike: list[dict[str, str]]) -> list[str]:
     """Return a name for each recipe of a method; where the settings that it shows are alike, the recipe's digest."""
     names = []
     for (run, *_), own in zip(recipes, unlike, strict=True):
-        shown = [f'{name} {value}' for name, value in list(own.items())[:SHOWN]]
-        shown += [f'{len(own) - SHOWN} more'] if len(own) > SHOWN else []
-        names.append(f'{run.method} ({", ".join(shown)})' if shown else run.method)
+        shown = first_few([f'{name} {value}' for name, value in own.items()])
+        names.append(f'{run.method} ({shown})' if shown else run.method)
     return [name if names.count(name) == 1 else f'{name[:-1]}, recipe {run.recipe[:6]})'
             for name, (run, *_) in zip(names, recipes, strict=True)]
+
+
+def first_few(texts: list[str]) -> str:
+    """Return the first SHOWN texts, and how many more there are."""
+    more = [f'{len(texts) - SHOWN} more'] if len(texts) > SHOWN else []
+    return ', '.join(texts[:SHOWN] + more)
 
 
 def data_names(runs: list[Run]) -> dict[tuple, str]:
@@ -147,10 +152,8 @@ def data_names(runs: list[Run]) -> dict[tuple, str]:
 
 def differing(runs: list[Run]) -> list[dict[str, str]]:
     """Return, for runs of one method and several recipes, the settings that tell them apart: short name -> value."""
-    if len(runs) < 2:
-        return [{} for _ in runs]
-    recipes = [run.result.get('recipe') or {'config': f'"{run.result["config_sha256"][:8]}"'} for run in runs]
-    return [{name: value for name, value in own.items()} for own in settings_apart(recipes)]
+    return settings_apart([
+        run.result.get('recipe') or {'config': f'"{run.result["config_sha256"][:8]}"'} for run in runs])
 
 
 def settings_apart(recipes: list[dict[str, str]]) -> list[dict[str, str]]:

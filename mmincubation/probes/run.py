@@ -13,7 +13,7 @@ from mmengine.device import get_device
 from torch import Tensor
 
 from mmincubation.datasets.classification import ClsDataset
-from mmincubation.errors import CheckpointError, ConfigError
+from mmincubation.errors import CheckpointError, ConfigError, clean
 from mmincubation.models import ClsDataPreprocessor
 from mmincubation.provenance import content_digest
 from mmincubation.result import ResultError, write_result
@@ -123,7 +123,7 @@ def data_folder(root: str) -> str:
 
 def printable(text: str) -> str:
     """Return a text, of which files may have given a part, on one line without control characters."""
-    return ''.join(char if char.isprintable() else '?' for char in ' '.join(text.split()))
+    return clean(' '.join(text.split()))
 
 
 def file_name(text: str) -> str:

@@ -14,7 +14,7 @@ from mmincubation import provenance
 from mmincubation.checkpoints import read_tensors
 from mmincubation.config.scaling import accumulation, images_per_step
 from mmincubation.config.settings import settings_of
-from mmincubation.errors import ConfigError
+from mmincubation.errors import ConfigError, clean
 
 KEY, CHANGES = 'settings', 'settings_changes'  # of a fingerprint in a checkpoint, and of what was changed before it
 ALLOW = '--allow-changed'
@@ -144,5 +144,5 @@ def _digest(data: bytes) -> str:
 
 
 def _shown(text: str) -> str:
-    text = ''.join(char if char.isprintable() else '?' for char in text)
+    text = clean(text)
     return text if len(text) <= 120 else f'{text[:80]}...{_digest(text.encode())}'

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmincubation.errors import ConfigError
+from mmincubation.errors import ConfigError, clean
 
 LOCK = '.run.lock'
 LONGEST = 4096  # bytes of a lock file that are read
@@ -109,7 +109,7 @@ def _owner(descriptor: int) -> dict | None:
 
 
 def _word(text) -> str:
-    return ''.join(char if char.isprintable() else '?' for char in str(text))
+    return clean(str(text))
 
 
 def _write(descriptor: int, text: str) -> None:

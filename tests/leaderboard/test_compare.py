@@ -229,10 +229,10 @@ def test_a_faulty_file_is_refused_in_one_line(how, tmp_path):
                          ids=['empty', 'plain', 'cut', 'open', 'deep', 'bytes', 'list', 'large'])
 def test_other_bytes_are_refused_in_one_line(data, tmp_path, monkeypatch):
     monkeypatch.setattr(per_image, 'BYTES', 2000 if len(data) < 100 else 10**6)
-    (tmp_path / per_image.NAME).write_bytes(data)
+    (tmp_path / per_image.PER_IMAGE).write_bytes(data)
     with pytest.raises(ResultError) as raised:
         per_image.read_per_image(tmp_path)
-    assert '\n' not in str(raised.value) and per_image.NAME in str(raised.value)
+    assert '\n' not in str(raised.value) and per_image.PER_IMAGE in str(raised.value)
 
 
 def command(*args) -> subprocess.CompletedProcess:
@@ -241,12 +241,12 @@ def command(*args) -> subprocess.CompletedProcess:
 
 
 def test_the_command(tmp_path):
-    a, b = (write(tmp_path / str(finds) / per_image.NAME, detection(finds)).parent for finds in (0.5, 0.9))
+    a, b = (write(tmp_path / str(finds) / per_image.PER_IMAGE, detection(finds)).parent for finds in (0.5, 0.9))
     done = command(a, b)
     assert done.returncode == 0 and not done.stderr and f'B: {b}' in done.stdout and 'box mAP_s' in done.stdout
     assert 'does not cover the spread between seeds' in ' '.join(done.stdout.split())
     assert 'Miss' in done.stdout and max(map(len, done.stdout.splitlines()[2:])) <= 120
-    as_json = command(a, b / per_image.NAME, '--format', 'json')
+    as_json = command(a, b / per_image.PER_IMAGE, '--format', 'json')
     assert json.loads(as_json.stdout) == compare_files(a, b) and command(a, b).stdout == done.stdout
     refused = command(a, tmp_path / 'nowhere')
     assert refused.returncode == 2 and not refused.stdout and len(refused.stderr.splitlines()) == 1

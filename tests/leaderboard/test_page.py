@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from mmincubation.leaderboard.collect import clean, collect
+from mmincubation.errors import clean
+from mmincubation.leaderboard.collect import collect
 from mmincubation.leaderboard.page import sort_value, to_html
 from mmincubation.leaderboard.plot import plot_costs
 from mmincubation.leaderboard.table import LEGEND, make_sections
