@@ -1,6 +1,5 @@
 """Measure each phase of a config; steps of ours and of the plain reference take turns."""
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from .steps import Phases, build, plain
 from .units import of_phase
 
 WARM_UP = dict(cpu=1, cuda=5)  # beside the steps in which FLOPs and memory are counted
+TURN = 0.5  # seconds
 DENSE_ON_CPU = dict(mmdet=(1, 2), mmseg=(2, 3))  # images of a step, and what their sides are divided by
 
 
@@ -43,8 +43,14 @@ class Options:
 
 def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dict]:
     """Return all rows of one config, and call `say` with a line for each. Raises as `prepare` does."""
-    cfg, phases, names = prepare(path, options)
-    count, size = _batch(cfg, options)
+    return measure_config(path, load_config(path), options, say)
+
+
+def measure_config(path: str, cfg: Config, options: Options, say: Callable[[str], None]) -> list[dict]:
+    """Do the same for a config that is loaded; `path` names it."""
+    phases = Phases(cfg)
+    names = _select(path, phases.names, options.phases)
+    count, size = batch_of(cfg, options)
     batch = synthetic(cfg, size, count)
     models = dict(ours=build(cfg, options.device))
     if options.baseline:
@@ -63,19 +69,18 @@ def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dic
     return rows
 
 
-def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
-    """Return a config, its phases, and the names of those to measure; build nothing.
+def prepare(path: str, options: Options) -> None:
+    """Find the mistakes that can be known before anything is built.
 
     Raises:
         ConfigError: a phase is unknown, or the images have no size.
     """
     cfg = load_config(path)
-    _batch(deepcopy(cfg), options)
-    phases = Phases(cfg)
-    return cfg, phases, _select(path, phases.names, options.phases)
+    batch_of(cfg, options)
+    _select(path, Phases(cfg).names, options.phases)
 
 
-def _batch(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
+def batch_of(cfg: Config, options: Options) -> tuple[int, tuple[int, int]]:
     """Return the images of a step and their size; on a CPU, where steps are slow, dense tasks have smaller images."""
     count, shrink = cfg.train_dataloader.batch_size, 1
     if options.device.type == 'cpu':
@@ -104,15 +109,22 @@ def _time(cfg: Config, steps: dict, options: Options, count: int) -> dict[str, d
         found[variant] = dict(flops=count_flops(step), peak_bytes=_largest(memory.peak(step), device))
         for _ in range(WARM_UP[device.type]):
             step()
+    calls = {variant: _calls(step, device) for variant, step in steps.items()}
     samples = {variant: [] for variant in steps}
     for i in range(options.repeats):
         # The order alternates, so that a device that grows warm slows both alike.
         for variant in list(steps)[::-1 if i % 2 else 1]:
-            samples[variant].append(1000 * seconds(steps[variant], device, CALLS[device.type]))
+            samples[variant].append(1000 * seconds(steps[variant], device, calls[variant]))
     for variant, step in steps.items():
         found[variant] |= dict(summary(samples[variant]), samples=samples[variant],
                                data_wait_ms=_wait(cfg, step, options, count))
     return found
+
+
+def _calls(step, device: torch.device) -> int:
+    """Return how many steps make a turn: on a GPU about half a second, and at most ten."""
+    most = CALLS[device.type]
+    return most if most == 1 else max(2, min(most, round(TURN / seconds(step, device, 1))))
 
 
 def _wait(cfg: Config, step, options: Options, count: int) -> float | None:

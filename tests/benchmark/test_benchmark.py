@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmincubation.benchmark import flops, loading, memory, page
 from mmincubation.benchmark.batches import synthetic
 from mmincubation.benchmark.flops import count_flops, matrix_rates, summary
-from mmincubation.benchmark.measure import Options, _batch, measure, prepare, ratios
+from mmincubation.benchmark.measure import Options, batch_of, measure, prepare, ratios
 from mmincubation.benchmark.reference import PublicStep, network
 from mmincubation.benchmark.run import main
 from mmincubation.benchmark.steps import Phases, build, plain
@@ -281,5 +281,5 @@ def test_the_page_is_what_was_measured_and_computed():
 def test_the_size_of_a_dense_step_on_a_cpu():
     """Is divided once."""
     options = Options(CPU)
-    cfg, *_ = prepare('configs/ade20k/upernet_vit_b_incub.py', options)
-    assert _batch(cfg, options) == (2, (192, 192)) and cfg.model.data_preprocessor.size == (192, 192)
+    cfg = load_config('configs/ade20k/upernet_vit_b_incub.py')
+    assert batch_of(cfg, options) == (2, (192, 192)) and cfg.model.data_preprocessor.size == (192, 192)
