@@ -10,7 +10,8 @@
 #   suite  all tests, without the GPU, on this machine's Python and torch           about 240 s
 #
 # Each stage writes into $OUT (default work_dirs/gpu) while it runs; one that fails or runs out of time does not stop the
-# next. Wheels in .whl are installed first, into a folder of their own. SECONDS_STEPS bounds the stage `steps`.
+# next. Wheels in .whl are installed first, into a folder of their own. SECONDS_STEPS and SECONDS_DEPTH bound two stages,
+# FIRST is the first job of bench/gpu_steps.py, and TASKS those of bench/gpu_smoke.py.
 # --dry: the same with small models on the CPU.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -40,14 +41,14 @@ nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader 2>
 STAGES=${*:-smoke steps gpu data}
 for name in $STAGES; do
     case $name in
-    smoke) stage smoke 150 $PYTHON bench/gpu_smoke.py "$OUT/smoke.jsonl" $DRY ;;
+    smoke) stage smoke 170 $PYTHON bench/gpu_smoke.py "$OUT/smoke.jsonl" ${TASKS:+--tasks $TASKS} $DRY ;;
     steps) stage steps $((${SECONDS_STEPS:-200} + 40)) \
-        $PYTHON bench/gpu_steps.py "$OUT/steps.jsonl" --seconds "${SECONDS_STEPS:-200}" $DRY ;;
+        $PYTHON bench/gpu_steps.py "$OUT/steps.jsonl" --seconds "${SECONDS_STEPS:-200}" --first "${FIRST:-0}" $DRY ;;
     gpu) stage gpu 100 $PYTHON -m pytest -q -rs -n 4 -k 'what_waits_is or a_gpu or no_step_waits_for_the_guard' \
         tests/incubation/test_modes.py tests/engine/test_no_waits.py tests/benchmark/test_benchmark.py \
         tests/recovery/test_divergence.py ;;
     data) stage data 90 $PYTHON bench/gpu_data.py "$OUT/data.json" $DRY ;;
-    depth) stage depth "${SECONDS_DEPTH:-280}" $PYTHON bench/gpu_depth.py "${DATA:-.tiny}" "$OUT/depth.json" $DRY ;;
+    depth) stage depth $((${SECONDS_DEPTH:-170} + 90)) $PYTHON bench/gpu_depth.py "${DATA:-.tiny}" "$OUT/depth.jsonl" --seconds "${SECONDS_DEPTH:-170}" $DRY ;;
     suite) stage suite 280 env CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $PYTHON -m pytest -q -n 14 --dist worksteal -rf ;;
     *) echo "unknown stage $name: smoke, steps, gpu, data, depth, suite" >&2 ;;
     esac

@@ -1,109 +1,121 @@
-"""Is there a depth gap? Three runs side by side on small photographs: python bench/gpu_depth.py DATA OUT.jsonl [--dry].
+"""Is there a depth gap? ViTs of 4 and 24 blocks, side by side: python bench/gpu_depth.py DATA OUT.jsonl [--dry].
 
-DATA holds `train` and `val` as Arrow folders of 32 x 32 images (columns `image` and `label`). A ViT of 24 blocks, width
-192, is trained end to end and by incubation with the start `grow`; the meta model of 4 blocks is trained alone. All
-cost the same block-forwards an image. The rows are copied while they run, so a run that is cut off leaves its curve.
+DATA holds `train` and `val`, Arrow folders of 32 x 32 images (columns `image` and `label`). Width 192, patch 4, mixup,
+cutmix, erasing, crop and flip; the images lie on the device, so that no worker is the limit. Each depth trains in a
+process of its own for `--seconds`: the learning rate follows the clock, so both end at its end. The deeper one sees
+fewer images: each row says how many.
 """
 import argparse
 import json
-import os
+import math
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-WIDTH, DEPTH, MODULES = 192, 24, 4
-METHODS = ('e2e', 'incub_grow', 'meta_only')
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+DEPTHS, WIDTH, BATCH, LR, VALIDATIONS = (4, 24), 192, 512, 1e-3, 20
 
 
-def write_config(method: str, folder: Path, data: Path, scale: int, dry: bool) -> Path:
-    """Write a method's config: 60 x `scale` epochs of end-to-end training, or what costs as much."""
+def load(folder: Path, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return all images (N, 3, 32, 32) uint8 and labels (N,)."""
+    from datasets import load_from_disk
+    rows = load_from_disk(folder)
+    images = np.stack([np.asarray(image.convert('RGB')) for image in rows['image']]).transpose(0, 3, 1, 2)
+    return torch.from_numpy(images.copy()).to(device), torch.tensor(rows['label'], device=device)
+
+
+def crop_and_flip(images: Tensor) -> Tensor:
+    """Return (B, 3, 32, 32) crops of images that are padded by 4, half of them mirrored."""
+    count, device = len(images), images.device
+    inside = torch.arange(32, device=device)
+    rows = torch.randint(0, 9, (count, 1), device=device) + inside
+    mirrored = torch.rand(count, 1, device=device) < .5
+    columns = torch.randint(0, 9, (count, 1), device=device) + torch.where(mirrored, 31 - inside, inside)
+    number, channel = torch.arange(count, device=device)[:, None, None, None], torch.arange(3, device=device)
+    return F.pad(images, (4, ) * 4)[number, channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def build_classifier(depth: int, classes: int, dry: bool):
+    """Return the classifier with the preprocessor of the CIFAR-100 configs, and its optimiser wrapper."""
+    from mmengine.registry import MODELS, init_default_scope
+
+    from mmincubation.check.memory import make_wrapper
     from mmincubation.config.load import load_config
-    cfg = load_config(ROOT / f'configs/cifar100/deit_t_32_{method}.py')
-    classes = json.loads((data / 'train/dataset_info.json').read_text())['features']['label']['names']
-    depth = MODULES if method == 'meta_only' else DEPTH
-    cfg.model.arch = dict(cfg.model.arch, depth=depth, num_classes=len(classes))
-    cfg.model.data_preprocessor.mixup.num_classes = len(classes)
-    if dry:
-        cfg.model.arch.update(embed_dim=24, depth=MODULES if method == 'meta_only' else 2 * MODULES)
-        cfg.train_dataloader.batch_size = 32
-    epochs = dict(e2e=60, meta_only=360).get(method)
-    if epochs:
-        cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval = epochs * scale, epochs * scale // 12
-    else:  # 60 x 4 + 4 x 10 x 9 + 35 x 24 = 60 x 24
-        for phase, number in dict(meta=60, module=10, finetune=35).items():
-            cfg.train_cfg.phases[phase].epochs = number * scale
-        cfg.train_cfg.val_interval = 5 * scale
-    for name in ('train', 'val'):
-        loader = cfg[f'{name}_dataloader']
-        loader.num_workers = 2 if dry else dict(e2e=3, incub_grow=4, meta_only=7)[method]
-        loader.dataset.update(root=str(data / name), image='image', label='label')
-    cfg.test_dataloader = cfg.val_dataloader
-    cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
-    # Mixup, cutmix and erasing run on the GPU; RandAugment would make the CPUs the limit.
-    cfg.train_dataloader.dataset.pipeline = cfg.train_dataloader.dataset.pipeline[:2]
-    cfg.param_scheduler[0].end = cfg.param_scheduler[1].begin = 3 * scale
-    cfg.experiment = dict(task='classification', model='ViT-192-24', method=method, data=f'photographs, {len(classes)}')
-    if dry:
-        cfg.train_dataloader.dataset.fraction = 0.02
-        shorten(cfg)
-    cfg.default_hooks.checkpoint.interval = 1000
-    cfg.work_dir = str(folder / method)
-    path = folder / f'{method}.py'
-    cfg.dump(path)
-    return path
+    cfg = load_config('configs/cifar100/deit_t_32_e2e.py')
+    init_default_scope('mmengine')
+    width = 24 if dry else WIDTH
+    cfg.model.arch = dict(
+        embed_dim=width, depth=depth, num_heads=3, patch_size=4, img_size=32, num_classes=classes)
+    cfg.model.drop_path_rate = 0.1 if depth > 12 else 0.
+    cfg.model.data_preprocessor.mixup.num_classes = classes
+    cfg.optim_wrapper.optimizer.lr = LR
+    model = MODELS.build(cfg.model)
+    return model, make_wrapper(cfg.optim_wrapper, model)
 
 
-def shorten(cfg) -> None:
-    """Leave one or two epochs."""
-    for phase in cfg.train_cfg.get('phases', {}).values():
-        phase.epochs = 1
-    cfg.train_cfg.update({key: 1 for key in ('max_epochs', 'val_interval') if key in cfg.train_cfg})
-    cfg.param_scheduler = cfg.param_scheduler[1:]
-    cfg.param_scheduler[0].begin = 0
+@torch.no_grad()
+def accuracy(model, images: Tensor, labels: Tensor) -> float:
+    """Return the top-1 accuracy in percent."""
+    model.eval()
+    right = 0
+    with torch.compiler.set_stance('force_eager'), torch.autocast(images.device.type, torch.bfloat16):
+        for batch, truth in zip(images.split(1000), labels.split(1000), strict=True):
+            data = model.data_preprocessor(dict(inputs=batch, labels=truth), training=False)
+            right += int((model(data['inputs'], mode='tensor').argmax(1) == truth).sum())
+    model.train()
+    return 100 * right / len(images)
 
 
-def curves(folder: Path) -> dict[str, list[dict]]:
-    """Return the validations (method -> rows) of what has run so far."""
-    found = {}
-    for method in METHODS:
-        lines = [json.loads(line) for file in sorted((folder / method).glob('*/vis_data/scalars.json'))
-                 for line in file.read_text().splitlines() if line.endswith('}')]
-        found[method] = [line for line in lines if 'accuracy/top1' in line] + lines[-1:]
-    return found
+def train(depth: int, data: Path, out: Path, seconds: float, dry: bool) -> None:
+    """Train one depth for `seconds`, after two steps of warm-up; append a row for each validation."""
+    from mmincubation.engine.compiling import compile_blocks
+    device = torch.device('cpu' if dry else 'cuda')
+    torch.manual_seed(0)
+    (images, labels), (val_images, val_labels) = (load(data / name, device) for name in ('train', 'val'))
+    model, wrapper = build_classifier(depth, int(labels.max()) + 1, dry)
+    model = model.to(device).train()
+    compile_blocks(model, not dry)
+    batch_size, steps, validations, start = 32 if dry else BATCH, 0, 0, None
+    while True:
+        if steps == 2:  # compiled
+            start = time.monotonic()
+        share = (time.monotonic() - start) / seconds if start else 0
+        if share >= validations / VALIDATIONS and start:
+            row = dict(depth=depth, images=steps * batch_size, seconds=time.monotonic() - start,
+                       top1=accuracy(model, val_images, val_labels))
+            with open(out, 'a') as file:
+                file.write(json.dumps(row) + '\n')
+            print(row, flush=True)
+            validations += 1
+        if share >= 1:
+            return
+        for group in wrapper.optimizer.param_groups:
+            group['lr'] = LR * min(1, share / .05) * (.01 + .99 * (1 + math.cos(math.pi * share)) / 2)
+        chosen = torch.randint(len(images), (batch_size, ), device=device)
+        model.train_step(dict(inputs=crop_and_flip(images[chosen]), labels=labels[chosen]), wrapper)
+        steps += 1
 
 
 def main() -> None:
-    """Run the three methods at once; rewrite OUT every ten seconds."""
+    """Train all depths at once, each in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('data', type=Path)
     parser.add_argument('out', type=Path)
-    parser.add_argument('--scale', type=int, default=1)
+    parser.add_argument('--seconds', type=float, default=170)
+    parser.add_argument('--depth', type=int, help=argparse.SUPPRESS)
     parser.add_argument('--dry', action='store_true')
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, start = Path(name), time.monotonic()
-        runs = {}
-        for method in METHODS:
-            path = write_config(method, folder, args.data.resolve(), args.scale, args.dry)
-            log = open(args.out.with_name(f'{args.out.stem}_{method}.log'), 'w')
-            runs[method] = subprocess.Popen(
-                [sys.executable, 'tools/train.py', str(path)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
-                env=dict(os.environ, OMP_NUM_THREADS='1'))
-        while True:
-            waiting = any(run.poll() is None for run in runs.values())
-            results = {m: json.loads(p.read_text()) for m in METHODS if (p := folder / m / 'result.json').is_file()}
-            args.out.write_text(json.dumps(dict(
-                seconds=time.monotonic() - start, rc={m: r.poll() for m, r in runs.items()}, curves=curves(folder),
-                results=results), default=str))
-            if not waiting:
-                break
-            time.sleep(10)
-    print({method: result['metrics'] for method, result in results.items()})
+    if args.depth:
+        return train(args.depth, args.data, args.out, args.seconds, args.dry)
+    runs = [subprocess.Popen([sys.executable, *sys.argv, '--depth', str(depth)]) for depth in DEPTHS]
+    sys.exit(max(run.wait() for run in runs))
 
 
 if __name__ == '__main__':

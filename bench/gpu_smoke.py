@@ -1,4 +1,4 @@
-"""Train, resume, test and predict with the public tools: python bench/gpu_smoke.py OUT.jsonl [--dry].
+"""Train, resume, test and predict with the public tools: python bench/gpu_smoke.py OUT.jsonl [--tasks cls ...] [--dry].
 
 The three tasks run at the same time, on generated data: ViT-B incubation, Mask R-CNN and UperNet of their real sizes,
 a few steps in bfloat16, and one more incubation compiled. The resumed run is the same run whose newest checkpoint was
@@ -113,13 +113,14 @@ def main() -> None:
     """Run all tasks at once and write their rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('out', type=Path)
+    parser.add_argument('--tasks', nargs='+', default=[*TASKS], choices=TASKS)
     parser.add_argument('--dry', action='store_true')
     args = parser.parse_args()
     from tests.helpers.shrink import write_data
     with tempfile.TemporaryDirectory() as folder, open(args.out, 'a') as file:
         data = write_data(Path(folder) / 'data')
-        with ThreadPoolExecutor(1 if args.dry else len(TASKS)) as pool:
-            jobs = [pool.submit(run_task, task, data, args.dry, Path(folder)) for task in TASKS]
+        with ThreadPoolExecutor(1 if args.dry else len(args.tasks)) as pool:
+            jobs = [pool.submit(run_task, task, data, args.dry, Path(folder)) for task in args.tasks]
             for job in jobs:
                 for row in job.result():
                     file.write(json.dumps(row) + '\n')

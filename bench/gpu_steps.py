@@ -1,7 +1,8 @@
-"""Training steps of the real sizes on a GPU: python bench/gpu_steps.py OUT.jsonl [--seconds 150] [--dry].
+"""Training steps of the real sizes on a GPU: python bench/gpu_steps.py OUT.jsonl [--seconds 150] [--first 0] [--dry].
 
 A row is written as soon as it is measured. The jobs stand in the order of their worth; after `--seconds` no further one
-starts. `--dry` runs the same code on the CPU with small models. bench/gpu_page.py makes tables of the rows.
+starts; `--first` begins with a later one. `--dry` runs the same code on the CPU with small models. bench/gpu_page.py
+makes tables of the rows.
 """
 import argparse
 import json
@@ -69,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('out', type=Path)
     parser.add_argument('--seconds', type=float, default=150)
+    parser.add_argument('--first', type=int, default=0)
     parser.add_argument('--dry', action='store_true')
     args = parser.parse_args()
     logging.disable(logging.INFO)
@@ -86,7 +88,7 @@ def main() -> None:
         rate = {str(dtype)[6:]: summary(matrix_rates(device, dtype, side=side))
                 for dtype in (torch.float32, torch.bfloat16)}
         write(environment=environment(device), matrix_rate=rate)
-        for job in JOBS:
+        for job in JOBS[args.first:]:
             if time.monotonic() < end:
                 run_job(job, device, args.dry, write)
     print('done' if time.monotonic() < end else 'out of time')
