@@ -46,8 +46,8 @@ def write_config(task: str, folder: Path, data: Path, dry: bool) -> Path:
         cfg.model.data_preprocessor.mixup.num_classes = 4
         cfg.val_evaluator.topk = (1, )
         cfg.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
-    else:
-        cfg.param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]  # a warm-up would outlast the run
+        cfg.train_cfg.phases.finetune.pop('param_scheduler', None)
+    cfg.param_scheduler = [dict(type='ConstantLR', factor=1.0, by_epoch=False)]  # a warm-up would outlast the run
     for name in ('train', 'val'):
         dataset = cfg[f'{name}_dataloader'].dataset
         if 'data_root' in dataset and not dry:
@@ -63,39 +63,35 @@ def write_config(task: str, folder: Path, data: Path, dry: bool) -> Path:
     return path
 
 
-def run_task(task: str, data: Path, dry: bool, work: Path) -> list[dict]:
-    """Run the acts of one task; return a row for each, and stop at the first that fails."""
+def run_task(task: str, data: Path, dry: bool, work: Path, write) -> None:
+    """Run the acts of one task and write a row for each at once; stop at the first that fails."""
     folder = work / task
     folder.mkdir(parents=True)
-    config, rows = write_config(task, folder, data, dry), []
-    run, again = folder / 'run', folder / 'again'
+    config, run, again = write_config(task, folder, data, dry), folder / 'run', folder / 'again'
+    kind = task.split('_')[0]
 
     def act(name: str, *command) -> bool:
         start = time.monotonic()
         env = dict(os.environ, OMP_NUM_THREADS=os.environ.get('OMP_NUM_THREADS', '4'))
         done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, env=env)
-        rows.append(dict(task=task, act=name, rc=done.returncode, seconds=round(time.monotonic() - start, 1)))
-        if done.returncode:
-            rows[-1]['said'] = (done.stdout[-1500:] + done.stderr[-4000:])
+        row = dict(task=task, act=name, rc=done.returncode, seconds=round(time.monotonic() - start, 1))
+        write(**row, **dict(said=done.stdout[-1500:] + done.stderr[-4000:]) if done.returncode else {})
         return not done.returncode
 
-    if not act('train', 'tools/train.py', config):
-        return rows
+    if not act('train', 'tools/train.py', config) or task == 'cls_compiled':
+        return
     last = run / Path((run / 'last_checkpoint').read_text()).name
-    rows[-1]['result'] = {k: v for k, v in json.loads((run / 'result.json').read_text()).items()
-                          if k in ('metrics', 'hardware', 'phases')}
-    acts = [('test', 'tools/test.py', config, last)]
-    images = data / {'cls': 'imagenet/val', 'det': 'coco/val2017'}.get(
-        task.split('_')[0], 'ade/ADEChallengeData2016/images/validation')
-    acts.append(('predict', 'tools/predict.py', config, last, images, '--out', folder / 'predicted',
-                 '--device', 'cpu' if dry else 'cuda'))
-    shutil.copytree(run, again)
+    write(task=task, act='result', result=json.loads((run / 'result.json').read_text())['phases'])
+    shutil.copytree(run, again, copy_function=os.link)
     for file in [*again.glob(f'{last.stem}*'), again / 'result.json', again / 'last_checkpoint']:
         file.unlink()
-    acts.append(('resume', 'tools/train.py', config, '--work-dir', again, '--resume'))
-    if task != 'cls_compiled' and all([act(*one) for one in acts]):
-        rows.append(dict(task=task, act='compare', rc=0, difference=difference(last, again / last.name)))
-    return rows
+    images = dict(cls='imagenet/val', det='coco/val2017', seg='ade/ADEChallengeData2016/images/validation')[kind]
+    acts = [('resume', 'tools/train.py', config, '--work-dir', again, '--resume'),
+            ('test', 'tools/test.py', config, last),
+            ('predict', 'tools/predict.py', config, last, data / images, '--out', folder / 'predicted', '--device',
+             'cpu' if dry else 'cuda')]
+    if all([act(*one) for one in acts]):
+        write(task=task, act='compare', rc=0, difference=difference(last, again / last.name))
 
 
 def difference(a: Path, b: Path) -> float:
@@ -119,14 +115,15 @@ def main() -> None:
     from tests.helpers.shrink import write_data
     with tempfile.TemporaryDirectory() as folder, open(args.out, 'a') as file:
         data = write_data(Path(folder) / 'data')
+        def write(**row) -> None:
+            file.write(json.dumps(row) + '\n')
+            file.flush()
+            print(row['task'], row['act'], row.get('rc', ''), row.get('seconds', row.get('difference', '')),
+                  row.get('said', '')[-1500:], flush=True)
+
         with ThreadPoolExecutor(1 if args.dry else len(args.tasks)) as pool:
-            jobs = [pool.submit(run_task, task, data, args.dry, Path(folder)) for task in args.tasks]
-            for job in jobs:
-                for row in job.result():
-                    file.write(json.dumps(row) + '\n')
-                    file.flush()
-                    print(row['task'], row['act'], row.get('rc'), row.get('seconds', ''), row.get('difference', ''),
-                          row.get('said', '')[-1500:], flush=True)
+            for job in [pool.submit(run_task, task, data, args.dry, Path(folder), write) for task in args.tasks]:
+                job.result()
 
 
 if __name__ == '__main__':

@@ -58,7 +58,7 @@ class Phases:
     def ours(self, model: nn.Module, name: str, batch: dict) -> 'TrainStep':
         """Return the step that the tools run."""
         if name == 'train':
-            return TrainStep(distributed(model), make_wrapper(self.cfg.optim_wrapper, model), batch)
+            return TrainStep(distributed(model), _as_in_a_run(make_wrapper(self.cfg.optim_wrapper, model)), batch)
         return IncubationStep(model, self._begin(model, name), batch)
 
     def _begin(self, model: IncubationModel, name: str) -> list[PhaseRun]:
@@ -69,7 +69,7 @@ class Phases:
         for run in one_by_one(runs):
             if is_distributed():
                 run.distribute(partial(DistributedDataParallel, **DDP))
-            run.wrapper = make_wrapper(run.optim_cfg(self.cfg.optim_wrapper), model)
+            run.wrapper = _as_in_a_run(make_wrapper(run.optim_cfg(self.cfg.optim_wrapper), model))
         return runs
 
     def reference(self, model: nn.Module, name: str, batch: dict) -> Callable[[], object]:
@@ -80,6 +80,18 @@ class Phases:
             begin_runs(model, [self.phases[name]], 'paper_code')
         optimizer = self.cfg.optim_wrapper.optimizer
         return PublicStep(model, batch, optimizer.lr, optimizer.weight_decay, wrap_public)
+
+
+def _as_in_a_run(wrapper):
+    """Leave the norm of the gradients on the device, as RuntimeInfoHook does: mmengine would wait for it."""
+    for one in wrappers_of(wrapper):
+        if one.clip_grad_kwargs:
+            one.clip_func = partial(_without_result, one.clip_func)
+    return wrapper
+
+
+def _without_result(clip, *args, **kwargs) -> None:
+    clip(*args, **kwargs)
 
 
 def plain(cfg: Config) -> Config:

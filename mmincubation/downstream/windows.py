@@ -62,7 +62,7 @@ class _Pad(Function):
 
 def _attend(qkv: Tensor, heads: int) -> Tensor:
     """Attend, from qkv (windows, tokens, 3C) to (windows, tokens, C)."""
-    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(2, (3, heads, -1)).unbind(2))  # as in vit.Attention
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmincubation.benchmark import flops, loading, memory, page
 from mmincubation.benchmark.batches import synthetic
 from mmincubation.benchmark.flops import count_flops, matrix_rates, summary
-from mmincubation.benchmark.measure import Options, batch_of, measure, prepare, ratios
+from mmincubation.benchmark.measure import Options, batch_of, measure, ratios
 from mmincubation.benchmark.reference import PublicStep, network
 from mmincubation.benchmark.run import main
 from mmincubation.benchmark.steps import Phases, build, plain

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from mmincubation.checkpoints import write_tensors
 from mmincubation.models import ARCHS, Arch, Division, VisionTransformer, ViTClassifier
+from mmincubation.vit.transformer import Attention
 
 
 def test_timm_loads_our_file_strictly_and_agrees(tmp_path):
@@ -95,3 +96,20 @@ def test_classifier_normalises_and_scores():
 def test_earlier_names_of_arch_are_refused_with_the_new_ones():
     with pytest.raises(ValueError, match='dim is called embed_dim and heads is called num_heads, as in timm; rename'):
         Arch.parse(dict(dim=16, depth=1, heads=2))
+
+
+@pytest.mark.parametrize('bf16', [False, True])
+@pytest.mark.parametrize('fused', [False, True])
+def test_attention_has_timms_results_and_gradients_bit_for_bit(fused, bf16):
+    torch.manual_seed(0)
+    ours, theirs = Attention(32, 4, qkv_bias=True), timm.layers.Attention(32, 4, qkv_bias=True)
+    theirs.load_state_dict(ours.state_dict())
+    tokens = torch.randn(3, 17, 32)
+    found = []
+    for layer in (ours, theirs):
+        layer.fused_attn = fused
+        with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
+            output = layer(tokens)
+        output.square().sum().backward()
+        found.append([output, *(p.grad for p in layer.parameters())])
+    assert all(a.equal(b) for a, b in zip(*found, strict=True))
