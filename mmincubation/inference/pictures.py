@@ -24,15 +24,22 @@ def drawn(pixels: np.ndarray, result: dict, palette: np.ndarray) -> np.ndarray:
 
 def _objects(pixels: np.ndarray, result: dict, palette: np.ndarray) -> np.ndarray:
     kept = np.flatnonzero(result['scores'] >= SHOWN)
-    if not len(kept):
+    names = [f'{result["names"][i]} {result["scores"][i]:.2f}' for i in kept]
+    masks = result['masks'][kept] if 'masks' in result else None
+    return with_objects(pixels, result['boxes'][kept], masks, names, palette[result['labels'][kept]])
+
+
+def with_objects(pixels: np.ndarray, boxes: np.ndarray, masks: np.ndarray | None, names: list[str],
+                 colours: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W, 3) with boxes (N, 4), masks (N, H, W) bool, if any, and names, in colours (N, 3)."""
+    if not len(boxes):
         return pixels
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
-    colours = [tuple(colour) for colour in palette[result['labels'][kept]].tolist()]
-    if 'masks' in result:
-        image = draw_segmentation_masks(image, torch.from_numpy(result['masks'][kept]), ALPHA, colours)
-    names = [f'{result["names"][i]} {result["scores"][i]:.2f}' for i in kept]
+    colours = [tuple(colour) for colour in colours.tolist()]
+    if masks is not None:
+        image = draw_segmentation_masks(image, torch.from_numpy(masks), ALPHA, colours)
     texts = ['black' if sum(colour) > 382 else 'white' for colour in colours]
-    image = draw_bounding_boxes(image, torch.from_numpy(result['boxes'][kept]), names, colours, width=2,
+    image = draw_bounding_boxes(image, torch.from_numpy(boxes), names, colours, width=2,
                                 label_colors=texts, label_background_colors=colours, fill_labels=True)
     return image.permute(1, 2, 0).numpy()
 

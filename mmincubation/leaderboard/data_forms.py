@@ -56,7 +56,7 @@ def to_csv(sections: list[Section]) -> str:
             metrics = line.record['metrics'] or {PERCENT[section.task][0]: {}}
             for title, metric in metrics.items():
                 cells = _csv_row(line, title, metric)
-                writer.writerow({column: _cell(cells.get(column)) for column in COLUMNS})
+                writer.writerow({column: cell(cells.get(column)) for column in COLUMNS})
     return out.getvalue()
 
 
@@ -73,7 +73,7 @@ def _csv_row(line: Line, title: str, metric: dict[str, Any]) -> dict[str, Any]:
             'n': len(pairs) or record.get('n'), 'remark': '; '.join(line.remarks)}
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """Return a number as it is, rounded, and text on one line that no spreadsheet executes."""
     if not isinstance(value, str):
         return round(value, DIGITS) if isinstance(value, float) else value

@@ -30,11 +30,11 @@ def to_html(sections: list[Section], plots: list[bytes]) -> str:
             f'<style>{style}</style>\n</head>\n<body>\n{"".join(body)}<script>{script}</script>\n</body>\n</html>\n')
 
 
-def policy(style: str, script: str) -> str:
+def policy(style: str, script: str | None = None) -> str:
     """Return the policy of a page that may use this style, this script and the pictures that it carries, no more."""
-    hashes = [b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-            f"style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'")
+    hashes = [b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script or '')]
+    return (f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'sha256-{hashes[0]}'"
+            + (f"; script-src 'sha256-{hashes[1]}'" if script is not None else ''))
 
 
 def text(value: object) -> str:
