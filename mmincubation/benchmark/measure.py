@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_reduce, get_world_size
 
+from mmincubation.config.auto_arch import settle_archs
 from mmincubation.config.load import load_config
 from mmincubation.errors import ConfigError
 from mmincubation.vit.spec import Arch, Division
@@ -70,6 +71,7 @@ def prepare(path: str, options: Options) -> tuple[Config, Phases, list[str]]:
         ConfigError: a phase is unknown, or the images have no size.
     """
     cfg = load_config(path)
+    settle_archs(cfg)
     _batch(deepcopy(cfg), options)
     phases = Phases(cfg)
     return cfg, phases, _select(path, phases.names, options.phases)
