@@ -31,7 +31,8 @@ def settle_archs(cfg: Config, trained: str | Path | None = None) -> list[str]:
         begun, prefix = init.get('checkpoint'), init.get('prefix')
         path = trained or begun or cfg.get('load_from')
         backbone = not str(node['type']).endswith('ViTClassifier')
-        node.update(settle_arch(node, path, place, prefix if path == begun else None, backbone))
+        for key, value in settle_arch(node, path, place, prefix if path == begun else None, backbone).items():
+            node[key] = value  # `update` of mmengine's dicts would merge the old arch with the new one
         fields = [f'{key}={node["arch"][key]}' for key in SHOWN if key in node['arch']]
         token = f', cls_token={node["cls_token"]}' if backbone else ''
         said.append(f"{place}.arch='auto': {', '.join(fields)}{token}, from {path}")
