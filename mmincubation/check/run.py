@@ -10,6 +10,7 @@ import torch
 
 from mmincubation.checkpoints import CheckpointError
 from mmincubation.config.auto_arch import settle_archs
+from mmincubation.config.channels import channel_problems
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import problems
@@ -101,7 +102,8 @@ def _without_place(line: str) -> str:
 
 def _not_estimated(cfg, error: Exception, report: Report) -> list[Peak]:
     """Shapes alone do not show what some heads do, so only a forward pass that fails is a problem."""
-    if fault := forward_fault(cfg):
+    known = next(channel_problems(cfg), None)  # the config's problems say it by its key
+    if fault := None if known else forward_fault(cfg):
         report.problem('model', f'its forward pass fails: {one_line(fault)}', '')
     report.say(f'not estimated: {one_line(fault or error)}')
     return []

@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from mmincubation.errors import ConfigError
 
+from .channels import channel_problems
 from .classes import class_problems
 from .counting import counting_problems
 from .data_errors import policy_problems
@@ -77,6 +78,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from counting_problems(cfg)
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
+    yield from channel_problems(cfg)
     if trains:
         yield from incubation_problems(cfg, ranks)
         yield from hook_problems(cfg)

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 HEAD_KEYS = ('norm', 'head')
 STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
+SIZES = ('embed_dim', 'depth', 'num_heads')
 RENAMED = {'dim': 'embed_dim', 'heads': 'num_heads'}  # fields of earlier versions: timm's names since
 
 KINDS = {
@@ -90,10 +91,14 @@ class Arch:
             near = sum((get_close_matches(field, valid, 1) for field in unknown), [])
             raise ValueError(f'unknown arch fields {unknown}; {f"nearest: {near}; " if near else ""}valid: {valid}')
         if name is None:
-            if missing := [field for field in ('embed_dim', 'depth', 'num_heads') if field not in changes]:
+            if missing := [field for field in SIZES if field not in changes]:
                 raise ValueError(f'arch: {", ".join(missing)} missing; give them, or the name of a known one: '
                                  f"name='vit_base' ({', '.join(ARCHS)}, auto)")
             return cls(**changes)
+        if {*SIZES} <= changes.keys():
+            raise ValueError(f'arch: {", ".join(f"{key}={changes[key]}" for key in SIZES)} leave nothing of '
+                             f'name={name!r}; give one or the other. In a config with a _base_ that gives the first: '
+                             f'arch=dict(_delete_=True, name={name!r}, ...)')
         return replace(named(name), **changes)
 
 
