@@ -32,3 +32,9 @@ def test_unknown_names_say_which_form_to_write(name):
 def test_auto_is_refused_where_no_file_is():
     with pytest.raises(ValueError, match="arch='auto' is that of a file, which this model does not begin from"):
         Arch.parse(dict(name='auto', num_classes=3))
+
+
+def test_a_name_beside_all_sizes_of_a_base_config_is_refused():
+    with pytest.raises(ValueError, match="embed_dim=64, depth=24, num_heads=2 leave nothing of name='vit_tiny'; .*"
+                                         r"arch=dict\(_delete_=True, name='vit_tiny', ...\)"):
+        Arch.parse(dict(name='vit_tiny', embed_dim=64, depth=24, num_heads=2))
