@@ -3,6 +3,7 @@ import numpy as np
 
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.datasets.classes import class_of
+from mmincubation.datasets.classification import ClsDataset, image_transform
 from mmincubation.errors import DataError
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
@@ -37,17 +38,21 @@ def report_classification(check: DatasetCheck) -> DatasetSummary:
     for example in unread:
         check.problem('images that cannot be read', 'copy or write them again', example)
     if not unread and valid.all():
-        _try_pipeline(check, len(data))
+        _try_pipeline(check, data)
     part = '' if len(data) == len(data.labels) else f' ({len(data):,} used)'
     return DatasetSummary(len(data), f'{data.root}: {len(data.labels):,} images{part} in {len(data.classes):,} '
                           f'classes; decoded {words}')
 
 
-def _try_pipeline(check: DatasetCheck, images: int) -> None:
+def _try_pipeline(check: DatasetCheck, data: ClsDataset) -> None:
     """Report what the run would refuse in what the pipeline makes of some images."""
-    data = CheckedDataset(check.dataset, check.place, check.num_classes, size=check.size)
     try:
-        for index in range(0, images, max(1, images // TRIED)):
-            data[index]
+        data.transform = image_transform(check.dataset.get('pipeline') or [])
+    except Exception:  # its steps cannot be built, which is a problem of the config
+        return
+    checked = CheckedDataset(dict(type=lambda: data), check.place, check.num_classes, size=check.size)
+    try:
+        for index in range(0, len(data), max(1, len(data) // TRIED)):
+            checked[index]
     except DataError as error:
-        check.problem(str(error).removeprefix(f'{check.place}, ').removesuffix(data.remedy), '')
+        check.problem(str(error).removeprefix(f'{check.place}, ').removesuffix(checked.remedy), '')
