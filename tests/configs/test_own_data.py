@@ -52,7 +52,7 @@ def link_photos(folder: Path) -> None:
             if share > 0.25 or share < 0.05:
                 target = folder / split / ('close' if share > 0.25 else 'far') / image['file_name']
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(DATA / 'coco_person' / split / image['file_name'])
+                target.symlink_to(DATA.absolute() / 'coco_person' / split / image['file_name'])
 
 
 @pytest.fixture(scope='module')
