@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import all_reduce, get_world_size
 
+from mmincubation.config.auto_arch import settle_archs
 from mmincubation.config.load import load_config
 from mmincubation.errors import ConfigError
 from mmincubation.vit.spec import Arch, Division
@@ -43,7 +44,9 @@ class Options:
 
 def measure(path: str, options: Options, say: Callable[[str], None]) -> list[dict]:
     """Return all rows of one config, and call `say` with a line for each. Raises as `prepare` does."""
-    return measure_config(path, load_config(path), options, say)
+    cfg = load_config(path)
+    settle_archs(cfg)
+    return measure_config(path, cfg, options, say)
 
 
 def measure_config(path: str, cfg: Config, options: Options, say: Callable[[str], None]) -> list[dict]:
@@ -76,6 +79,7 @@ def prepare(path: str, options: Options) -> None:
         ConfigError: a phase is unknown, or the images have no size.
     """
     cfg = load_config(path)
+    settle_archs(cfg)
     batch_of(cfg, options)
     _select(path, Phases(cfg).names, options.phases)
 

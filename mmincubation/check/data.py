@@ -9,6 +9,7 @@ from mmincubation.config.keys import data_paths
 from mmincubation.datasets.coco_rules import absent
 from mmincubation.errors import ConfigError
 from mmincubation.registry import leaf_datasets
+from mmincubation.vit import Arch
 
 from . import coco, folders, masks  # noqa: F401  each registers its checkers
 from .layouts import CHECKERS, DatasetCheck, DatasetSummary, checker_of
@@ -104,7 +105,8 @@ def _look_at(cfg, dataset: dict, place: str, report: Report, sampling: Sampling)
                    f'{", ".join(sorted(CHECKERS))})')
         return None
     scope = cfg.get('default_scope') or 'mmengine'
-    check = DatasetCheck(place, dataset, scope, _num_classes(cfg), report, sampling)
+    size = Arch.parse(cfg.model.arch).img_size if 'arch' in cfg.model else None
+    check = DatasetCheck(place, dataset, scope, _num_classes(cfg), report, sampling, size)
     gone = missing_paths(check)
     if gone:
         report.say(f'{place}: not looked at, missing: {", ".join(gone)}')

@@ -1,9 +1,14 @@
 """Check images for classification, in folders of classes or Arrow folders, as the run itself reads them."""
 import numpy as np
 
+from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.datasets.classes import class_of
+from mmincubation.datasets.classification import ClsDataset, image_transform
+from mmincubation.errors import DataError
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
+
+TRIED = 8  # images that pass the whole pipeline
 
 
 @register_checker('ImageFolder', 'HFImages')
@@ -29,9 +34,25 @@ def report_classification(check: DatasetCheck) -> DatasetSummary:
         return None
 
     seen, words = check.sampling.inspect(data.kept, fault)
-    for index, wrong in seen:
-        if wrong:
-            check.problem('images that cannot be read', 'copy or write them again', f'{data.name(index)}: {wrong}')
+    unread = [f'{data.name(index)}: {wrong}' for index, wrong in seen if wrong]
+    for example in unread:
+        check.problem('images that cannot be read', 'copy or write them again', example)
+    if not unread and valid.all():
+        _try_pipeline(check, data)
     part = '' if len(data) == len(data.labels) else f' ({len(data):,} used)'
     return DatasetSummary(len(data), f'{data.root}: {len(data.labels):,} images{part} in {len(data.classes):,} '
                           f'classes; decoded {words}')
+
+
+def _try_pipeline(check: DatasetCheck, data: ClsDataset) -> None:
+    """Report what the run would refuse in what the pipeline makes of some images."""
+    try:
+        data.transform = image_transform(check.dataset.get('pipeline') or [])
+    except Exception:  # its steps cannot be built, which is a problem of the config
+        return
+    checked = CheckedDataset(dict(type=lambda: data), check.place, check.num_classes, size=check.size)
+    try:
+        for index in range(0, len(data), max(1, len(data) // TRIED)):
+            checked[index]
+    except DataError as error:
+        check.problem(str(error).removeprefix(f'{check.place}, ').removesuffix(checked.remedy), '')

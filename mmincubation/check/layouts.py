@@ -15,7 +15,8 @@ class DatasetCheck:
     """Hold what a checker needs: the data set's dict, its dotted `place` in the config, the number of classes, the
     report.
 
-    `sampling` says how many files to read. `num_classes` is the model's, None if it does not say.
+    `sampling` says how many files to read. `num_classes` is the model's, None if it does not say; `size` is the side
+    of the images that a classifier takes.
     """
     place: str
     dataset: dict
@@ -23,6 +24,7 @@ class DatasetCheck:
     num_classes: int | None
     report: Report
     sampling: Sampling = field(default_factory=Sampling)
+    size: int | None = None
 
     @property
     def options(self) -> dict:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+from mmincubation.checkpoints import CheckpointError
+from mmincubation.config.auto_arch import settle_archs
+from mmincubation.config.channels import channel_problems
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import problems
@@ -36,20 +39,21 @@ def main(args: Namespace) -> int:
             raise ConfigError('--gpus and --img-per-s must be above 0')
         if missing := list(missing_problems(cfg, 'train')):
             raise ConfigError(*missing)
-    except ConfigError as error:
+        settled = settle_archs(cfg)
+    except (ConfigError, CheckpointError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    report = check(cfg, args.config, args)
+    report = check(cfg, args.config, args, settled)
     print(report.text())
     return 1 if report.problems else 0
 
 
-def check(cfg, name: str, args: Namespace) -> Report:
-    """Run all sections; `args` has gpus, img_per_s, full and work_dir."""
+def check(cfg, name: str, args: Namespace, settled: list[str] = ()) -> Report:
+    """Run all sections; `args` has gpus, img_per_s, full and work_dir, `settled` is what `settle_archs` returned."""
     report = Report()
     cfg.launcher = 'pytorch' if args.gpus > 1 else 'none'
     work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
-    _section(report, 'Config', lambda: _report_problems(cfg, name, args.gpus, report))
+    _section(report, 'Config', lambda: _report_problems(cfg, name, args.gpus, report, settled))
     images = _section(report, 'Data', lambda: report_data(cfg, report, Sampling(args.full))) or {}
     _section(report, 'Weights', lambda: report_weights(cfg, report))
     _section(report, 'Recipe', lambda: report_recipe(cfg, images.get('train'), args.gpus, report))
@@ -73,7 +77,7 @@ def _section(report: Report, title: str, run: Callable):
             report.problem(title.lower(), f'could not be checked ({one_line(error)})', '')
 
 
-def _report_problems(cfg, name: str, gpus: int, report: Report) -> None:
+def _report_problems(cfg, name: str, gpus: int, report: Report, settled: list[str]) -> None:
     """Report what training refuses, and what testing alone does where the config has a test."""
     gpu = gpus > 1 or torch.cuda.is_available()
     lines = problems(cfg, 'train', gpus, gpu)
@@ -86,6 +90,8 @@ def _report_problems(cfg, name: str, gpus: int, report: Report) -> None:
         report.warn(line)
     wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
     report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')
+    for line in settled:
+        report.say(line)
 
 
 def _without_place(line: str) -> str:
@@ -96,7 +102,8 @@ def _without_place(line: str) -> str:
 
 def _not_estimated(cfg, error: Exception, report: Report) -> list[Peak]:
     """Shapes alone do not show what some heads do, so only a forward pass that fails is a problem."""
-    if fault := forward_fault(cfg):
+    known = next(channel_problems(cfg), None)  # the config's problems say it by its key
+    if fault := None if known else forward_fault(cfg):
         report.problem('model', f'its forward pass fails: {one_line(fault)}', '')
     report.say(f'not estimated: {one_line(fault or error)}')
     return []

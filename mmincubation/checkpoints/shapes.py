@@ -10,8 +10,6 @@ from mmincubation.vit import ARCHS, Arch, VisionTransformer
 
 # Public ViTs, recognised by width and qkv bias. Their heads and epsilon are known, though files do not show them.
 PUBLIC = {
-    'DeiT-Ti': Arch(embed_dim=192, depth=12, num_heads=3),
-    'DeiT-S': Arch(embed_dim=384, depth=12, num_heads=6),
     **ARCHS,
     "timm's ViT-H": Arch(embed_dim=1280, depth=32, num_heads=16, patch_size=14),
 }

@@ -6,6 +6,7 @@ from mmengine.config import Config
 
 from mmincubation.errors import ConfigError
 
+from .channels import channel_problems
 from .classes import class_problems
 from .counting import counting_problems
 from .data_errors import policy_problems
@@ -25,7 +26,8 @@ from .types import type_problems
 from .windows import window_problems
 
 
-def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> list[str]:
+def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None, resumes: bool = False
+             ) -> list[str]:
     """Find everything that would stop a run and that the config alone shows.
 
     The parts of a config in which nothing is wrong are built, without data and memory: see `rehearsal_problems`.
@@ -35,6 +37,7 @@ def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None 
         mode: `'train'` or `'test'`.
         ranks: the number of processes; None if that is not known.
         gpu: whether the run has GPUs; None: whether this machine has any.
+        resumes: whether a checkpoint has all weights: then the files that the run began from may be gone.
 
     Returns:
         One line a problem, in the order in which they should be mended.
@@ -50,16 +53,16 @@ def problems(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None 
             raise
     # What cannot be built because of a problem above would be said twice, in other words.
     built = [] if found else rehearsal_problems(cfg, mode)
-    return list(dict.fromkeys([*found, *built, *_file_problems(cfg, mode)]))
+    return list(dict.fromkeys([*found, *built, *_file_problems(cfg, mode, resumes)]))
 
 
-def refuse(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None) -> None:
+def refuse(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = None, resumes: bool = False) -> None:
     """Stop a run that `problems` finds something wrong with; the arguments are the same.
 
     Raises:
         ConfigError: one line for each problem.
     """
-    if found := problems(cfg, mode, ranks, gpu):
+    if found := problems(cfg, mode, ranks, gpu, resumes):
         raise ConfigError('\n'.join(found))
 
 
@@ -75,6 +78,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from counting_problems(cfg)
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
+    yield from channel_problems(cfg)
     if trains:
         yield from incubation_problems(cfg, ranks)
         yield from hook_problems(cfg)
@@ -89,7 +93,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from policy_problems(cfg)
 
 
-def _file_problems(cfg: Config, mode: str) -> Iterator[str]:
+def _file_problems(cfg: Config, mode: str, resumes: bool) -> Iterator[str]:
     yield from data_problems(dict(cfg.items()), mode)
-    if mode == 'train':  # a test loads the checkpoint that it is given
+    if mode == 'train' and not resumes:  # a test loads the checkpoint that it is given
         yield from weight_problems(dict(cfg.items()))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from mmengine.config import Config
 
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, leaf_datasets
 from mmincubation.vit import Arch
 
 from .signatures import resolve, setting
@@ -17,6 +17,7 @@ def runtime_problems(cfg: Config, mode: str, gpu: bool) -> Iterator[str]:
     """All of them; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`, `gpu` says if the run has GPUs."""
     yield from zero_label_problems(cfg)
     yield from size_problems(cfg, mode)
+    yield from collate_problems(cfg, mode)
     yield from endless_problems(cfg, mode)
     if mode == 'train':
         yield from norm_problems(cfg, gpu)
@@ -97,6 +98,19 @@ def size_problems(cfg: Config, mode: str) -> Iterator[str]:
             sides = set(size[-2:]) if isinstance(size, list | tuple) else {size}
             if str(step.get('type')).endswith('create_transform') and sides - {side, None}:
                 yield f'{place}.input_size is {size}, model.arch.img_size is {side}: make them equal'
+
+
+def collate_problems(cfg: Config, mode: str) -> Iterator[str]:
+    """Dataloaders of classifiers whose batches would be lists, which is what mmengine makes where nothing is said."""
+    scope = cfg.get('default_scope') or 'mmengine'
+    for key in ('train_dataloader', 'val_dataloader') if mode == 'train' else ('test_dataloader', ):
+        loader = cfg.get(key) or {}
+        kind = str((loader.get('collate_fn') or {}).get('type', 'pseudo_collate'))
+        ours = [leaf['type'] for _, leaf in leaf_datasets(loader.get('dataset') or {})
+                if any(cls.__name__ in ('ImageFolder', 'HFImages') for _, cls in resolve(str(leaf.get('type')), scope))]
+        if ours and kind.endswith('pseudo_collate'):
+            yield f"{key}.collate_fn: {ours[0]} needs dict(type='default_collate'), which makes one tensor of the " \
+                  'images of a batch'
 
 
 def zero_label_problems(cfg: Config) -> Iterator[str]:

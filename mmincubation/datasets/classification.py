@@ -77,7 +77,7 @@ class ClsDataset(Dataset):
     `names(settings)`.
 
     Raises:
-        ConfigError: a class is not in `order`.
+        ConfigError: a class is not in `order`; of a sample: it cannot be read, or has other values than uint8.
     """
 
     def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float,
@@ -123,7 +123,12 @@ class ClsDataset(Dataset):
             raise
         except Exception as error:  # damaged files raise anything
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        return dict(inputs=planes(self.transform(image)), labels=int(self.labels[index]), index=index)
+        pixels = self.transform(image)
+        if pixels.dtype != torch.uint8:
+            raise ConfigError(f'{self.name(index)} has pixels of {pixels.dtype} after the pipeline; the model takes 0 '
+                              'to 255 and normalises them itself: give create_transform normalize=False, and leave '
+                              'out steps that make floats')
+        return dict(inputs=planes(pixels), labels=int(self.labels[index]), index=index)
 
 
 class _Folders(datasets.ImageFolder):

@@ -8,7 +8,7 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import Tensor, nn
 
-from mmincubation.checkpoints import load_fitted
+from mmincubation.checkpoints import asks_file, load_fitted, settle_arch
 from mmincubation.models.init_cfg import valid_init_cfg
 from mmincubation.registry import MODELS
 from mmincubation.vit.spec import Arch, layer_of
@@ -61,6 +61,9 @@ class ViTBackbone(BaseModule):
     are padded with zeros at the right and the bottom to multiples of the patch size p. The position embedding, learned
     on the grid of `arch.img_size`, is resized to each input. Parameter names are timm's.
 
+    `arch='auto'` is that of the file of `init_cfg`; `arch=dict(name='auto', num_heads=6)` adds what the file does not
+    say. Then `cls_token` is by default whether the file has a class token, or False with windows.
+
     `window_size` is the side of the attention windows in patches; 0 makes all attention global. `global_blocks` have no
     windows, as in ViTDet (arXiv:2203.16527). `cls_token` keeps the class token, and its row in `pos_embed`; it needs
     global attention. `tap_norm` gives each map a new LayerNorm. `drop_path_rate` is the stochastic depth of the last
@@ -84,11 +87,17 @@ class ViTBackbone(BaseModule):
     """
 
     def __init__(self, arch: str | dict | Arch, out_indices: tuple[int, ...], window_size: int = 0,
-                 global_blocks: tuple[int, ...] = (), cls_token: bool = False, tap_norm: bool = False,
+                 global_blocks: tuple[int, ...] = (), cls_token: bool | None = None, tap_norm: bool = False,
                  drop_path_rate: float = 0., bf16: bool = False, with_cp: bool = False, frozen: bool = False,
                  init_cfg: dict | None = None):
         super().__init__(valid_init_cfg(init_cfg, 'ViTBackbone'))
-        self.arch = arch = Arch.parse(arch)
+        if asks_file(arch):  # the tools have replaced it
+            given = self.init_cfg or {}
+            found = settle_arch(dict(arch=arch, cls_token=cls_token, window_size=window_size), given.get('checkpoint'),
+                                'ViTBackbone', given.get('prefix'), backbone=True)
+            arch, cls_token = found['arch'], found['cls_token']
+        self.arch, cls_token = Arch.parse(arch), bool(cls_token)
+        arch = self.arch
         self.out_indices = valid_taps(out_indices, arch.depth)
         self.windows = block_windows(window_size, global_blocks, arch, cls_token)
         self.prefix, self.bf16, self.with_cp, self.frozen = int(cls_token), bf16, with_cp, frozen

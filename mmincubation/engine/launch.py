@@ -11,8 +11,10 @@ from mmengine.config import Config
 
 from mmincubation.checkpoints import CheckpointError, read_tensors
 from mmincubation.checkpoints.hub import local_file
+from mmincubation.config.auto_arch import asking, settle_archs
 from mmincubation.config.classes import names_for_test
 from mmincubation.config.data_only import read_data_only
+from mmincubation.config.keys import weight_problems
 from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import refuse
 from mmincubation.config.runtime import pixel_warnings
@@ -74,9 +76,8 @@ def _refused(error: UnpicklingError) -> str:
 def train(args: Namespace, request: Request) -> int:
     """Run the command of tools/train.py; return the exit code."""
     rank, ranks = rank_and_ranks(args.launcher)
-    cfg = _read_config(args, 'train', ranks)
-    # torchrun or Slurm may have restarted this command: then resume, if a checkpoint exists.
-    warnings = _find_resumed(cfg, 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume)
+    cfg, settled = _read_config(args, 'train', ranks)
+    warnings = _find_resumed(cfg, _resume_of(cfg, args))
     if cfg.get('load_from') and not cfg.resume:
         read_tensors(cfg.load_from)  # what is wrong with the file itself is said before anything is built
     # A resumed run must give the same result as an uninterrupted run.
@@ -93,6 +94,8 @@ def train(args: Namespace, request: Request) -> int:
         wrap_datasets(runner, 'train', 'val')
         for line in warnings:  # not before: the logger is the runner's
             runner.logger.warning(line)
+        for line in settled:
+            runner.logger.info(line, extra=SHOWN)
         guard_training(runner, args, request, timeout)
         with naming_steps(runner):
             runner.train()
@@ -104,46 +107,64 @@ def train(args: Namespace, request: Request) -> int:
 def test(args: Namespace, request: Request) -> int:
     """Run the command of tools/test.py; return the exit code."""
     _, ranks = rank_and_ranks(args.launcher)
-    cfg = _read_config(args, 'test', ranks)
+    cfg, settled = _read_config(args, 'test', ranks)
     content, header = read_tensors(args.checkpoint)
     known = names_for_test(cfg, args.checkpoint, content, header)
     timeout = init_process_group(args.launcher, cfg)
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test', known=known)
     guard_test(runner, request, timeout)
-    runner.logger.info(load_for_test(runner.model, args.checkpoint, content, cfg), extra=SHOWN)
+    for line in [*settled, load_for_test(runner.model, args.checkpoint, content, cfg)]:
+        runner.logger.info(line, extra=SHOWN)
     with naming_steps(runner):
         runner.test()
     close_process_group()
     return 0
 
 
-def _read_config(args: Namespace, mode: str, ranks: int) -> Config:
+def _read_config(args: Namespace, mode: str, ranks: int) -> tuple[Config, list[str]]:
     """Read the config and change it as the command says; nothing has been built or written when it is refused.
+
+    Return also what `arch='auto'` became.
 
     Raises:
         ConfigError: one line for each mistake in the config or the command.
+        CheckpointError: the file that `arch='auto'` is taken from does not say it.
     """
     read_data_only()
     cfg = load_config(args.config, parse_options(args.cfg_options))
     apply_options(cfg, args, mode)
-    refuse(cfg, mode, ranks)
-    return cfg
+    trained = args.checkpoint if mode == 'test' else _resumed(cfg, args)
+    settled = settle_archs(cfg, trained)
+    refuse(cfg, mode, ranks, resumes=trained is not None)
+    return cfg, settled
 
 
+def _resume_of(cfg: Config, args: Namespace) -> str | None:
+    """Return the value of `--resume`, given or not: torchrun or Slurm may have restarted this command."""
+    given = 'auto' if restarted() and checkpoints_of(cfg.work_dir) else args.resume
+    return given or cfg.get('resume') and (cfg.get('load_from') or 'auto') or None
+
+
+def _resumed(cfg: Config, args: Namespace) -> str | None:
+    """Return the checkpoint that a run resumes from, where it must stand for weights: of 'auto', or that are gone."""
+    if not cfg.get('work_dir') or not asking(cfg) and not any(weight_problems(dict(cfg.items()))):
+        return None
+    given = _resume_of(cfg, args)
+    path = newest_complete(cfg.work_dir)[0] if given == 'auto' else given and local_file(given)
+    return str(path) if path and Path(path).is_file() else None
 
 
 def _find_resumed(cfg: Config, given: str | None) -> list[str]:
     """Decide which checkpoint the run resumes from, and set `cfg.resume` and `cfg.load_from`.
 
-    `given` is the value of `--resume`: None, `auto` or a path. Return warnings about newer files that are damaged.
+    `given` is that of `_resume_of`: None, `auto` or a path. Return warnings about newer files that are damaged.
     Without a checkpoint the run starts from scratch; it never writes over an earlier run.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or not that of a training.
         ConfigError: the work dir holds an earlier run, and nothing says to resume it.
     """
-    given = given or cfg.get('resume') and (cfg.get('load_from') or 'auto')
     cfg.resume, warnings = bool(given), []
     if given == 'auto':
         found, warnings = newest_complete(cfg.work_dir)

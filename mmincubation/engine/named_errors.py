@@ -91,7 +91,7 @@ def _contents(batch) -> str:
         return f'with the images {", ".join(names[:SHOWN])}' + ', ...' * (len(names) > SHOWN)
     inputs, labels = batch.get('inputs'), batch.get('labels')
     shape = f'images of shape {tuple(inputs.shape)}' if isinstance(inputs, torch.Tensor) else 'images'
-    return f'with {shape}' + (f' and the labels {labels.tolist()[:16]}' if labels is not None else '')
+    return f'with {shape}' + (f' and the labels {labels.tolist()[:16]}' if isinstance(labels, torch.Tensor) else '')
 
 
 def name_batches(loader: DataLoader, place: str) -> None:

@@ -142,6 +142,8 @@ class ToolRunner(Runner):
         return FullyShard(**options)(model, self.cfg.get('sync_bn'))
 
     def _init_model_weights(self) -> None:
+        if self._resume:
+            leave_out_gone(self.model)
         if not self.sharded:  # a sharded model has its first weights: it was initialised before it was sharded
             super()._init_model_weights()
 
@@ -221,6 +223,15 @@ class ToolRunner(Runner):
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo
         return meta
+
+
+def leave_out_gone(model: nn.Module) -> None:
+    """Leave out weight files that are not there any more: a run that resumes has all weights in its checkpoint."""
+    for module in model.modules():
+        init = getattr(module, 'init_cfg', None)
+        path = init.get('checkpoint') if isinstance(init, dict) else None
+        if path and '://' not in str(path) and not Path(path).exists():
+            module.is_init = True
 
 
 def start_worker(init: Callable[[int], None] | None, worker: int) -> None:

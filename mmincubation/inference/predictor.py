@@ -1,4 +1,5 @@
 """Load a trained classifier, detector or segmentor, and predict for one image after the other."""
+from copy import deepcopy
 from os import PathLike
 
 import numpy as np
@@ -9,6 +10,7 @@ from mmengine.runner.amp import autocast
 from torch import nn
 
 from mmincubation.checkpoints import read_tensors
+from mmincubation.config.auto_arch import asking, settle_archs
 from mmincubation.config.classes import class_counts, count_problems, data_sets, training_names
 from mmincubation.config.load import load_config
 from mmincubation.datasets.classes import Names, names_in, names_of
@@ -79,6 +81,8 @@ def load_model(config: str | PathLike | Config, checkpoint: str | PathLike, devi
     cfg, device = config if isinstance(config, Config) else load_config(config), _device(device)
     if missing := [key for key in ('model', 'test_dataloader') if not isinstance(cfg.get(key), dict)]:
         raise ConfigError(f'{cfg.filename}: it has no {", ".join(missing)}, which a prediction needs')
+    if asking(cfg):
+        settle_archs(cfg := deepcopy(cfg), checkpoint)
     content, header = read_tensors(checkpoint)
     names = _names(cfg, content, header, str(checkpoint))
     model = _built(cfg)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmincubation.checkpoints import load_pretrained
+from mmincubation.checkpoints import asks_file, load_pretrained, settle_arch
 from mmincubation.registry import MODELS
 from mmincubation.vit.transformer import VisionTransformer
 
@@ -86,7 +86,8 @@ class ViTClassifier(BaseClassifier):
     """A ViT trained end to end: the E2E baseline, or fine-tuning from a file.
 
     `init_cfg=dict(type='Pretrained', checkpoint=PATH, fresh=('head', ))` names a ViT's file to start from. Position
-    embedding and patch kernel are resized to `arch`. The optional `fresh` names weights that keep their random values,
+    embedding and patch kernel are resized to `arch`, which may be `'auto'`: that of the file; for other classes
+    `dict(name='auto', num_classes=N)`. The optional `fresh` names weights that keep their random values,
     `prefix` one of several ViTs in the file. `init_weights` loads the file strictly, stores the report in
     `load_report`, and raises CheckpointError if the file does not fit. `with_cp` saves memory by computing blocks
     twice, see `run_block`.
@@ -97,6 +98,9 @@ class ViTClassifier(BaseClassifier):
         super().__init__(data_preprocessor)
         self.init_cfg = valid_init_cfg(init_cfg, 'ViTClassifier', ('fresh', ))
         self.load_report: dict | None = None
+        if asks_file(arch):  # the tools have replaced it
+            given = self.init_cfg or {}
+            arch = settle_arch(dict(arch=arch), given.get('checkpoint'), 'ViTClassifier', given.get('prefix'))['arch']
         self.vit = VisionTransformer(arch, drop_path_rate, with_cp)
 
     def init_weights(self) -> None:

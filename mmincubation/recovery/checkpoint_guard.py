@@ -1,6 +1,7 @@
 """Refuse checkpoints that do not match the model."""
 from mmengine.hooks import Hook
 
+from mmincubation import provenance
 from mmincubation.checkpoints import require_fit
 from mmincubation.registry import HOOKS
 from mmincubation.vit.sharding import unwrap
@@ -16,7 +17,8 @@ class CheckpointGuard(Hook):
 
     mmengine executes the config text in a checkpoint that it resumes from, and loads whatever tensors happen to match.
     This hook removes the text, and refuses a checkpoint that does not match the model, on every rank. What `load_from`
-    covers goes to the log and, as the model's `load_report`, into result.json, also of a run that is resumed.
+    covers goes to the log. As the model's `load_report`, what the run began from goes into result.json, also of a run
+    that is resumed when that file is gone.
     """
     priority = 'HIGHEST'
 
@@ -43,4 +45,4 @@ class CheckpointGuard(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put into the checkpoint what the run began from."""
-        checkpoint[REPORT] = self.report
+        checkpoint[REPORT] = self.report or provenance.loaded_weights(unwrap(runner.model))

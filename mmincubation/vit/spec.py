@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 HEAD_KEYS = ('norm', 'head')
 STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
+SIZES = ('embed_dim', 'depth', 'num_heads')
 RENAMED = {'dim': 'embed_dim', 'heads': 'num_heads'}  # fields of earlier versions: timm's names since
 
 KINDS = {
@@ -72,10 +73,11 @@ class Arch:
 
     @classmethod
     def parse(cls, arch: 'str | dict | Arch') -> 'Arch':
-        """Read an `Arch`, a name of `ARCHS`, or a dict of fields; with a key `name` the fields change that one.
+        """Read an `Arch`, a name that `named` knows, or a dict of fields; with a key `name` the fields change that one.
 
         Raises:
-            ValueError: the name or a field is unknown; the message lists the valid ones.
+            ValueError: the name or a field is unknown; the message lists the valid ones. Or it is still `AUTO`, which
+                `checkpoints.settle_arch` replaces.
         """
         if isinstance(arch, Arch):
             return arch
@@ -89,14 +91,15 @@ class Arch:
             near = sum((get_close_matches(field, valid, 1) for field in unknown), [])
             raise ValueError(f'unknown arch fields {unknown}; {f"nearest: {near}; " if near else ""}valid: {valid}')
         if name is None:
-            if missing := [field for field in ('embed_dim', 'depth', 'num_heads') if field not in changes]:
+            if missing := [field for field in SIZES if field not in changes]:
                 raise ValueError(f'arch: {", ".join(missing)} missing; give them, or the name of a known one: '
-                                 f"name='vit_base' ({', '.join(ARCHS)})")
+                                 f"name='vit_base' ({', '.join(ARCHS)}, auto)")
             return cls(**changes)
-        if name not in ARCHS:
-            raise ValueError(f'unknown arch {name!r}; known names: {", ".join(ARCHS)}; any other shape is a dict, such '
-                             f'as DeiT-Ti: arch=dict(embed_dim=192, depth=12, num_heads=3)')
-        return replace(ARCHS[name], **changes)
+        if {*SIZES} <= changes.keys():
+            raise ValueError(f'arch: {", ".join(f"{key}={changes[key]}" for key in SIZES)} leave nothing of '
+                             f'name={name!r}; give one or the other. In a config with a _base_ that gives the first: '
+                             f'arch=dict(_delete_=True, name={name!r}, ...)')
+        return replace(named(name), **changes)
 
 
 def arch_of(model) -> Arch | None:
@@ -107,10 +110,41 @@ def arch_of(model) -> Arch | None:
 
 # ViT-H of Deep Incubation has no qkv bias and another epsilon than timm's vit_huge (see the public checkpoints).
 ARCHS = {
+    'vit_tiny': Arch(embed_dim=192, depth=12, num_heads=3),
+    'vit_small': Arch(embed_dim=384, depth=12, num_heads=6),
     'vit_base': Arch(embed_dim=768, depth=12, num_heads=12),
     'vit_large': Arch(embed_dim=1024, depth=24, num_heads=16),
     'vit_huge': Arch(embed_dim=1280, depth=32, num_heads=16, patch_size=14, qkv_bias=False, norm_eps=1e-5),
 }
+ARCHS |= {name.replace('vit', 'deit'): ARCHS[name] for name in ('vit_tiny', 'vit_small', 'vit_base')}
+AUTO = 'auto'  # the architecture of the file that a model begins from
+LONG_NAME = re.compile(r'(?P<short>\w+)_patch(?P<patch>\d+)_(?P<image>\d+)')
+
+
+def named(name: str) -> Arch:
+    """Return the architecture of a name of `ARCHS`, mmpretrain's with hyphens, or timm's such as
+    `vit_small_patch16_224`.
+
+    timm's ViT-H, `vit_huge_patch14_224`, is another than `vit_huge`, which is that of Deep Incubation.
+
+    Raises:
+        ValueError: the name is unknown, or `AUTO`.
+    """
+    if name == AUTO:
+        raise ValueError("arch='auto' is that of a file, which this model does not begin from; give a name "
+                         f'({", ".join(ARCHS)}), or a ViTBackbone or ViTClassifier '
+                         "init_cfg=dict(type='Pretrained', checkpoint=PATH)")
+    plain = str(name).replace('-', '_')
+    if plain in ARCHS:
+        return ARCHS[plain]
+    long = LONG_NAME.fullmatch(plain)
+    if not long or long['short'] not in ARCHS:
+        near = get_close_matches(plain, ARCHS, 1)
+        raise ValueError(f'unknown arch {name!r}; {f"nearest: {near[0]}; " if near else ""}known names: '
+                         f'{", ".join(ARCHS)}, also as vit_small_patch16_224; any other shape is a dict: '
+                         "arch=dict(embed_dim=192, depth=12, num_heads=3), or 'auto' with init_cfg")
+    timms = dict(qkv_bias=True, norm_eps=1e-6)
+    return replace(ARCHS[long['short']], patch_size=int(long['patch']), img_size=int(long['image']), **timms)
 
 
 def rate_faults(place: str, rate) -> list[str]:

@@ -89,6 +89,18 @@ def test_folders(harm, images):
     assert any(expected in line for line in problems), problems
 
 
+@pytest.mark.parametrize('pipeline, expected', [
+    ([], 'sample 0: {root}/0/0.png has 9 x 8 pixels after the pipeline, the model takes 8 x 8: add steps that resize'),
+    ([dict(type='timm.data.create_transform', input_size=8)], 'sample 0: {root}/0/0.png has pixels of torch.float32 '
+     'after the pipeline; the model takes 0 to 255 and normalises them itself: give create_transform normalize=False')])
+def test_what_the_pipeline_makes_of_photographs(pipeline, expected, images):
+    Image.new('RGB', (9, 8)).save(images / 'train/0/0.png')
+    [line] = found(dict(arch=ARCH), train=folders(images / 'train', pipeline=pipeline))
+    assert expected.format(root=images / 'train') in line and line.count('give create_transform') < 2
+    right = dict(type='timm.data.create_transform', input_size=8, normalize=False)
+    assert not found(dict(arch=ARCH), train=folders(images / 'train', pipeline=[right]))
+
+
 def arrow(root, labels=(0, 1, 2), names=('a', 'b', 'c')):
     hf = pytest.importorskip('datasets')
     rows = [Image.fromarray(np.zeros((8, 8, 3), np.uint8)) for _ in labels]

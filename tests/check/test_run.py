@@ -158,10 +158,14 @@ def test_weights_that_do_not_fit(data, changes, expected):
 
 def test_a_forward_pass_that_fails_is_the_models_fault(data):
     cfg = load_config(short_config('maskrcnn', data))
-    cfg.model.neck.in_channels += 16
+    cfg.model.neck.out_channels += 16
     problems = lines(checked(cfg, data))
-    assert any(line.startswith('model: its forward pass fails: RuntimeError: ') and 'pyramid.py' in line
+    assert any(line.startswith('model: its forward pass fails: RuntimeError: ') and 'rpn_head.py' in line
                for line in problems), problems
+    cfg.model.neck.in_channels += 16  # of which the config's problems know the key
+    problems = lines(checked(cfg, data))
+    assert [line for line in problems if 'channels' in line] == [
+        'model.neck.in_channels is 80, the maps of model.backbone have 64 channels: make them equal']
     assert not any('could not be checked' in line for line in problems)
 
 

@@ -15,7 +15,7 @@ from tests.helpers.paths import ROOT
 BASE = '''
 dataset_type = 'mmincubation.ImageFolder'
 train_dataloader = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=True),
-                        dataset=dict(type=dataset_type, root='images'))
+                        collate_fn=dict(type='default_collate'), dataset=dict(type=dataset_type, root='images'))
 '''
 LEAF = '''
 _base_ = ['./base.py']
@@ -182,12 +182,12 @@ coco = dict(type='CocoDataset', data_root='data/coco', ann_file='annotations/{0}
             metainfo=dict(classes=('cat', 'dog')))
 train_dataloader = dict(dataset=dict(_delete_=True, type='RepeatDataset', times=2, dataset=coco))
 test_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(
-    type='mmincubation.ImageFolder', root='data/demo/cls/val'))
+    type='mmincubation.ImageFolder', root='data/demo/cls/val'), collate_fn=dict(type='default_collate'))
 val_evaluator = dict(type='CocoMetric', ann_file='data/coco/annotations/val.json')
 test_evaluator = dict(type='mmincubation.Accuracy')
 val_cfg = test_cfg = dict()
 val_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=False), dataset=dict(
-    type='mmincubation.ImageFolder', root='images'))
+    type='mmincubation.ImageFolder', root='images'), collate_fn=dict(type='default_collate'))
 '''
 
 

@@ -18,19 +18,19 @@ def fresh(name: str, *args, **env) -> subprocess.CompletedProcess:
                           env=dict(os.environ, PATH=path, OMP_NUM_THREADS='1', **env))
 
 
-def main(folder: str, name: str, args: tuple) -> None:
+def main(folder: str, name: str, args: tuple, cwd: Path) -> None:
     """What the fork of `tool` does."""
     redirect(Path(folder, 'out'), Path(folder, 'err'))
-    os.chdir(ROOT)
+    os.chdir(cwd)
     os.environ['OMP_NUM_THREADS'] = '1'
     sys.argv = [str(ROOT / 'tools' / name), *map(str, args)]
     runpy.run_path(sys.argv[0], run_name='__main__')
 
 
-def tool(name: str, *args) -> subprocess.CompletedProcess:
+def tool(name: str, *args, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """The same for a Python tool in a fork of a process that has imported everything: seconds less."""
     with tempfile.TemporaryDirectory() as folder:
-        process = CONTEXT.Process(target=main, args=(folder, name, args))
+        process = CONTEXT.Process(target=main, args=(folder, name, args, cwd))
         process.start()
         process.join(LIMIT)
         if process.exitcode is None:
