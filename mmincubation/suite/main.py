@@ -25,9 +25,9 @@ def main(args: Namespace) -> int:
     """Run the command of tools/suite.py; return its exit code."""
     try:
         _quiet()
-        suite, missing = _suite(args)
         if args.gpus < 1 or args.jobs is not None and args.jobs < 1:
             raise ConfigError('--gpus and --jobs: give 1 or more')
+        suite = _suite(args)
         settings = Settings(suite, args.gpus)
         for run in suite.runs.values():
             settings.of(run)  # each config and option is read before anything runs
@@ -36,7 +36,7 @@ def main(args: Namespace) -> int:
             return 0
         devices = visible_devices()
         jobs = args.jobs or max(1, len(devices) // args.gpus)
-        return dry_run(settings, jobs, missing) if args.dry_run else do(settings, jobs, devices)
+        return dry_run(settings, jobs) if args.dry_run else do(settings, jobs, devices)
     except (ConfigError, CheckpointError) as error:
         return refuse(error)
 
@@ -63,7 +63,7 @@ def refuse(error: Exception) -> int:
     return 2
 
 
-def _suite(args: Namespace) -> tuple[Suite, list[str]]:
+def _suite(args: Namespace) -> Suite:
     files = [word for word in args.what if word.endswith('.py')]
     if not files:
         require_recipes()
@@ -72,7 +72,7 @@ def _suite(args: Namespace) -> tuple[Suite, list[str]]:
         raise ConfigError('give one suite file, or weights: not both')
     if given := [f'--{name}' for name in ('tasks', 'seeds', 'model', 'data') if getattr(args, name)]:
         raise ConfigError(f'{", ".join(given)}: for weights; a suite file says it itself')
-    return read_suite(files[0], args.work_dir), []
+    return read_suite(files[0], args.work_dir)
 
 
 def do(settings: Settings, jobs: int, devices: list[str], hint: str = 'The same command goes on from here.',
@@ -90,9 +90,10 @@ def do(settings: Settings, jobs: int, devices: list[str], hint: str = 'The same 
         code = work.do()
         if code not in (0, 1):
             return code
-        print(f'{"All" if not work.failed else "Other"} runs finished after {clock(time.monotonic() - began)}.',
-              flush=True)
-        table = subprocess.call([sys.executable, tool('leaderboard.py'), str(work_dir)])
+        results = [path for run in settings.suite.runs.values() for path in run.results if path.exists()]
+        what = f'All but {len(work.failed)}' if work.failed else 'All'
+        print(f'{what} runs finished after {clock(time.monotonic() - began)}.', flush=True)
+        table = subprocess.call([sys.executable, tool('leaderboard.py'), str(work_dir)]) if results else 0
     if work.failed:
         lines = [clean(f'  {name}: {why}') for name, why in work.failed.items()]
         print('\n'.join(['Not finished:', *lines, hint]), file=sys.stderr)

@@ -19,13 +19,10 @@ from .settings import FINISHED, OTHER, Settings
 from .work import of_others, shown
 
 
-def dry_run(settings: Settings, jobs: int, missing: list[str]) -> int:
-    """Print a line for each run, then what is missing; return 0, or 1 if anything is.
-
-    `missing` are lines about what is missing before the runs.
-    """
+def dry_run(settings: Settings, jobs: int) -> int:
+    """Print a line for each run, then what is missing; return 0, or 1 if anything is."""
     suite, durations, lacks = settings.suite, Durations(settings), defaultdict(list)
-    print(f'{len(suite.runs)} runs in {suite.work_dir}, {jobs} at once; nothing runs now')
+    print(f'{len(suite.runs)} run{"s" * (len(suite.runs) > 1)} in {suite.work_dir}, {jobs} at once; nothing runs now')
     width, need = max(map(len, suite.runs)), 0
     for run in suite.runs.values():
         state, why = settings.judge(run)
@@ -40,8 +37,8 @@ def dry_run(settings: Settings, jobs: int, missing: list[str]) -> int:
             for line in lines:
                 lacks[line].append(run.name)
     free = shutil.disk_usage(next(p for p in [suite.work_dir, *suite.work_dir.absolute().parents] if p.exists())).free
-    print(f'disk: {gib(free)} free, the checkpoints of runs with nothing missing take about {gib(need)}')
-    lines = [*missing, *(f'{line} ({", ".join(names)})' for line, names in lacks.items())]
+    print(f'disk: {gib(free)} free' + f', checkpoints of runs with nothing missing take about {gib(need)}' * bool(need))
+    lines = [f'{line} ({", ".join(names)})' for line, names in lacks.items()]
     lines += ['disk: too little is free'] * (need > free)
     for line in lines:
         print(clean(f'missing: {line}'))
@@ -61,8 +58,9 @@ def _lacks(run: Run, settings: Settings) -> Iterator[str]:
         except Exception as error:  # of a config that no check has foreseen
             found = [one_line(error)]
         makers = suite.before(run).values()
-        commands = any(need.command for need in makers)  # it makes data, and does not say where
-        made = [f'{need.folder}/' for need in makers] + [' does not exist'] * commands
+        made = [f'{path}/' for path in (suite.work_dir / 'weights', *(need.folder for need in makers))]
+        if any(need.command for need in makers):  # it makes data, and does not say where
+            made.append(' does not exist')
         yield from (line for line in found if not any(path in line for path in made))
     elif run.probe:
         paths = [run.probe['train'], run.probe['val'], *([] if run.weights in suite.runs else [setting.weights])]

@@ -66,10 +66,10 @@ def read_suite(path: str | Path, work_dir: str | None = None) -> Suite:
     """
     cfg = load_config(path).to_dict()
     try:
+        if not isinstance(cfg.get('runs'), list | tuple) or not cfg['runs']:
+            raise ConfigError('this is no suite, runs is missing or empty: give runs = [dict(config=PATH, seeds=3)]')
         keys = [key for key in cfg if key not in FILE_KEYS and not key.startswith('_')]
         _refuse_unknown(keys, FILE_KEYS, ' (helpers begin with an underscore)')
-        if not isinstance(cfg.get('runs'), list | tuple) or not cfg['runs']:
-            raise ConfigError('runs is missing or empty: give a list such as [dict(config=PATH, seeds=3)]')
         work_dir = Path(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(path).stem)
         return make_suite(work_dir, cfg['runs'], cfg.get('seeds'))
     except ConfigError as error:

@@ -43,8 +43,8 @@ def _arch_of(model: nn.Module, word: str) -> Arch:
         raise CheckpointError(f'{word}: no plain ViT, {error} is missing') from error
 
 
-def fetch_timm(word: str, folder: Path, fetch: bool, missing: list[str]) -> str:
-    """Return the file of the weights of `timm:NAME` in a folder; timm downloads it first, or `missing` gets a line.
+def fetch_timm(word: str, folder: Path, fetch: bool) -> str:
+    """Return the file of the weights of `timm:NAME` in a folder; timm downloads it first if `fetch`.
 
     Raises:
         CheckpointError: timm cannot download it.
@@ -52,10 +52,9 @@ def fetch_timm(word: str, folder: Path, fetch: bool, missing: list[str]) -> str:
     path = folder / f'{word.removeprefix(TIMM)}.safetensors'
     if path.exists():
         return str(path)
+    print(f'{word}: timm {"downloads" if fetch else "will download"} it to {path}', flush=True)
     if not fetch:
-        missing.append(f'{path}: timm will download {word.removeprefix(TIMM)}')
         return str(path)
-    print(f'{word}: timm downloads it to {path}', flush=True)
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # a line for each of many tries
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmincubation.checkpoints import CheckpointError, inspect_weights
 from mmincubation.checkpoints.hub import is_address
 from mmincubation.checkpoints.inspection import WeightsInfo
+from mmincubation.config.load import load_config
 from mmincubation.errors import ConfigError
 from mmincubation.probes.result import names_of
 from mmincubation.probes.run import file_name
@@ -20,32 +21,33 @@ DATA = dict(coco='data/coco', ade20k='data/ade/ADEChallengeData2016', probe='dat
 OF_THE_TASK = ('patch_size', 'img_size', 'num_classes', 'global_pool')  # fields that the recipes set, not the file
 
 
-def suite_of(args: Namespace, fetch: bool) -> tuple[Suite, list[str]]:
-    """Return the suite of the weights `args.what`, and a line for each weight file of timm that is not here yet.
+def suite_of(args: Namespace, fetch: bool) -> Suite:
+    """Return the suite of the weights `args.what`.
 
     Args:
-        args: what, tasks, seeds, model, data and work_dir, as in tools/suite.py.
+        args: what, tasks, seeds, model, data, gpus and work_dir, as in tools/suite.py.
         fetch: whether timm may download.
 
     Raises:
         ConfigError: a task, a size, a name or a number of seeds is wrong.
         CheckpointError: a file is no ViT that these tools read.
     """
-    work_dir, data, entries, missing = Path(args.work_dir or 'work_dirs/suite'), _data(args.data or []), [], []
+    work_dir, data, entries = Path(args.work_dir or 'work_dirs/suite'), _data(args.data or []), []
     tasks, seeds = _tasks(args.tasks or ','.join(TASKS)), 1 if args.seeds is None else args.seeds
     if seeds < 1:
         raise ConfigError(f'--seeds {seeds}: give 1 or more')
-    for name, weights, arch in _named(args.what, work_dir, fetch, missing):
+    for name, weights, arch in _named(args.what, work_dir, fetch):
         for task in tasks:
             if task == 'probe':
                 entries.append(dict(name=f'{file_name(name)}_probe', weights=weights, probe=dict(
                     train=f'{data[task]}/train', val=f'{data[task]}/val', method=name)))
                 continue
             size = _size(args.model, arch, weights)
-            options = {'experiment.method': name, **_arch_options(size, arch), **_data_options(task, data[task])}
+            options = {'experiment.method': name, **_batch_options(TASKS[task].format(size), args.gpus),
+                       **_arch_options(size, arch), **_data_options(task, data[task])}
             entries.append(dict(name=f'{file_name(name)}_{task}', config=TASKS[task].format(size), weights=weights,
                                 options=options, seeds=seeds))
-    return make_suite(work_dir, entries), missing
+    return make_suite(work_dir, entries)
 
 
 def _tasks(text: str) -> list[str]:
@@ -64,7 +66,7 @@ def _data(words: list[str]) -> dict[str, str]:
     return DATA | given
 
 
-def _named(words: list[str], work_dir: Path, fetch: bool, missing: list[str]) -> list[tuple[str, str, Arch]]:
+def _named(words: list[str], work_dir: Path, fetch: bool) -> list[tuple[str, str, Arch]]:
     """Return the method name, the file and the shape of each word, FILE or NAME=FILE."""
     found: dict[str, tuple[str, str, Arch]] = {}
     for word in words:
@@ -73,10 +75,10 @@ def _named(words: list[str], work_dir: Path, fetch: bool, missing: list[str]) ->
             given, path = '', word
         if path.startswith(TIMM):
             name, arch = path.removeprefix(TIMM), timm_arch(path)
-            path = fetch_timm(path, work_dir / 'weights', fetch, missing)
+            path = fetch_timm(path, work_dir / 'weights', fetch)
         else:
             info = _inspect(path)
-            arch = Arch(**info.arch)
+            arch = _shape(info, path)
             name = names_of(path, info.sha256, arch).method
         name = given or name
         if (key := file_name(name)) in found:
@@ -96,6 +98,14 @@ def _inspect(path: str) -> WeightsInfo:
         raise CheckpointError(f'{path}: cannot be read as weights ({error})') from error
 
 
+def _shape(info: WeightsInfo, path: str) -> Arch:
+    try:
+        return Arch.parse(info.arch)
+    except ValueError as error:  # heads, of an unusual width
+        raise CheckpointError(f'{path}: does not show its whole shape; tools/convert.py --arch num_heads=N writes a '
+                              'file that does') from error
+
+
 def _size(given: str | None, arch: Arch, weights: str) -> str:
     """Return vit_b, vit_l or vit_h, by the width and the depth of the file."""
     found = next((size for size, name in SIZES.items()
@@ -113,8 +123,15 @@ def _arch_options(size: str, arch: Arch) -> dict:
     """Return options for what the file has otherwise than the ViT of this size."""
     usual, own = ARCHS[SIZES[size]].to_dict(), arch.to_dict()
     changed = {key: value for key, value in own.items() if key not in OF_THE_TASK and value != usual[key]}
-    patch = dict(patch_size=16) if changed and usual['patch_size'] != 16 else {}
-    return {'model.backbone.arch': dict(name=SIZES[size], **patch, **changed)} if changed else {}
+    return {'model.backbone.arch': dict(name=SIZES[size], patch_size=16, **changed)} if changed else {}
+
+
+def _batch_options(config: str, gpus: int) -> dict:
+    """Return the option that keeps the recipe's batch on this number of GPUs."""
+    batch = load_config(config).auto_scale_lr.base_batch_size
+    if batch % gpus:
+        raise ConfigError(f'--gpus {gpus}: the batch of {batch} images of {config} cannot be divided among them')
+    return {'train_dataloader.batch_size': batch // gpus}
 
 
 def _data_options(task: str, root: str) -> dict:

@@ -6,13 +6,13 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import STDOUT, Popen
 
 from mmincubation.errors import INTERRUPTED, PREEMPTED, ConfigError, clean
 from mmincubation.recovery.checkpoint_files import newest_complete
@@ -34,7 +34,7 @@ class Job:
     """A run at work; `process` is None if another process, not of this suite, does it."""
     run: Run
     slot: int
-    process: subprocess.Popen | None
+    process: Popen | None
     began: float = field(default_factory=time.monotonic)
 
     def ended(self) -> bool:
@@ -146,7 +146,7 @@ class Work:
             return True
         return False
 
-    def _popen(self, run: Run, slot: int) -> subprocess.Popen:
+    def _popen(self, run: Run, slot: int) -> Popen:
         setting, gpus = self.settings.of(run), self.settings.gpus
         command = command_of(run, setting.options, setting.weights, gpus)
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ class Work:
         print(f'+ {shown(command)}', flush=True)
         with (run.folder / LOG).open('w') as out:
             # A session of its own: Ctrl-C reaches it through this process, once.
-            return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+            return Popen(command, stdout=out, stderr=STDOUT, env=env, start_new_session=True)
 
     def _collect(self) -> None:
         for job in [job for job in self.running if job.ended()]:

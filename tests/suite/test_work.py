@@ -1,0 +1,170 @@
+"""The work on a suite, with commands that are over at once: order, what is reused, failures, progress, signals."""
+import os
+import signal
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from mmincubation.config.settings import recipe_of
+from mmincubation.errors import INTERRUPTED, PREEMPTED, ConfigError
+from mmincubation.recovery.lock import lock
+from mmincubation.suite import main, work
+from mmincubation.suite.cost import Durations, clock
+from mmincubation.suite.runs import make_suite
+from mmincubation.suite.settings import FINISHED, OTHER, Settings
+from mmincubation.suite.work import LINE
+from tests.helpers.results import put
+from tests.helpers.toy import e2e_config
+
+FINISH = 'import shutil, sys; shutil.copy(*sys.argv[1:])'
+SLEEP = 'import time; time.sleep(60)'
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Three trainings, the second of which needs the first, whose commands copy a result to where it belongs."""
+    monkeypatch.chdir(tmp_path)
+    e2e_config(tmp_path, tmp_path).dump(tmp_path / 'toy.py')
+    entries = [dict(name='first'), dict(name='second', needs='first'), dict(name='third')]
+    suite = make_suite(tmp_path / 'out', [dict(entry, config='toy.py') for entry in entries])
+    recipe = recipe_of(Settings(suite).of(suite.runs['first']).cfg, 1)
+    ready = put(tmp_path / 'ready', 'e2e', 50., seed=5, recipe=recipe, experiment=dict(
+        task='classification', model='toy', method='e2e'))
+    commands = {name: [sys.executable, '-c', FINISH, str(ready), str(run.results[0])]
+                for name, run in suite.runs.items()}
+    monkeypatch.setattr(work, 'command_of', lambda run, *_: commands[run.name])
+    monkeypatch.setattr(main.subprocess, 'call', lambda command: 0)
+
+    def do(jobs: int = 1, **given) -> int:
+        return main.do(Settings(suite), jobs, [], poll=.02, **given)
+
+    return SimpleNamespace(do=do, runs=suite.runs, commands=commands, suite=suite)
+
+
+def options(made, name: str, **options) -> None:
+    """Change the options of a run."""
+    made.runs[name] = SimpleNamespace(**vars(made.runs[name]) | dict(options=options),
+                                      results=made.runs[name].results)
+
+
+def test_runs_in_order_and_reuses(made, capsys):
+    assert made.do() == 0
+    out = capsys.readouterr().out
+    places = [out.index(f'= {name}: finished in') for name in ('first', 'second', 'third')]
+    assert places == sorted(places) and 'All runs finished' in out
+    assert made.do() == 0
+    out = capsys.readouterr().out
+    assert out.count('finished earlier, reused') == 3 and '+' not in out
+
+
+def test_what_can_start_does_start(made, capsys):
+    made.commands['first'][2] = f'import time; time.sleep(.5); {FINISH}'
+    assert made.do(jobs=2) == 0
+    out = capsys.readouterr().out
+    assert out.index('third: finished') < out.index('first: finished') < out.index('second: finished')
+
+
+@pytest.mark.parametrize('renew', [False, True])
+def test_results_of_other_settings(made, capsys, renew):
+    made.do()
+    capsys.readouterr()
+    old = made.runs['first'].results[0].read_bytes()
+    options(made, 'first', **{'optim_wrapper.optimizer.lr': 5.})
+    assert Settings(made.suite).judge(made.runs['first'])[0] == OTHER
+    if renew:  # the demo's way
+        made.do(renew=True)
+        assert '= first: finished in' in capsys.readouterr().out
+        return
+    with pytest.raises(ConfigError) as error:
+        made.do()
+    assert 'first: ' in str(error.value) and 'optim_wrapper.optimizer.lr was 0.01, is now 5' in str(error.value)
+    assert 'move it away' in str(error.value) and made.runs['first'].results[0].read_bytes() == old
+
+
+def test_what_depends_on_a_run_that_is_not_finished_is_judged_after_it(made, capsys):
+    made.do()
+    capsys.readouterr()
+    made.runs['first'].results[0].unlink()
+    assert made.do() == 0
+    out = capsys.readouterr().out
+    assert out.index('= first: finished in') < out.index('= second: finished earlier')
+
+
+def test_a_failing_run_stops_only_those_that_need_it(made, capsys):
+    made.commands['first'][2] = 'raise SystemExit("the \x1b[31mreason")'
+    assert made.do(hint='Do as I say.') == 1
+    out, err = capsys.readouterr()
+    assert '= third: finished in' in out and 'All but 2 runs finished' in out
+    assert 'first: failed with exit code 1; the end of' in err and 'the ?[31mreason' in err
+    assert 'see it by: tail -n 40' in err and 'second: not run, it needs first' in err and 'Do as I say.' in err
+
+
+def test_a_missing_command_is_a_failed_run(made, capsys):
+    made.commands['third'][0] = '/nowhere/python'
+    assert made.do() == 1
+    assert "third: error: [Errno 2]" in capsys.readouterr().err
+    assert Settings(made.suite).judge(made.runs['second'])[0] == FINISHED
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, PREEMPTED)])
+def test_signals_are_passed_on_and_the_work_goes_on_later(made, capsys, number, code):
+    noted = made.runs['first'].folder / 'suite.log'
+    usual = made.commands['first'][2]
+    made.commands['first'][2] = 'import signal, sys, time\nfor n in (2, 15): signal.signal(n, lambda n, _: ' \
+                                'sys.exit(f"got {n}"))\nprint("ready", flush=True)\ntime.sleep(60)'
+
+    def send() -> None:
+        while not (noted.exists() and 'ready' in noted.read_text()):
+            time.sleep(.01)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send).start()
+    assert made.do() == code
+    assert f'got {int(number)}' in noted.read_text() and 'goes on from here' in capsys.readouterr().err
+    made.commands['first'][2] = usual
+    assert made.do() == 0
+
+
+def test_a_second_signal_ends_what_does_not_listen(made):
+    made.commands['first'][2] = f'import signal\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\n{SLEEP}'
+    for wait in (.5, .9):
+        threading.Timer(wait, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    assert made.do() == PREEMPTED and time.monotonic() - began < 20
+
+
+def test_waits_for_a_run_of_another_process(made, capsys):
+    """A suite that was killed may have left it."""
+    held = lock(made.runs['first'].folder)
+    held.__enter__()
+    threading.Timer(.3, held.__exit__, (None, None, None)).start()
+    assert made.do() == 0
+    out = capsys.readouterr().out
+    assert out.index('first: another process does it') < out.index('= first: finished in')
+
+
+def test_two_suites_do_not_share_a_folder(made):
+    with lock(made.suite.work_dir), pytest.raises(ConfigError, match='is in use'):
+        made.do()
+
+
+def test_the_time_left(made):
+    durations, runs = Durations(Settings(made.suite)), list(made.runs.values())
+    assert durations.left(runs, [], 1) is None
+    durations.add(runs[0], 100)  # the others have the same config
+    assert durations.left(runs[1:], [(runs[0], time.monotonic() - 40)], 2) == pytest.approx(130, abs=1)
+    assert durations.left([], [(runs[0], time.monotonic() - 400)], 2) == 5
+    assert (clock(59.9), clock(754), clock(3 * 3600 + 62)) == ('0:59', '12:34', '3:01:02')
+
+
+@pytest.mark.parametrize('line, phase, at, eta', [
+    ('11/23 - mmengine - INFO - [module_2, phase eta 0:00:05] Epoch(train)  [9][ 50/125]  eta: 0:01:25  time: 1',
+     'module_2', 'Epoch(train)  [9][', '0:01:25'),
+    ('11/23 - mmengine - INFO - Iter(train) [ 50/250]  base_lr: 2e-3  eta: 0:03:39  time: 1.16', None, 'Iter(train) [',
+     '0:03:39')])
+def test_status_is_read_from_mmengines_log_lines(line, phase, at, eta):
+    found = LINE.search(line)
+    assert (found['phase'], found['eta']) == (phase, eta) and found['at'].startswith(at)
