@@ -13,6 +13,8 @@ from mmincubation.result import ResultError, read_result
 from .runs import Run
 from .settings import Settings
 
+# Ends of options that leave the cost as the header of the config states it.
+SAME_COST = ('data_root', 'ann_file', 'batch_size', 'backbone.arch', 'init_cfg', 'checkpoint')
 BYTES = 12  # of a float32 parameter and its two moments in a checkpoint
 
 
@@ -55,9 +57,11 @@ class Durations:
             return f'about {clock(run.seconds)}, as the suite says'
         if not run.config:
             return 'cost not known'
-        phases = [f'{n:,} {unit} of {phase.phase}' for phase in lengths(settings.of(run).cfg, None, settings.gpus)
-                  for n, unit in [(phase.iters, 'iterations') if phase.iters else (phase.epochs, 'epochs')]]
-        header = header_cost(run.config)
+        phases = [(f'{part.iters:,} iterations' if part.iters else f'{part.epochs} epochs')
+                  + f' of {part.phase}' * (part.phase != 'train')
+                  for part in lengths(settings.of(run).cfg, None, settings.gpus)]
+        same = all(key.startswith('experiment.') or key.endswith(SAME_COST) for key in run.options)
+        header = header_cost(run.config) if same else ''
         return ', '.join(phases) + f"; its config's header: {header}" * bool(header)
 
 

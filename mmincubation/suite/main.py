@@ -35,9 +35,11 @@ def main(args: Namespace) -> int:
             print_jobs(settings)
             return 0
         devices = visible_devices()
+        if devices and len(devices) < args.gpus:
+            raise ConfigError(f'--gpus {args.gpus}: this machine has {len(devices)}; --print makes jobs for Slurm')
         jobs = args.jobs or max(1, len(devices) // args.gpus)
         return dry_run(settings, jobs) if args.dry_run else do(settings, jobs, devices)
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, CheckpointError, OSError) as error:
         return refuse(error)
 
 
@@ -46,13 +48,13 @@ def do_file(path: str, hint: str) -> int:
     try:
         _quiet()
         return do(Settings(read_suite(path)), cores(), visible_devices(), hint, renew=True)
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, CheckpointError, OSError) as error:
         return refuse(error)
 
 
 def _quiet() -> None:
     warnings.simplefilter('ignore')  # of the MM packages, about their own names
-    logging.disable(logging.INFO)
+    logging.disable(logging.WARNING)
     read_data_only()
 
 

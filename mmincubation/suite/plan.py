@@ -41,7 +41,7 @@ def dry_run(settings: Settings, jobs: int) -> int:
     lines = [f'{line} ({", ".join(names)})' for line, names in lacks.items()]
     lines += ['disk: too little is free'] * (need > free)
     for line in lines:
-        print(clean(f'missing: {line}'))
+        print(clean(f'{"missing" if " does not exist" in line else "wrong"}: {line}'))
     return 1 if lines else 0
 
 

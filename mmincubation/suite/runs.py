@@ -159,8 +159,14 @@ def _refuse_unknown(keys: Iterable[str], valid: Iterable[str], hint: str, place:
 
 def words_of(options: dict) -> list[str]:
     """Return options as the words of --cfg-options."""
-    plain = {key: isinstance(value, str) and value and read_value(value) == value for key, value in options.items()}
-    return [f'{key}={value if plain[key] else repr(value)}' for key, value in options.items()]
+    return [f'{key}={value if _plain(value) else repr(value)}' for key, value in options.items()]
+
+
+def _plain(value) -> bool:
+    try:
+        return isinstance(value, str) and value != '' and read_value(value) == value
+    except ValueError:  # brackets that are not closed
+        return False
 
 
 def tool(name: str) -> str:

@@ -1,6 +1,7 @@
 """What a run is set to, and whether an earlier result is that of this run."""
 from argparse import Namespace
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mmengine.config import Config
@@ -106,11 +107,16 @@ def weight_file_of(setting: Setting) -> str:
     return next(iter([*files, setting.cfg.get('load_from') or '']))
 
 
+@cache  # files of gigabytes, asked for several times
+def _sha256(path: str, _changed: int) -> str:
+    return sha256_of(path)
+
+
 def _weights_differ(setting: Setting, result: Result) -> list[str]:
     path, then = weight_file_of(setting), (result['weights'] or {}).get('sha256')
     if not path or not Path(path).is_file():  # none, at an address, or deleted after use
         return [] if path or not then else ['it began with weights']
-    return [] if sha256_of(path) == then else [f'{path} is another file now']
+    return [] if _sha256(path, Path(path).stat().st_mtime_ns) == then else [f'{path} is another file now']
 
 
 def _training_differs(cfg: Config, result: Result, gpus: int) -> list[str]:

@@ -151,11 +151,10 @@ class Work:
         command = command_of(run, setting.options, setting.weights, gpus)
         run.folder.mkdir(parents=True, exist_ok=True)
         threads = str(max(1, cores() // self.jobs))
-        env = dict(os.environ, PYTHONUNBUFFERED='1', PORT=str(29500 + slot))
-        for key in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
-            env.setdefault(key, threads)
+        env = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads) | os.environ | dict(PYTHONUNBUFFERED='1')
+        env |= dict(PORT=str(29500 + slot)) if gpus > 1 else {}
         if self.devices:
-            first = slot * gpus % len(self.devices)
+            first = slot % (len(self.devices) // gpus) * gpus
             env['CUDA_VISIBLE_DEVICES'] = ','.join(self.devices[first:first + gpus])
         print(f'+ {shown(command)}', flush=True)
         with (run.folder / LOG).open('w') as out:
@@ -193,8 +192,8 @@ class Work:
         """Pass the signal on and wait: trainings write a checkpoint. A second signal ends them at once."""
         number, killed = self.signals[0], False
         own = [job for job in self.running if job.process is not None]
-        print(f'{signal.Signals(number).name}: waits until {len(own)} runs have stopped; another ends them at once',
-              file=sys.stderr, flush=True)
+        print(f'{signal.Signals(number).name}: waits until {len(own)} runs have stopped; another ends them at once'
+              + '; other processes go on' * (len(own) < len(self.running)), file=sys.stderr, flush=True)
         for job in own:
             job.process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         while any(not job.ended() for job in own):
@@ -239,7 +238,7 @@ def of_others(why: str) -> str:
 
 def shown(command: list[str]) -> str:
     """Return a command as one would type it."""
-    return shlex.join(['python' if word == sys.executable else word for word in command])
+    return clean(shlex.join(['python' if word == sys.executable else word for word in command]))
 
 
 def cores() -> int:

@@ -64,7 +64,7 @@ def test_mistakes_are_one_line_that_names_them(suite, text, said):
 def test_options_are_read_back_as_they_were():
     from mmincubation.config.load import parse_options
     options = {'a.b': 1e-5, 'c': 'plain', 'd': '5', 'e': True, 'f': (1, 2), 'g': dict(type='X', y=None), 'h': 'a, b',
-               'i': '', 'j': [1.5, 'x'], 'k': 'true'}
+               'i': '', 'l': 'a [b', 'm': '1,2', 'j': [1.5, 'x'], 'k': 'true'}
     assert parse_options(words_of(options)) == options
 
 

@@ -168,3 +168,18 @@ def test_the_time_left(made):
 def test_status_is_read_from_mmengines_log_lines(line, phase, at, eta):
     found = LINE.search(line)
     assert (found['phase'], found['eta']) == (phase, eta) and found['at'].startswith(at)
+
+
+@pytest.mark.parametrize('gpus, jobs, expected', [
+    (1, 3, ['3', '5', '7']), (2, 2, ['3,5', '3,5']), (1, 4, ['3', '5', '7', '3'])])
+def test_each_run_has_its_devices_and_threads(made, monkeypatch, gpus, jobs, expected):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    found = []
+    monkeypatch.setattr(work, 'Popen', lambda command, env, **_: found.append(env))
+    monkeypatch.setattr(work, 'cores', lambda: 8)
+    todo = work.Work(Settings(made.suite, gpus), jobs, ['3', '5', '7'])
+    for slot in range(jobs):
+        todo._popen(made.runs['first'], slot)
+    assert [env['CUDA_VISIBLE_DEVICES'] for env in found] == expected
+    assert {env['OMP_NUM_THREADS'] for env in found} == {str(8 // jobs)}
+    assert [env.get('PORT') for env in found] == ([None] * jobs if gpus == 1 else ['29500', '29501'])
