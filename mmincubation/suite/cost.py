@@ -40,14 +40,15 @@ class Durations:
         measured = self._measured.get(_kind(run))
         return mean(measured) if measured else run.seconds or None
 
-    def left(self, waiting: list[Run], running: list[tuple[Run, float]], jobs: int) -> float | None:
-        """Return the expected seconds until all is done; runs at work come with the time at which they began."""
-        expected = [self.of(run) for run in [*waiting, *(run for run, _ in running)]]
-        if None in expected:
-            return None
+    def left(self, waiting: list[Run], running: list[tuple[Run, float]], jobs: int) -> str:
+        """Return in words the time until all is done; runs at work come with the time at which they began."""
+        expected, known = [self.of(run) for run in waiting], [(self.of(run), began) for run, began in running]
         # A run that takes longer than expected still needs some seconds.
-        rest = [max(self.of(run) - (time.monotonic() - began), 5) for run, began in running]
-        return max([(sum(rest) + sum(expected[:len(waiting)])) / jobs, *rest])
+        rest = [max(seconds - (time.monotonic() - began), 5) for seconds, began in known if seconds]
+        total = max([(sum(rest) + sum(filter(None, expected))) / jobs, *rest])
+        if None not in [*expected, *(seconds for seconds, _ in known)]:
+            return f'about {clock(total)} left'
+        return f'more than {clock(total)} left' if total else 'time left not known yet'
 
     def said(self, run: Run, settings: Settings) -> str:
         """Return the cost of a run in words."""

@@ -14,7 +14,7 @@ from mmincubation.errors import clean, one_line
 from mmincubation.recovery.checkpoint_files import checkpoints_of
 
 from .cost import Durations, checkpoint_bytes
-from .runs import ROOT, Run, words_of
+from .runs import ROOT, Run, command_of, words_of
 from .settings import FINISHED, OTHER, Settings
 from .work import of_others, shown
 
@@ -87,7 +87,6 @@ def print_jobs(settings: Settings) -> None:
 def _submit(run: Run, setting, gpus: int, after: str) -> str:
     wait = f'--dependency=afterok:{after}'
     if run.probe:
-        from .runs import command_of
         probe = shlex.quote(shown(command_of(run, {}, setting.weights)))
         return (f'sbatch --parsable --partition="$PARTITION" --job-name={shlex.quote(run.name)} --gres=gpu:1 '
                 f'{wait + " " if after else ""}--wrap={probe}')

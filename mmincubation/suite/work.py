@@ -23,7 +23,7 @@ from .cost import Durations, clock
 from .runs import Run, command_of
 from .settings import FINISHED, OTHER, Settings
 
-LINE = re.compile(r'(?:\[(?P<phase>\w+)[],].*?)?(?P<at>(?:Epoch|Iter)\(\w+\) *\[[^ ]*).*?eta: (?P<eta>[\d:]+)')
+LINE = re.compile(r'(?:\[(?P<phase>\w+)[],].*?)?(?P<at>(?:Epoch|Iter)\(\w+\) *(?:\[[^]]*\])+).*?eta: (?P<eta>[\d:]+)')
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 TAIL = 15  # lines of the log of a run that has failed
 LOG = 'suite.log'
@@ -49,7 +49,8 @@ class Job:
             return f'{self.run.name}: starting'
         last = found[-1]
         phase = f'{last["phase"]} ' if last['phase'] else ''
-        return f'{self.run.name}: {phase}{" ".join(last["at"].split())} eta {last["eta"]}'
+        at = re.sub(r' +(?=[][0-9])', '', last['at'])
+        return f'{self.run.name}: {phase}{at} eta {last["eta"]}'
 
 
 @dataclass
@@ -183,9 +184,8 @@ class Work:
     def _say_progress(self, total: int, gone: float) -> None:
         done = total - len(self.waiting) - len(self.running)
         left = self.durations.left(self.waiting, [(job.run, job.began) for job in self.running], self.jobs)
-        about = f'about {clock(left)} left' if left is not None else 'time left not known yet'
         failed = f', {len(self.failed)} failed' * bool(self.failed)
-        print(f'[{done}/{total} runs{failed}, {clock(gone)} gone, {about}]  '
+        print(f'[{done}/{total} runs{failed}, {clock(gone)} gone, {left}]  '
               f'{"  |  ".join(clean(job.status()) for job in self.running)}', flush=True)
 
     def _stop(self) -> int:

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,6 @@ from mmincubation.suite import main, work
 from mmincubation.suite.cost import Durations, clock
 from mmincubation.suite.runs import make_suite
 from mmincubation.suite.settings import FINISHED, OTHER, Settings
-from mmincubation.suite.work import LINE
 from tests.helpers.results import put
 from tests.helpers.toy import e2e_config
 
@@ -153,21 +153,26 @@ def test_two_suites_do_not_share_a_folder(made):
 
 def test_the_time_left(made):
     durations, runs = Durations(Settings(made.suite)), list(made.runs.values())
-    assert durations.left(runs, [], 1) is None
+    assert durations.left(runs, [], 1) == 'time left not known yet'
     durations.add(runs[0], 100)  # the others have the same config
-    assert durations.left(runs[1:], [(runs[0], time.monotonic() - 40)], 2) == pytest.approx(130, abs=1)
-    assert durations.left([], [(runs[0], time.monotonic() - 400)], 2) == 5
+    began = time.monotonic() - 39.5
+    assert durations.left(runs[1:], [(runs[0], began)], 2) == 'about 2:10 left'
+    assert durations.left([*runs[1:], make_suite(Path(), [dict(name='x', command=['x'])]).runs['x']],
+                          [(runs[0], began)], 2) == 'more than 2:10 left'
+    assert durations.left([], [(runs[0], began - 400)], 2) == 'about 0:05 left'
     assert (clock(59.9), clock(754), clock(3 * 3600 + 62)) == ('0:59', '12:34', '3:01:02')
 
 
 @pytest.mark.parametrize('line, phase, at, eta', [
     ('11/23 - mmengine - INFO - [module_2, phase eta 0:00:05] Epoch(train)  [9][ 50/125]  eta: 0:01:25  time: 1',
-     'module_2', 'Epoch(train)  [9][', '0:01:25'),
-    ('11/23 - mmengine - INFO - Iter(train) [ 50/250]  base_lr: 2e-3  eta: 0:03:39  time: 1.16', None, 'Iter(train) [',
-     '0:03:39')])
-def test_status_is_read_from_mmengines_log_lines(line, phase, at, eta):
-    found = LINE.search(line)
-    assert (found['phase'], found['eta']) == (phase, eta) and found['at'].startswith(at)
+     'module_2', 'Epoch(train)[9][50/125]', '0:01:25'),
+    ('11/23 - mmengine - INFO - Iter(train) [ 50/250]  base_lr: 2e-3  eta: 0:03:39  time: 1.16', None,
+     'Iter(train)[50/250]', '0:03:39')])
+def test_status_is_read_from_mmengines_log_lines(made, line, phase, at, eta):
+    run = made.runs['first']
+    run.folder.mkdir(parents=True)
+    (run.folder / 'suite.log').write_text(f'{line}\n' * 2)
+    assert work.Job(run, 0, None).status() == f'first: {f"{phase} " if phase else ""}{at} eta {eta}'
 
 
 @pytest.mark.parametrize('gpus, jobs, expected', [
