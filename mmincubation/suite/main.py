@@ -78,7 +78,7 @@ def _suite(args: Namespace) -> Suite:
 
 
 def do(settings: Settings, jobs: int, devices: list[str], hint: str = 'The same command goes on from here.',
-       renew: bool = False, poll: float = 1.) -> int:
+       renew: bool = False, poll: float = .2) -> int:
     """Do the runs of a suite, print the leaderboard of its folder, and return the exit code.
 
     `hint` is what to do when a run has failed. `renew` lets a run of other settings begin anew.

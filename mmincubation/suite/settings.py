@@ -93,9 +93,10 @@ def _beginning_with(weights: str, cfg: Config) -> dict:
     """Return the option that lets the backbone, or a classifier's ViT, begin with a file."""
     place = 'model.backbone' if (cfg.get('model') or {}).get('backbone') else 'model'
     owner = cfg.model.backbone if place == 'model.backbone' else cfg.get('model') or {}
-    if owner.get('init_cfg'):
-        return {f'{place}.init_cfg.checkpoint': weights}
-    return {f'{place}.init_cfg': dict(type='Pretrained', checkpoint=weights)}
+    if 'init_cfg' in owner and not owner.init_cfg:  # None, into which no option reaches
+        return {f'{place}.init_cfg': dict(type='Pretrained', checkpoint=weights)}
+    kind = {} if owner.get('init_cfg') else {f'{place}.init_cfg.type': 'Pretrained'}
+    return kind | {f'{place}.init_cfg.checkpoint': weights}
 
 
 def weight_file_of(setting: Setting) -> str:

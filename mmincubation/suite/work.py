@@ -25,7 +25,7 @@ from .settings import FINISHED, OTHER, Settings
 
 LINE = re.compile(r'(?:\[(?P<phase>\w+)[],].*?)?(?P<at>(?:Epoch|Iter)\(\w+\) *(?:\[[^]]*\])+).*?eta: (?P<eta>[\d:]+)')
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-TAIL = 15  # lines of the log of a run that has failed
+TAIL, SHOWN = 15, 200  # lines of the log of a run that has failed, and characters of the last at the end
 LOG = 'suite.log'
 
 
@@ -63,7 +63,7 @@ class Work:
     jobs: int
     devices: list[str]
     renew: bool = False
-    poll: float = 1.
+    poll: float = .2
     report: float = 15.
     waiting: list[Run] = field(default_factory=list)
     running: list[Job] = field(default_factory=list)
@@ -168,18 +168,24 @@ class Work:
             if job.process is None:
                 self.waiting.insert(0, job.run)  # judged anew
             elif job.process.returncode:
-                self._fail(job.run, f'failed with exit code {job.process.returncode}')
+                self._fail_with_log(job.run, job.process.returncode)
             else:
                 self.durations.add(job.run, time.monotonic() - job.began)
                 print(f'= {job.run.name}: finished in {clock(time.monotonic() - job.began)}', flush=True)
 
     def _fail(self, run: Run, text: str) -> None:
+        """Note and print why a run could not begin."""
+        self.failed[run.name] = text
+        print(clean(f'{run.name}: {text}'), file=sys.stderr, flush=True)
+
+    def _fail_with_log(self, run: Run, code: int) -> None:
+        """Note and print why a run has ended before its end."""
         log = run.folder / LOG
-        began = text.startswith('failed')  # else the log, if any, is an earlier run's
-        print(clean(f'{run.name}: {text}') + f'; the end of {log}:' * began, file=sys.stderr)
-        lines = log.read_text(errors='replace').splitlines() if began else []
-        print('\n'.join(clean(line) for line in lines[-TAIL:]), end='\n' * bool(lines), file=sys.stderr, flush=True)
-        self.failed[run.name] = text + f'; see it by: tail -n 40 {shlex.quote(str(log))}' * began
+        lines = [clean(line) for line in log.read_text(errors='replace').splitlines() if line.strip()][-TAIL:]
+        print(f'{run.name}: failed with exit code {code}; the end of {log}:', *lines, sep='\n', file=sys.stderr,
+              flush=True)
+        self.failed[run.name] = (f'exit code {code}, {lines[-1][:SHOWN] if lines else "without a word"}; see '
+                                 f'it by: tail -n 40 {shlex.quote(str(log))}')
 
     def _say_progress(self, total: int, gone: float) -> None:
         done = total - len(self.waiting) - len(self.running)

@@ -16,6 +16,7 @@ from mmincubation.suite import main, work
 from mmincubation.suite.cost import Durations, clock
 from mmincubation.suite.runs import make_suite
 from mmincubation.suite.settings import FINISHED, OTHER, Settings
+from tests.helpers.paths import ROOT
 from tests.helpers.results import put
 from tests.helpers.toy import e2e_config
 
@@ -188,3 +189,13 @@ def test_each_run_has_its_devices_and_threads(made, monkeypatch, gpus, jobs, exp
     assert [env['CUDA_VISIBLE_DEVICES'] for env in found] == expected
     assert {env['OMP_NUM_THREADS'] for env in found} == {str(8 // jobs)}
     assert [env.get('PORT') for env in found] == ([None] * jobs if gpus == 1 else ['29500', '29501'])
+
+
+def test_the_demo_takes_all_cores_and_begins_anew(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    found = []
+    monkeypatch.setattr(main, 'do', lambda *args, **given: found.append((args, given)) or 0)
+    assert main.do_file('suites/demo.py', 'make demo') == 0
+    (settings, jobs, devices, hint), given = found[0]
+    assert len(settings.suite.runs) == 15 and (jobs, hint, given) == (work.cores(), 'make demo', dict(renew=True))
+    assert main.do_file('suites/gone.py', '') == 2 and 'config suites/gone.py does not exist' in capsys.readouterr().err
