@@ -104,12 +104,11 @@ class Work:
 
     def _start_what_can(self) -> None:
         for run in list(self.waiting):
+            busy = {other.name for other in self.waiting} | {job.run.name for job in self.running}
             if lost := [name for name in run.needs if name in self.failed]:
                 self.waiting.remove(run)
                 self.failed[run.name] = f'not run, it needs {lost[0]}'
-        for run in list(self.waiting):
-            busy = {other.name for other in self.waiting} | {job.run.name for job in self.running}
-            if len(self.running) < self.jobs and not busy & set(run.needs):
+            elif len(self.running) < self.jobs and not busy & set(run.needs):
                 self.waiting.remove(run)
                 self._start(run)
 
@@ -169,6 +168,9 @@ class Work:
                 self.waiting.insert(0, job.run)  # judged anew
             elif job.process.returncode:
                 self._fail_with_log(job.run, job.process.returncode)
+            elif job.run.results and (judged := self.settings.judge(job.run))[0] != FINISHED:
+                why = f'of other settings ({judged[1]})' if judged[1] else 'not there: the config needs `experiment`'
+                self._fail(job.run, f'ended, but {job.run.results[0]} is {why}')
             else:
                 self.durations.add(job.run, time.monotonic() - job.began)
                 print(f'= {job.run.name}: finished in {clock(time.monotonic() - job.began)}', flush=True)

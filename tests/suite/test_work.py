@@ -1,9 +1,11 @@
 """The work on a suite, with commands that are over at once: order, what is reused, failures, progress, signals."""
+import json
 import os
 import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,13 +44,7 @@ def made(tmp_path, monkeypatch):
     def do(jobs: int = 1, **given) -> int:
         return main.do(Settings(suite), jobs, [], poll=.02, **given)
 
-    return SimpleNamespace(do=do, runs=suite.runs, commands=commands, suite=suite)
-
-
-def options(made, name: str, **options) -> None:
-    """Change the options of a run."""
-    made.runs[name] = SimpleNamespace(**vars(made.runs[name]) | dict(options=options),
-                                      results=made.runs[name].results)
+    return SimpleNamespace(do=do, runs=suite.runs, commands=commands, suite=suite, ready=ready)
 
 
 def test_runs_in_order_and_reuses(made, capsys):
@@ -73,11 +69,17 @@ def test_results_of_other_settings(made, capsys, renew):
     made.do()
     capsys.readouterr()
     old = made.runs['first'].results[0].read_bytes()
-    options(made, 'first', **{'optim_wrapper.optimizer.lr': 5.})
+    made.runs['first'] = replace(made.runs['first'], options={'optim_wrapper.optimizer.lr': 5.})
     assert Settings(made.suite).judge(made.runs['first'])[0] == OTHER
     if renew:  # the demo's way
-        made.do(renew=True)
-        assert '= first: finished in' in capsys.readouterr().out
+        assert made.do(renew=True) == 1  # this command writes what it has always written
+        assert 'first: ended, but' in capsys.readouterr().err
+        new = json.loads(old)
+        new['recipe']['optim_wrapper.optimizer.lr'] = '5'
+        made.ready.write_text(json.dumps(new))
+        assert made.do(renew=True) == 0
+        out = capsys.readouterr().out
+        assert '= first: finished in' in out and '= second: finished earlier' in out
         return
     with pytest.raises(ConfigError) as error:
         made.do()
@@ -101,6 +103,16 @@ def test_a_failing_run_stops_only_those_that_need_it(made, capsys):
     assert '= third: finished in' in out and 'All but 2 runs finished' in out
     assert 'first: failed with exit code 1; the end of' in err and 'the ?[31mreason' in err
     assert 'see it by: tail -n 40' in err and 'second: not run, it needs first' in err and 'Do as I say.' in err
+
+
+def test_what_needs_a_run_that_was_not_run_is_not_run(made, capsys):
+    """Whatever their order."""
+    made.suite.runs.update({name: replace(made.runs[name], needs=needs)
+                            for name, needs in dict(first=('second', ), second=('third', ), third=()).items()})
+    made.commands['third'][2] = 'raise SystemExit(3)'
+    assert made.do(jobs=3) == 1
+    err = capsys.readouterr().err
+    assert 'first: not run, it needs second' in err and 'second: not run, it needs third' in err
 
 
 def test_a_missing_command_is_a_failed_run(made, capsys):
