@@ -72,7 +72,7 @@ def _suite(args: Namespace) -> Suite:
         return suite_of(args, fetch=not (args.dry_run or args.print))
     if len(args.what) > 1:
         raise ConfigError('give one suite file, or weights: not both')
-    if given := [f'--{name}' for name in ('tasks', 'seeds', 'model', 'data') if getattr(args, name)]:
+    if given := [f'--{name}' for name in ('tasks', 'seeds', 'model', 'data') if getattr(args, name) is not None]:
         raise ConfigError(f'{", ".join(given)}: for weights; a suite file says it itself')
     return read_suite(files[0], args.work_dir)
 

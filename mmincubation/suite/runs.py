@@ -131,14 +131,13 @@ def _linked(run: Run, runs: dict[str, Run]) -> Run:
     def of_seed(name: str) -> str:
         return next((known for known in (f'{name}_seed{run.seed}', name) if known in runs), '')
 
-    needs = []
-    for name in run.needs:
-        if not (known := of_seed(name)):
-            near = ''.join(f'; nearest: {other}' for other in get_close_matches(name, runs, 1))
-            raise ConfigError(f'{run.name}: needs={name!r:.60}: no such run{near}')
-        needs.append(known)
+    for key, name in [*(('needs', name) for name in run.needs), ('weights', run.weights)]:
+        seeds = [other for other in runs if name and other.startswith(f'{name}_seed')]
+        if not of_seed(name) and (seeds or key == 'needs'):  # other weights are a file
+            near = ', '.join(seeds or get_close_matches(name, runs, 1))
+            raise ConfigError(f'{run.name}: {key}={name!r:.60}: no such run' + f'; there is {near}' * bool(near))
     weights = of_seed(run.weights)
-    needs += [weights] if weights else []
+    needs = [*map(of_seed, run.needs), *([weights] if weights else [])]
     return replace(run, needs=tuple(dict.fromkeys(needs)), weights=weights or run.weights)
 
 

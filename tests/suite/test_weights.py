@@ -112,6 +112,8 @@ def test_wrong_files_are_one_line(saved, tmp_path, capsys):
         assert main(arguments(*what)) == 2
         err = capsys.readouterr().err
         assert said in err and err.count('\n') == 1 and '\x1b' not in err
+    assert main(arguments('s.py', seeds=0, data=['x'])) == 2
+    assert '--seeds, --data: for weights; a suite file says it itself' in capsys.readouterr().err
     with pytest.raises(ConfigError, match='runs is missing'):
         read_suite('configs/_base_/runtime.py')
 
