@@ -1,1 +1,1 @@
-"""The demo of the package: its data and its runs."""
+"""The data of the demo."""

@@ -18,7 +18,7 @@ from mmincubation.errors import ConfigError, clean
 
 KEY, CHANGES = 'settings', 'settings_changes'  # of a fingerprint in a checkpoint, and of what was changed before it
 ALLOW = '--allow-changed'
-NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'demo')  # packages that no training runs
+NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'suite', 'demo')  # packages that no training runs
 SHOWN = 30  # lines of a diff
 RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases')
 

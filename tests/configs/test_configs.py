@@ -8,10 +8,11 @@ from mmengine.config import Config
 
 from mmincubation.config.load import load_config
 from mmincubation.config.problems import problems
-from mmincubation.demo.run import STEPS
 from mmincubation.models import Arch, Division
+from mmincubation.suite.runs import read_suite
 from tests.helpers.paths import ROOT
 
+STEPS = read_suite(ROOT / 'suites/demo.py').runs
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 NAME = re.compile(r'((?P<head>maskrcnn|upernet|linear)_)?(?P<model>vit|deit)_(?P<size>demo|b|l|h|t_32|t_128)'
                   r'(_(?P<side>384|392))?(_(?P<method>incub_grow|incub|e2e|scratch|(grow|meta|stack)_only))?(_(?P<more>\w+))?')

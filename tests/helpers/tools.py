@@ -21,6 +21,17 @@ def fresh(name: str, *args, **env) -> subprocess.CompletedProcess:
 def main(folder: str, name: str, args: tuple, cwd: Path) -> None:
     """What the fork of `tool` does."""
     redirect(Path(folder, 'out'), Path(folder, 'err'))
+    run(name, args, cwd)
+
+
+def main_into(file: str, name: str, args: tuple) -> None:
+    """What the fork of a `Forked` does."""
+    redirect(Path(file), Path(file))
+    run(name, args)
+
+
+def run(name: str, args: tuple, cwd: Path = ROOT) -> None:
+    """A tool in this process."""
     os.chdir(cwd)
     os.environ['OMP_NUM_THREADS'] = '1'
     sys.argv = [str(ROOT / 'tools' / name), *map(str, args)]
@@ -38,6 +49,26 @@ def tool(name: str, *args, cwd: Path = ROOT) -> subprocess.CompletedProcess:
             raise AssertionError(f'{name} {args}: still running after {LIMIT} s')
         said = (Path(folder, kind).read_text() for kind in ('out', 'err'))
         return subprocess.CompletedProcess([name, *args], process.exitcode, *said)
+
+
+class Forked:
+    """In the place of `subprocess.Popen`: the Python tool of a command in such a fork."""
+
+    def __init__(self, command: list[str], stdout, **_):
+        tool, *args = command[1:]
+        self.process = CONTEXT.Process(target=main_into, args=(stdout.name, Path(tool).name, tuple(args)))
+        self.process.start()
+        self.pid = self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
 def refused(done: subprocess.CompletedProcess) -> str:

@@ -1,0 +1,97 @@
+"""Say what a suite would do, and what is missing; or print it as Slurm jobs."""
+import shlex
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from mmincubation.check.cost import gib
+from mmincubation.checkpoints.hub import is_address
+from mmincubation.config.problems import problems
+from mmincubation.errors import clean, one_line
+from mmincubation.recovery.checkpoint_files import checkpoints_of
+
+from .cost import Durations, checkpoint_bytes
+from .runs import ROOT, Run, command_of, words_of
+from .settings import FINISHED, OTHER, Settings
+from .work import of_others, shown
+
+
+def dry_run(settings: Settings, jobs: int) -> int:
+    """Print a line for each run, then what is missing; return 0, or 1 if anything is."""
+    suite, durations, lacks = settings.suite, Durations(settings), defaultdict(list)
+    print(f'{len(suite.runs)} run{"s" * (len(suite.runs) > 1)} in {suite.work_dir}, {jobs} at once; nothing runs now')
+    width, need = max(map(len, suite.runs)), 0
+    for run in suite.runs.values():
+        state, why = settings.judge(run)
+        word = {FINISHED: 'finished', OTHER: 'refused'}.get(state) or _word(run)
+        cost = '' if state == FINISHED else durations.said(run, settings)
+        print(clean(f'{run.name:<{width}}  {word:<9}  {cost}').rstrip())
+        if state == OTHER:
+            lacks[f'{run.folder} {of_others(why)}'].append(run.name)
+        if state != FINISHED:
+            lines = list(_lacks(run, settings))
+            need += checkpoint_bytes(run, settings) if run.config and not lines else 0
+            for line in lines:
+                lacks[line].append(run.name)
+    free = shutil.disk_usage(next(p for p in [suite.work_dir, *suite.work_dir.absolute().parents] if p.exists())).free
+    print(f'disk: {gib(free)} free' + f', checkpoints of runs with nothing missing take about {gib(need)}' * bool(need))
+    lines = [f'{line} ({", ".join(names)})' for line, names in lacks.items()]
+    lines += ['disk: too little is free'] * (need > free)
+    for line in lines:
+        print(clean(f'{"missing" if " does not exist" in line else "wrong"}: {line}'))
+    return 1 if lines else 0
+
+
+def _word(run: Run) -> str:
+    return 'goes on' if run.config and checkpoints_of(run.folder) else 'to run'
+
+
+def _lacks(run: Run, settings: Settings) -> Iterator[str]:
+    """Yield a line for each thing that is wrong or missing, but what other runs of the suite will make."""
+    setting, suite = settings.of(run), settings.suite
+    if run.config:
+        try:
+            found = problems(setting.cfg, 'train', settings.gpus, settings.gpus > 1 or torch.cuda.is_available())
+        except Exception as error:  # of a config that no check has foreseen
+            found = [one_line(error)]
+        makers = suite.before(run).values()
+        made = [f'{path}/' for path in (suite.work_dir / 'weights', *(need.folder for need in makers))]
+        if any(need.command for need in makers):  # it makes data, and does not say where
+            made.append(' does not exist')
+        yield from (line for line in found if not any(path in line for path in made))
+    elif run.probe:
+        paths = [run.probe['train'], run.probe['val'], *([] if run.weights in suite.runs else [setting.weights])]
+        yield from (f'{path} does not exist' for path in paths if not is_address(path) and not Path(path).exists())
+
+
+def print_jobs(settings: Settings) -> None:
+    """Print the commands that hand the runs that are not finished to Slurm, each after those that it needs."""
+    suite, jobs = settings.suite, {}
+    print('# PARTITION is yours; run these lines in the folder of the repository')
+    for run in suite.runs.values():
+        if settings.judge(run)[0] == FINISHED:
+            print(f'# {run.name}: finished')
+            continue
+        setting = settings.of(run)
+        if run.command:
+            print(shown(list(run.command)))
+            continue
+        jobs[run.name] = f'job{len(jobs)}'
+        after = ':'.join(f'${jobs[name]}' for name in run.needs if name in jobs)
+        print(f'{jobs[run.name]}=$({_submit(run, setting, settings.gpus, after)})')
+
+
+def _submit(run: Run, setting, gpus: int, after: str) -> str:
+    wait = f'--dependency=afterok:{after}'
+    if run.probe:
+        probe = shlex.quote(shown(command_of(run, {}, setting.weights)))
+        return (f'sbatch --parsable --partition="$PARTITION" --job-name={shlex.quote(run.name)} --gres=gpu:1 '
+                f'{wait + " " if after else ""}--wrap={probe}')
+    options = ['--cfg-options', *words_of(setting.options)] if setting.options else []
+    words = shlex.join([run.name, run.config, '--work-dir', str(run.folder), *options])
+    extra = f' SRUN_ARGS="{wait}"' * bool(after)
+    script = (ROOT / 'tools/slurm_train.sh').relative_to(ROOT)
+    return f'GPUS={gpus}{extra} {script} "$PARTITION" {words} | grep -o "[0-9]*$"'
