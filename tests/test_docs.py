@@ -119,3 +119,9 @@ def test_one_version():
     assert project['project']['dynamic'] == ['version']
     assert project['tool']['setuptools']['dynamic'] == {'version': {'attr': 'mmincubation.__version__'}}
     assert yaml.safe_load((ROOT / 'CITATION.cff').read_text())['version'] == mmincubation.__version__
+
+
+def test_the_tables_of_the_gpu_page_are_those_of_its_results():
+    from bench import gpu_page
+    page = gpu_page.PAGE.read_text()
+    assert gpu_page.rewritten(page, gpu_page.blocks()) == page

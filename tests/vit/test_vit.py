@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from mmincubation.checkpoints import write_tensors
 from mmincubation.models import ARCHS, Arch, Division, VisionTransformer, ViTClassifier
-from mmincubation.vit.transformer import Attention
+from mmincubation.vit.attention import Attention
 
 
 def test_timm_loads_our_file_strictly_and_agrees(tmp_path):
