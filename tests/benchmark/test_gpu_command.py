@@ -44,6 +44,7 @@ def test_the_whole_command(tmp_path):
     assert {row['depth'] for row in rows(tmp_path / 'depth.jsonl')} == {4, 24}
 
 
+@pytest.mark.faults
 def test_a_stage_that_fails_stops_no_other(tmp_path):
     stages = run(tmp_path, 'depth', 'data', DATA=str(tmp_path / 'nothing'))
     assert stages[0].startswith('depth rc=1') and stages[1].startswith('data rc=0')
