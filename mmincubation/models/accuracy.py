@@ -2,21 +2,27 @@
 import torch
 from mmengine.evaluator import BaseMetric
 
+from mmincubation.errors import ConfigError
 from mmincubation.registry import METRICS
 
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
-    """The percentage of images whose label is among the k highest scores, as `accuracy/top<k>`.
+    """The percentage of images whose label is among the k highest scores, as `accuracy/top<k>`, for each k of `topk`.
 
     On several ranks every image counts once, also if the sampler repeats images to fill its last round: `BaseMetric`
     sorts the results of all ranks into the data set's order and cuts them at its length.
+
+    Raises:
+        ConfigError: a k is no whole number from 1 on.
     """
     default_prefix = 'accuracy'
 
-    def __init__(self, topk: tuple[int, ...] = (1, ), collect_device: str = 'cpu'):
+    def __init__(self, topk: int | tuple[int, ...] = (1, ), collect_device: str = 'cpu'):
         super().__init__(collect_device=collect_device)
-        self.topk = topk
+        self.topk = (topk, ) if isinstance(topk, int) else tuple(topk)
+        if not self.topk or not all(type(k) is int and k > 0 for k in self.topk):
+            raise ConfigError(f'Accuracy: topk={topk!r}: give whole numbers from 1 on, such as (1, 5)')
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
         """Keep the rank of each image's label among its scores. Equal and non-finite scores rank above the label."""
