@@ -1,4 +1,5 @@
 """What many tests share, and the order of the files."""
+import logging
 import runpy
 import subprocess
 import sys
@@ -11,6 +12,13 @@ from tests.helpers.paths import ROOT
 from tests.helpers.synthetic_ade import write_ade
 from tests.helpers.synthetic_coco import write_coco
 from tests.helpers.toy import write_images
+
+
+@pytest.fixture(autouse=True)
+def logs_again():
+    """Some tools keep their process quiet to its end; other tests read logs."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope='module')

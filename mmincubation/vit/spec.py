@@ -95,7 +95,8 @@ class Arch:
                 raise ValueError(f'arch: {", ".join(missing)} missing; give them, or the name of a known one: '
                                  f"name='vit_base' ({', '.join(ARCHS)}, auto)")
             return cls(**changes)
-        if {*SIZES} <= changes.keys():
+        # A name behind all numbers was merged into a base's arch, whose numbers would win. Numbers behind it are meant.
+        if {*SIZES} <= changes.keys() and [*dict(arch)][-1] == 'name':
             raise ValueError(f'arch: {", ".join(f"{key}={changes[key]}" for key in SIZES)} leave nothing of '
                              f'name={name!r}; give one or the other. In a config with a _base_ that gives the first: '
                              f'arch=dict(_delete_=True, name={name!r}, ...)')

@@ -2,7 +2,6 @@
 import contextlib
 import importlib.util
 import json
-import logging
 import os
 from argparse import Namespace
 from copy import deepcopy
@@ -31,12 +30,6 @@ from tests.helpers.paths import ROOT
 from tests.helpers.toy import begin_phase, incubation_config
 
 PHASES = ['meta', 'module_0', 'module_1', 'module_3', 'finetune']
-
-
-@pytest.fixture(autouse=True)
-def logs_again():
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope='module')

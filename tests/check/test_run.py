@@ -1,6 +1,5 @@
 """tools/check.py and its sections: a clean config passes, and whatever is wrong is listed at once."""
 import hashlib
-import logging
 from argparse import Namespace
 
 import pytest
@@ -25,12 +24,6 @@ def data(tmp_path_factory):
     write_tensors(folder / 'vit.safetensors', VisionTransformer(dict(ARCH, num_classes=10)).state_dict(),
                   dict(kind='vit', arch=dict(ARCH)))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logs_again():
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,4 @@
 """What is wrong with a config is one list: the tools refuse with its lines, and tools/check.py prints them all."""
-import logging
 from argparse import Namespace
 
 import pytest
@@ -112,12 +111,6 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp('images')
     write_images(folder, per_class=2)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logs_again():
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def write(build, images, folder, changes: dict):

@@ -1,5 +1,4 @@
 """What cannot be built, and what fails in a step, is one line with the place in the config or the batch."""
-import logging
 import re
 
 import pytest
@@ -20,12 +19,6 @@ def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp('images')
     write_images(folder, per_class=2)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logs_again():
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def ends_with(build, images, tmp_path, capsys, **changes) -> str:

@@ -164,7 +164,7 @@ def test_options_are_checked_by_name(folder):
 def test_a_test_is_not_spread(folder, tmp_path):
     """tools/test.py: ranks may have different numbers of batches."""
     toy(folder, model_wrapper_cfg=SPREAD).dump(tmp_path / 'c.py')
-    cfg = launch._read_config(arguments(tmp_path / 'c.py', checkpoint='x', launcher='pytorch'), 'test', 2)
+    cfg = launch._read_config(arguments(tmp_path / 'c.py', checkpoint='x', launcher='pytorch'), 'test', 2)[0]
     assert cfg.model_wrapper_cfg.type == 'MMDistributedDataParallel'
 
 

@@ -124,6 +124,7 @@ def test_a_missing_command_is_a_failed_run(made, capsys):
 
 @pytest.mark.parametrize('number, code', [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, PREEMPTED)])
 def test_signals_are_passed_on_and_the_work_goes_on_later(made, capsys, number, code):
+    old = signal.signal(number, signal.default_int_handler)  # a process in the background of a shell ignores Ctrl-C
     noted = made.runs['first'].folder / 'suite.log'
     usual = made.commands['first'][2]
     made.commands['first'][2] = 'import signal, sys, time\nfor n in (2, 15): signal.signal(n, lambda n, _: ' \
@@ -136,6 +137,7 @@ def test_signals_are_passed_on_and_the_work_goes_on_later(made, capsys, number, 
 
     threading.Thread(target=send).start()
     assert made.do() == code
+    signal.signal(number, old)
     assert f'got {int(number)}' in noted.read_text() and 'goes on from here' in capsys.readouterr().err
     made.commands['first'][2] = usual
     assert made.do() == 0

@@ -37,4 +37,10 @@ def test_auto_is_refused_where_no_file_is():
 def test_a_name_beside_all_sizes_of_a_base_config_is_refused():
     with pytest.raises(ValueError, match="embed_dim=64, depth=24, num_heads=2 leave nothing of name='vit_tiny'; .*"
                                          r"arch=dict\(_delete_=True, name='vit_tiny', ...\)"):
-        Arch.parse(dict(name='vit_tiny', embed_dim=64, depth=24, num_heads=2))
+        Arch.parse(dict(embed_dim=64, depth=24, num_heads=2, name='vit_tiny'))  # as mmengine merges them
+
+
+def test_all_sizes_given_after_a_name_are_taken():
+    """As by --cfg-options, for a quick trial; the rest is the name's."""
+    arch = Arch.parse(dict(name='vit_huge', embed_dim=64, depth=24, num_heads=2))
+    assert (arch.embed_dim, arch.qkv_bias, arch.patch_size) == (64, False, 14)
