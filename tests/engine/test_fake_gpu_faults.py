@@ -10,6 +10,7 @@ from mmincubation.models import ClsDataPreprocessor
 from mmincubation.recovery.divergence import FiniteGuard
 from mmincubation.vit.transformer import VisionTransformer
 from tests.engine.test_fake_gpu import faults, ran
+from tests.helpers.fake_gpu import fake_gpu
 from tests.helpers.fake_steps import Run
 from tests.helpers.paths import ROOT
 
@@ -24,8 +25,14 @@ def faulty(monkeypatch, owner, name: str, change) -> None:
     monkeypatch.setattr(owner, name, wrong)
 
 
+def test_it_computes_in_bfloat16_as_a_gpu_does():
+    with fake_gpu(), torch.autocast('cuda', dtype=torch.bfloat16):
+        ones = torch.ones(2, 2, device='cuda')
+        assert (ones @ ones).dtype == torch.bfloat16
+
+
 def small() -> Config:
-    return load_config(ROOT / 'configs/cifar100/deit_t_32_incub.py')
+    return load_config(ROOT / 'configs/cifar100/deit_t_32_e2e.py')
 
 
 def segmentor() -> Config:
@@ -51,11 +58,11 @@ def test_a_buffer_on_the_cpu(monkeypatch):
 
     faulty(monkeypatch, Run, '_whole', lambda step, self: placed(step, self.model) or step)
     with pytest.raises(AssertionError, match='late is on cpu'):
-        ran(load_config(ROOT / 'configs/cifar100/deit_t_32_e2e.py'))
+        ran(small())
 
 
 def test_a_loss_that_is_on_the_cpu(monkeypatch):
-    monkeypatch.setattr('tests.helpers.fake_steps.training_step', lambda *args: dict(loss=torch.zeros(())))
+    monkeypatch.setattr('mmincubation.models.ViTClassifier.train_step', lambda *args: dict(loss=torch.zeros(())))
     with pytest.raises(AssertionError, match='loss is on cpu'):
         ran(small())
 
@@ -85,13 +92,13 @@ def test_an_average_on_the_cpu(monkeypatch):
 
     faulty(monkeypatch, EMAHook, 'before_run', to_cpu)
     with pytest.raises(AssertionError, match=r'the average of vit\.\S+ is on cpu'):
-        ran(load_config(ROOT / 'configs/cifar100/deit_t_32_e2e.py'))
+        ran(small())
 
 
 def test_an_average_of_weights_that_wait_on_the_cpu(monkeypatch):
     monkeypatch.setattr(EMAHook, '_leave_out_waiting', lambda self: None)
     with pytest.raises(AssertionError, match=r'the average of meta\.\S+ is on cuda'):
-        ran(small())
+        ran(load_config(ROOT / 'configs/cifar100/deit_t_32_incub.py'))
 
 
 def test_draws_of_the_other_device(monkeypatch):

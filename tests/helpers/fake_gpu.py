@@ -127,7 +127,9 @@ def fake_gpu() -> Iterator[Counter]:
 
     with ExitStack() as stack:
         for name, stand_in in (('torch.Generator', Generator), ('torch.cuda.Event', Event), ('torch.empty', unpinned),
-                               ('mmengine.device.utils.DEVICE', 'cuda')):
+                               ('mmengine.device.utils.DEVICE', 'cuda'),
+                               ('torch.cuda.is_bf16_supported', lambda *args, **kwargs: True),
+                               ('torch.cuda.amp.common.amp_definitely_not_available', lambda: False)):
             stack.enter_context(patch(name, stand_in))
         for mode in (shapes_only(), watch, Refuse()):
             stack.enter_context(mode)

@@ -188,8 +188,8 @@ class Run:
         with self.stage('metric'):
             metric.process(batch, [one.to_dict() if hasattr(one, 'to_dict') else one for one in predicted])
         assert metric.results and not any(map(on_gpu, tree_leaves(metric.results)))
-        with self.stage('tool'):
-            Predictor(self.model, NAMES, None, self._first, '').predict('an image')
+        with self.stage('tool'), patch.object(self.model, 'test_step', lambda data: predicted[:1]):  # for time
+            Predictor(self.model, NAMES, None, str, '').predict('an image')
 
     def _metric(self) -> BaseMetric:
         settings = self.cfg.val_evaluator
@@ -197,9 +197,6 @@ class Run:
         metric._coco_api = ()  # of the file, which is not there
         metric.dataset_meta = dict(classes=NAMES[:150])
         return metric
-
-    def _first(self, image: str) -> dict:
-        return {key: value[:1] for key, value in self.batch().items() if key != 'index'}
 
 
 class Loader:
