@@ -27,9 +27,8 @@ class _Operators(TorchDispatchMode):
         self.found = found
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kind = SYNCING.get(func) or (func in MASKED and _by_mask(args[1]) and 'mask')
-        if kind or func.name() == 'torchvision::nms':
-            self.found[_place(), kind or 'nms'] += 1
+        if kind := kind_of_sync(func, args):
+            self.found[_place(), kind] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -42,6 +41,13 @@ class _Copies(TorchFunctionMode):
         if func in COPIES:
             self.found[_place(), COPIES[func]] += 1
         return func(*args, **(kwargs or {}))
+
+
+def kind_of_sync(func, args: tuple) -> str | None:
+    """Return why a GPU's host would wait for an operator of torch with these arguments; None if it would not."""
+    if func in MASKED and _by_mask(args[1]):
+        return 'mask'
+    return 'nms' if func.name() == 'torchvision::nms' else SYNCING.get(func)
 
 
 def _by_mask(indices: list) -> bool:

@@ -21,7 +21,19 @@ class EMAHook(StockEMAHook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Update the average in fine-tuning and in runs without phases."""
         if loop_protocol(runner).phase_name in (None, FINETUNE):
+            self._leave_out_waiting()
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    def _leave_out_waiting(self) -> None:
+        """Keep no average on the GPU of weights that wait on the CPU: they do not train, so it is themselves.
+
+        The copy was made before the first phase, when all were on the GPU. Each step would copy them there.
+        """
+        own = dict(self.src_model.named_parameters())
+        for name, average in self.ema_model.module.named_parameters():
+            if own[name].is_cpu and not average.is_cpu:
+                average.data = own[name].data.clone()
+                self.ema_model.avg_parameters.pop(name, None)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Store the average as `state_dict` and the model's own weights as `ema_state_dict`."""
