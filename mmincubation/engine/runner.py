@@ -11,8 +11,8 @@ from mmengine.dist import all_gather_object, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.model import BaseDataPreprocessor
-from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.registry import HOOKS, LOG_PROCESSORS
+from mmengine.runner import LogProcessor, Runner
 from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import BaseVisBackend
 from torch import nn
@@ -22,6 +22,7 @@ from mmincubation.checkpoints import CheckpointError
 from mmincubation.downstream.coco_truth import compare_all
 from mmincubation.downstream.iou_metric import extend_iou_metrics
 from mmincubation.errors import ConfigError, naming
+from mmincubation.hooks.logs import PhaseLogProcessor
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
@@ -133,6 +134,15 @@ class ToolRunner(Runner):
         if kind in HOOK_REPLACEMENTS:
             hook = dict(hook, type=HOOK_REPLACEMENTS[kind])
         super().register_hook(hook, priority)
+
+    def build_log_processor(self, log_processor):
+        """Put PhaseLogProcessor in the place of a plain one: curves need the iteration of each validation."""
+        if isinstance(log_processor, dict):
+            kind = log_processor.get('type', LogProcessor)
+            kind = LOG_PROCESSORS.get(kind) if isinstance(kind, str) else kind
+            if kind is LogProcessor:
+                log_processor = dict(log_processor, type=PhaseLogProcessor)
+        return super().build_log_processor(log_processor)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model as mmengine does, or shard it in place if the config asks for `FullyShard`."""

@@ -72,6 +72,10 @@ def main(args: Namespace) -> int:
     try:
         if args.num < 1:
             raise ConfigError(f'--num {args.num}: give 1 or more')
+        if args.seed is not None and not 0 <= args.seed < 2**32:
+            raise ConfigError(f'--seed {args.seed}: give a number from 0 to {2**32 - 1}')
+        if out.is_dir() or out.suffix != '.html':
+            raise ConfigError(f'--out {out}: give the name of a file that ends in .html')
         look = look_at(load_config(args.config), args.split, args.num, args.seed)
         write_atomic(out, to_html(look, Path(args.config).name).encode())
     except (ConfigError, CheckpointError, OSError) as error:

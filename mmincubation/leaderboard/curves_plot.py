@@ -17,7 +17,7 @@ def curves_picture(found: list[Curve], keys: list[str], form: str) -> bytes:
     """Return the picture, a PNG or an SVG; equal runs give equal bytes."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     # parse_math: a `$` in a name is a character; hashsalt: names inside of an SVG are random without it
     with matplotlib.rc_context({'text.parse_math': False, 'axes.spines.top': False, 'axes.spines.right': False,
@@ -32,6 +32,7 @@ def curves_picture(found: list[Curve], keys: list[str], form: str) -> bytes:
             axes.grid(alpha=.25)
         panels[-1].set_xlabel('iterations')
         panels[-1].xaxis.set_major_formatter(EngFormatter())
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))  # 10 m would be a hundredth of an iteration
         panels[-1].set_xlim(left=0)
         draw_names(figure, found)
         figure.align_ylabels()

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from argparse import Namespace
+from pathlib import Path
 
 import torch
 
@@ -14,7 +15,7 @@ from mmincubation.errors import CheckpointError, ConfigError, clean
 from mmincubation.recovery.lock import lock
 
 from .cost import clock
-from .plan import dry_run, print_jobs
+from .plan import dry_run, print_jobs, wrong_runs
 from .runs import Suite, read_suite, tool
 from .settings import OTHER, Settings
 from .weights import require_recipes, suite_of
@@ -83,23 +84,36 @@ def do(settings: Settings, jobs: int, devices: list[str], hint: str = 'The same 
 
     `hint` is what to do when a run has failed. `renew` lets a run of other settings begin anew.
     """
-    began, work_dir = time.monotonic(), settings.suite.work_dir
+    began, work_dir, runs = time.monotonic(), settings.suite.work_dir, settings.suite.runs
+    _make(work_dir)
     with lock(work_dir):
         work = Work(settings, jobs, devices, renew, poll)
         if not renew:
             _refuse_others(settings)
         work.plan()
+        for run, line in () if renew else wrong_runs(settings, work.waiting):
+            work.leave_out(run, line)
         code = work.do()
         if code not in (0, 1):
             return code
-        results = [path for run in settings.suite.runs.values() for path in run.results if path.exists()]
-        what = f'All but {len(work.failed)}' if work.failed else 'All'
-        print(f'{what} runs finished after {clock(time.monotonic() - began)}.', flush=True)
-        table = subprocess.call([sys.executable, tool('leaderboard.py'), str(work_dir)]) if results else 0
+        done = f'{len(runs) - len(work.failed)} of {len(runs)}' if work.failed else 'All'
+        print(f'{done} runs finished after {clock(time.monotonic() - began)}.', flush=True)
+        # Of these runs alone: the folder may hold others, such as more seeds.
+        folders = [str(run.folder) for run in runs.values() if any(path.exists() for path in run.results)]
+        command = [sys.executable, tool('leaderboard.py'), *folders, '--out', str(work_dir)]
+        table = subprocess.call(command) if folders else 0
     if work.failed:
         lines = [clean(f'  {name}: {why}') for name, why in work.failed.items()]
         print('\n'.join(['Not finished:', *lines, hint]), file=sys.stderr)
     return code or table
+
+
+def _make(work_dir: Path) -> None:
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'the work dir {work_dir} cannot be made ({error.strerror}): give another, by --work-dir or '
+                          'work_dir') from error
 
 
 def _refuse_others(settings: Settings) -> None:

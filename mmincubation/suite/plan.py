@@ -2,7 +2,7 @@
 import shlex
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -43,6 +43,17 @@ def dry_run(settings: Settings, jobs: int) -> int:
     for line in lines:
         print(clean(f'{"missing" if " does not exist" in line else "wrong"}: {line}'))
     return 1 if lines else 0
+
+
+def wrong_runs(settings: Settings, runs: Iterable[Run]) -> Iterator[tuple[Run, str]]:
+    """Yield the runs that could not begin, each with the first reason; seeds share what is found."""
+    known: dict[str, list[str]] = {}
+    for run in list(runs):
+        weights = '' if run.weights in settings.suite.runs else run.weights
+        key = repr((run.config, run.options, run.probe, weights, run.needs if run.seed is None else ()))
+        known[key] = known.get(key) or list(_lacks(run, settings))
+        if known[key]:
+            yield run, known[key][0]
 
 
 def _word(run: Run) -> str:

@@ -12,6 +12,7 @@ from mmincubation.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ('config', 'probe', 'command')
+PROBE_KINDS = ('knn', 'linear')
 FILE_KEYS = ('work_dir', 'seeds', 'runs')
 
 
@@ -39,7 +40,7 @@ class Run:
     def results(self) -> list[Path]:
         """The files that exist once the run is finished; a command has none."""
         if self.probe:
-            kinds = self.probe.get('probes', ('knn', 'linear'))
+            kinds = self.probe.get('probes', PROBE_KINDS)
             return [self.folder / kind / 'result.json' for kind in kinds]
         return [self.folder / 'result.json'] if self.config else []
 
@@ -108,6 +109,9 @@ def _runs_of(entry: dict, number: int, work_dir: Path, seeds) -> list[Run]:
         raise ConfigError(f'{place}.name={name!r:.60}: give the name of a folder')
     if entry.get('probe') and not (entry.get('weights') and {'train', 'val'} <= set(entry['probe'])):
         raise ConfigError(f'{place}: a probe needs weights=..., and probe=dict(train=DIR, val=DIR)')
+    for kind in (entry.get('probe') or {}).get('probes', ()):
+        if kind not in PROBE_KINDS:
+            raise ConfigError(f'{place}.probe.probes: {kind!r:.60} is no probe; give some of {", ".join(PROBE_KINDS)}')
     own = entry.pop('seeds', seeds if entry.get('config') else None)
     words = {key: tuple([value] if isinstance(value, str) else value) for key in ('command', 'needs')
              if (value := entry.pop(key, None))}

@@ -33,7 +33,8 @@ def suite_of(args: Namespace, fetch: bool) -> Suite:
         CheckpointError: a file is no ViT that these tools read.
     """
     work_dir, data, entries = Path(args.work_dir or 'work_dirs/suite'), _data(args.data or []), []
-    tasks, seeds = _tasks(args.tasks or ','.join(TASKS)), 1 if args.seeds is None else args.seeds
+    tasks = _tasks(','.join(TASKS) if args.tasks is None else args.tasks)
+    seeds = 1 if args.seeds is None else args.seeds
     if seeds < 1:
         raise ConfigError(f'--seeds {seeds}: give 1 or more')
     for name, weights, arch in _named(args.what, work_dir, fetch):
@@ -72,6 +73,8 @@ def _named(words: list[str], work_dir: Path, fetch: bool) -> list[tuple[str, str
     for word in words:
         given, sign, path = word.partition('=')
         if not sign or not re.fullmatch(r'[\w.+ -]+', given) or Path(word).exists():
+            if sign and Path(path).is_file() and not Path(word).exists():
+                raise ConfigError(f'{word}: {given!r} is no name: write letters, digits, spaces, or any of . _ + -')
             given, path = '', word
         if path.startswith(TIMM):
             name, arch = path.removeprefix(TIMM), timm_arch(path)

@@ -175,6 +175,11 @@ class Work:
                 self.durations.add(job.run, time.monotonic() - job.began)
                 print(f'= {job.run.name}: finished in {clock(time.monotonic() - job.began)}', flush=True)
 
+    def leave_out(self, run: Run, why: str) -> None:
+        """Take a run that could not begin off the list."""
+        self.waiting.remove(run)
+        self._fail(run, f'not run: {why}')
+
     def _fail(self, run: Run, text: str) -> None:
         """Note and print why a run could not begin."""
         self.failed[run.name] = text

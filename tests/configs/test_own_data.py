@@ -88,7 +88,7 @@ def test_the_pages_try_trains_tests_and_writes_its_result(task, place):
     tries = [words for words in commands(task) if 'work_dirs/try' in ' '.join(words)]
     assert [Path(words[0]).name for words in tries] == ['train.py', 'test.py']
     for words in tries:
-        words = [word.replace('work_dirs/try', f'work_dirs/{task}') for word in words]
+        words = [word.replace(f'work_dirs/try_{task}', f'work_dirs/{task}') for word in words]
         done = tool(Path(words[0]).name, *words[1:], cwd=place)
         assert done.returncode == 0, done.stdout + done.stderr
         assert 'Traceback' not in done.stderr

@@ -60,11 +60,24 @@ def test_stopped_resumed_reused_refused(suite, capfd):
 
     assert main(args) == 0
     assert capfd.readouterr().out.count('finished earlier, reused') == 3
+    _fewer_runs_in_the_same_folder(suite, capfd)
     suite.write_text(suite.read_text().replace("'tuned'}", "'tuned', 'train_cfg.max_epochs': 2}"))
     assert main(args) == 2
     err = capfd.readouterr().err
     assert err.startswith(f'error: tuned_seed1: {out}/tuned_seed1 has results of other settings (train_cfg.max_epochs')
     assert err.count('\n') == 1 and json.loads((out / 'tuned_seed1/result.json').read_text()) == tuned
+
+
+def _fewer_runs_in_the_same_folder(suite, capfd) -> None:
+    """The table is of these alone; a run that is wrong is named before the first begins."""
+    fewer = suite.with_name('fewer.py')
+    head, entry, _ = suite.read_text().partition('seeds=2)')
+    fewer.write_text(f"""{head}seeds=1),
+        dict(name='wrong', config={str(suite.parent / 'e2e.py')!r}, options={{'train_cfg.max_epohcs': 3}})]""")
+    assert main(arguments(str(fewer))) == 1
+    said, err = capfd.readouterr()
+    assert 'wrong: not run: train_cfg.max_epohcs: ' in err and '1 of 2 runs finished' in said
+    assert 'incub' in said and 'tuned' not in said and ' n ' not in said
 
 
 def test_a_stopped_run_whose_settings_change(suite, capfd):
