@@ -10,7 +10,7 @@
 #   suite  all tests, without the GPU, on this machine's Python and torch           about 240 s
 #
 # Each stage writes into $OUT (default work_dirs/gpu) while it runs; one that fails or runs out of time does not stop the
-# next. Wheels in .whl are installed first, into a folder of their own. SECONDS_STEPS and SECONDS_DEPTH bound two stages,
+# next. Wheels in .whl are installed first, into work_dirs/site (not with --dry). SECONDS_STEPS and SECONDS_DEPTH bound two stages,
 # FIRST is the first job of bench/gpu_steps.py, and TASKS those of bench/gpu_smoke.py.
 # --dry: the same with small models on the CPU.
 set -uo pipefail
@@ -20,10 +20,10 @@ DRY=
 [[ ${1:-} == --dry ]] && DRY=--dry && shift
 PYTHON=${PYTHON:-python3}
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1 KINETO_LOG_LEVEL=99
-if compgen -G '.whl/*.whl' > /dev/null; then
-    SITE=/tmp/mmincubation-site
+if [[ -z $DRY ]] && compgen -G '.whl/*.whl' > /dev/null; then
+    SITE=$PWD/work_dirs/site
     [[ -e $SITE/done ]] || { $PYTHON -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
-        --target $SITE .whl/*.whl 2>&1 | grep -v -i warning && touch $SITE/done || touch $SITE/done; }
+        --target "$SITE" .whl/*.whl && touch "$SITE/done"; } || exit
     export PYTHONPATH=$SITE:$PWD
 fi
 
@@ -48,7 +48,8 @@ for name in $STAGES; do
         tests/incubation/test_modes.py tests/engine/test_no_waits.py tests/benchmark/test_benchmark.py \
         tests/recovery/test_divergence.py ;;
     data) stage data 90 $PYTHON bench/gpu_data.py "$OUT/data.json" $DRY ;;
-    depth) stage depth $((${SECONDS_DEPTH:-170} + 90)) $PYTHON bench/gpu_depth.py "${DATA:-.tiny}" "$OUT/depth.jsonl" --seconds "${SECONDS_DEPTH:-170}" $DRY ;;
+    depth) stage depth $((${SECONDS_DEPTH:-170} + 90)) $PYTHON bench/gpu_depth.py "${DATA:-data/photographs}" \
+        "$OUT/depth.jsonl" --seconds "${SECONDS_DEPTH:-170}" $DRY ;;
     suite) stage suite 280 env CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $PYTHON -m pytest -q -n 14 --dist worksteal -rf ;;
     *) echo "unknown stage $name: smoke, steps, gpu, data, depth, suite" >&2 ;;
     esac

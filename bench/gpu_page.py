@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmincubation.benchmark.page import ROOT, rewritten
+from mmincubation.benchmark.table import markdown
 
 PAGE = ROOT / 'docs/measurements/gpu.md'
 STEPS, DEPTH = (ROOT / f'results/gpu/h100_{kind}.jsonl' for kind in ('steps', 'depth'))
@@ -28,10 +29,8 @@ def read(path: Path) -> list[dict]:
 
 
 def table(head: str, rows: list[list]) -> str:
-    """Return a markdown table; `head` names the columns, from the fourth on numbers, which stand to the right."""
-    names = head.split(', ')
-    lines = [names, [':--' if i < 3 else '--:' for i in range(len(names))], *rows]
-    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
+    """Return a markdown table; `head` names the columns."""
+    return markdown(head.split(', '), [[str(cell) for cell in row] for row in rows])
 
 
 def steps() -> str:

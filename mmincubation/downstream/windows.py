@@ -4,6 +4,7 @@ from timm.layers import Attention
 from torch import Tensor
 from torch.autograd import Function
 
+from mmincubation.vit.attention import split_heads
 from mmincubation.vit.transformer import Block
 
 
@@ -62,8 +63,7 @@ class _Pad(Function):
 
 def _attend(qkv: Tensor, heads: int) -> Tensor:
     """Attend, from qkv (windows, tokens, 3C) to (windows, tokens, C)."""
-    q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(2, (3, heads, -1)).unbind(2))  # as in vit.Attention
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(*split_heads(qkv, heads)).transpose(1, 2).flatten(2)
 
 
 class WindowBlock(Block):

@@ -41,7 +41,7 @@ def lock(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[Non
     systems without flock.
 
     Raises:
-        ConfigError: another run has the lock; nothing was written but the lock file.
+        ConfigError: another run has the lock, and nothing was written but the lock file; or the folder cannot be made.
     """
     with ExitStack() as stack:
         if shared is not None:
@@ -52,7 +52,11 @@ def lock(work_dir: str | Path, shared: str | Path | None = None) -> Iterator[Non
 
 @contextmanager
 def _locked(path: Path, kind: int) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'the work dir {path.parent} cannot be made ({error.strerror}): give another, by --work-dir '
+                          'or work_dir') from error
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     _descriptors.add(descriptor)
     try:

@@ -6,7 +6,6 @@ import sys
 import time
 import warnings
 from argparse import Namespace
-from pathlib import Path
 
 import torch
 
@@ -85,7 +84,6 @@ def do(settings: Settings, jobs: int, devices: list[str], hint: str = 'The same 
     `hint` is what to do when a run has failed. `renew` lets a run of other settings begin anew.
     """
     began, work_dir, runs = time.monotonic(), settings.suite.work_dir, settings.suite.runs
-    _make(work_dir)
     with lock(work_dir):
         work = Work(settings, jobs, devices, renew, poll)
         if not renew:
@@ -106,14 +104,6 @@ def do(settings: Settings, jobs: int, devices: list[str], hint: str = 'The same 
         lines = [clean(f'  {name}: {why}') for name, why in work.failed.items()]
         print('\n'.join(['Not finished:', *lines, hint]), file=sys.stderr)
     return code or table
-
-
-def _make(work_dir: Path) -> None:
-    try:
-        work_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f'the work dir {work_dir} cannot be made ({error.strerror}): give another, by --work-dir or '
-                          'work_dir') from error
 
 
 def _refuse_others(settings: Settings) -> None:

@@ -51,7 +51,8 @@ def wrong_runs(settings: Settings, runs: Iterable[Run]) -> Iterator[tuple[Run, s
     for run in list(runs):
         weights = '' if run.weights in settings.suite.runs else run.weights
         key = repr((run.config, run.options, run.probe, weights, run.needs if run.seed is None else ()))
-        known[key] = known.get(key) or list(_lacks(run, settings))
+        if key not in known:
+            known[key] = list(_lacks(run, settings))
         if known[key]:
             yield run, known[key][0]
 
