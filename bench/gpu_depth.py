@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,17 +30,6 @@ def load(folder: Path, device: torch.device) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images.copy()).to(device), torch.tensor(rows['label'], device=device)
 
 
-def crop_and_flip(images: Tensor) -> Tensor:
-    """Return (B, 3, 32, 32) crops of images that are padded by 4, half of them mirrored."""
-    count, device = len(images), images.device
-    inside = torch.arange(32, device=device)
-    rows = torch.randint(0, 9, (count, 1), device=device) + inside
-    mirrored = torch.rand(count, 1, device=device) < .5
-    columns = torch.randint(0, 9, (count, 1), device=device) + torch.where(mirrored, 31 - inside, inside)
-    number, channel = torch.arange(count, device=device)[:, None, None, None], torch.arange(3, device=device)
-    return F.pad(images, (4, ) * 4)[number, channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
-
-
 def build_classifier(depth: int, classes: int, dry: bool):
     """Return the classifier with the preprocessor of the CIFAR-100 configs, and its optimiser wrapper."""
     from mmengine.registry import MODELS, init_default_scope
@@ -54,6 +42,7 @@ def build_classifier(depth: int, classes: int, dry: bool):
     cfg.model.arch = dict(
         embed_dim=width, depth=depth, num_heads=3, patch_size=4, img_size=32, num_classes=classes)
     cfg.model.drop_path_rate = 0.1 if depth > 12 else 0.
+    cfg.model.data_preprocessor.update(crop=4, flip=.5)
     cfg.model.data_preprocessor.mixup.num_classes = classes
     cfg.optim_wrapper.optimizer.lr = LR
     model = MODELS.build(cfg.model)
@@ -99,7 +88,7 @@ def train(depth: int, data: Path, out: Path, seconds: float, dry: bool) -> None:
         for group in wrapper.optimizer.param_groups:
             group['lr'] = LR * min(1, share / .05) * (.01 + .99 * (1 + math.cos(math.pi * share)) / 2)
         chosen = torch.randint(len(images), (batch_size, ), device=device)
-        model.train_step(dict(inputs=crop_and_flip(images[chosen]), labels=labels[chosen]), wrapper)
+        model.train_step(dict(inputs=images[chosen], labels=labels[chosen]), wrapper)
         steps += 1
 
 

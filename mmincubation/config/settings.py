@@ -18,7 +18,7 @@ HARMLESS = (
     '*.with_cp', 'train_cfg.phase', 'train_cfg.weights_dir', 'train_cfg.val_interval', 'train_cfg.val_begin',
     'experiment.note', 'experiment.data', 'data_errors', 'max_data_errors', 'log_level', 'log_processor', 'visualizer',
     'env_cfg', 'default_hooks.timer', 'default_hooks.logger', 'default_hooks.visualization', 'default_hooks.checkpoint',
-    '*_dataloader.num_workers',
+    '*_dataloader.num_workers', '*_dataloader.*.in_memory',
     '*_dataloader.persistent_workers', '*_dataloader.pin_memory', '*_dataloader.prefetch_factor',
     '*_dataloader.timeout', 'val_dataloader.batch_size', 'test_*', 'tta_*')
 # Other entries cover these: data may move to another folder, its content is compared; batch size, ranks and

@@ -18,16 +18,14 @@ from mmincubation.registry import DATASETS
 from .images import planes, read_rgb
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
-
 SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
 
 
 def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
     """Return the increasing indices of a `fraction` of the images of each class (rounded, at least one).
 
-    The choice is always the same: the first images of a permutation that is drawn for each class from the class number.
-    So a smaller fraction is a subset of a larger one. The paper does not say how it chose its 50 % and 25 % of
-    ImageNet.
+    The choice is always the same: the first images of a permutation that is drawn for each class from its number. So a
+    smaller fraction is a subset of a larger one. The paper does not say how it chose its parts of ImageNet.
 
     Raises:
         ConfigError: `fraction` is not in (0, 1].
@@ -71,7 +69,8 @@ class ClsDataset(Dataset):
     `labels` (N,) are class numbers, `classes` the names of all classes. With `order`, names in another order, classes
     are numbered by it. `pipeline` names transforms of PIL images by their import path, e.g.
     `dict(type='torchvision.transforms.RandomCrop', size=32)`. A first transform with `takes_pixels` gets the uint8
-    tensor that `read` returns. `balanced_subset` describes `fraction`.
+    tensor that `read` returns. `balanced_subset` describes `fraction`. `in_memory` keeps each image decoded once it was
+    read: for small data, with `num_workers=0` or workers that persist.
 
     Subclasses implement `read(index)`, `stored(index)` and `name(index)`, which take the `index` of a sample, and
     `names(settings)`.
@@ -81,10 +80,12 @@ class ClsDataset(Dataset):
     """
 
     def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float,
-                 order: tuple[str, ...] | None = None):
+                 order: tuple[str, ...] | None = None, in_memory: bool = False):
         self.labels, self.classes = (labels, classes) if order is None else numbered_by(order, labels, classes)
         self.kept = balanced_subset(self.labels, fraction)
         self.transform = image_transform(pipeline)
+        self.draws = bool(pipeline)  # else the loops need not seed the generators for each sample
+        self.held: dict[int, torch.Tensor] | None = {} if in_memory else None
 
     @classmethod
     def names(cls, settings: dict) -> tuple[str, ...]:
@@ -118,17 +119,22 @@ class ClsDataset(Dataset):
     def __getitem__(self, index: int) -> dict:
         index = int(self.kept[index])
         try:
-            image = self.read(index)
+            image = self.read(index) if self.held is None else self._held(index)
         except ConfigError:
             raise
         except Exception as error:  # damaged files raise anything
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        pixels = self.transform(image)
+        pixels = self.transform(image) if self.draws else image
         if pixels.dtype != torch.uint8:
             raise ConfigError(f'{self.name(index)} has pixels of {pixels.dtype} after the pipeline; the model takes 0 '
                               'to 255 and normalises them itself: give create_transform normalize=False, and leave '
                               'out steps that make floats')
         return dict(inputs=planes(pixels), labels=int(self.labels[index]), index=index)
+
+    def _held(self, index: int) -> torch.Tensor:
+        if index not in self.held:
+            self.held[index] = planes(self.read(index))
+        return self.held[index]
 
 
 class _Folders(datasets.ImageFolder):
@@ -173,7 +179,7 @@ class ImageFolder(ClsDataset):
     """
 
     def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1.,
-                 classes: tuple[str, ...] | None = None):
+                 classes: tuple[str, ...] | None = None, in_memory: bool = False):
         self.root, others = root, []
         found = _Folders(root, allow_empty=True, is_valid_file=lambda path: _is_image(path) or others.append(path))
         others = [path for path in others if not os.path.basename(path).startswith('.')]
@@ -189,7 +195,7 @@ class ImageFolder(ClsDataset):
         if {*found.classes} <= SPLITS:
             raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give root={root}/'
                               f'{found.classes[0]}')
-        super().__init__(labels, tuple(found.classes), pipeline, fraction, classes)
+        super().__init__(labels, tuple(found.classes), pipeline, fraction, classes, in_memory)
 
     @classmethod
     def names(cls, settings: dict) -> tuple[str, ...]:
@@ -221,14 +227,14 @@ class HFImages(ClsDataset):
     """
 
     def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1., image: str = 'image',
-                 label: str = 'label', classes: tuple[str, ...] | None = None):
+                 label: str = 'label', classes: tuple[str, ...] | None = None, in_memory: bool = False):
         self.root, self.column = root, image
         rows = _open_split(root)
         _require_columns(root, rows, image, label)
         names = tuple(rows.features[label].names)
         labels = rows.with_format('numpy', columns=[label])[:][label]
         self.rows = rows.with_format('arrow', columns=[image])
-        super().__init__(labels, names, pipeline, fraction, classes)
+        super().__init__(labels, names, pipeline, fraction, classes, in_memory)
 
     @classmethod
     def names(cls, settings: dict) -> tuple[str, ...]:

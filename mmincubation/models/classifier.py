@@ -5,6 +5,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmincubation.checkpoints import asks_file, load_pretrained, settle_arch
+from mmincubation.errors import ConfigError
 from mmincubation.registry import MODELS
 from mmincubation.vit.transformer import VisionTransformer
 
@@ -15,14 +16,24 @@ from .init_cfg import valid_init_cfg
 class ClsDataPreprocessor(nn.Module):
     """Normalise collated uint8 images (B, 3, H, W) on the model's device; in training also augment the batch.
 
+    `crop` pads images by so many black pixels and crops each at a random place to its size again; `flip` is the
+    probability that an image is mirrored. Both cost 30 times less here than as transforms of single small images. Then
     `erasing` (a `timm.data.random_erasing.RandomErasing`) erases rectangles of normalised images, as timm's loader
-    does. Then `mixup` (a `timm.data.Mixup`) mixes pairs of images and turns `labels` (B,) into smoothed soft targets
-    (B, classes). Both draw from the process's generators, which the loops of `resumable` seed in every iteration.
+    does. At last `mixup` (a `timm.data.Mixup`) mixes pairs of images and turns `labels` (B,) into smoothed soft targets
+    (B, classes). All draw from the process's generators, which the loops of `resumable` seed in every iteration.
+
+    Raises:
+        ConfigError: `crop` is no number of pixels, or `flip` no probability.
     """
 
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), erasing: dict | None = None,
-                 mixup: dict | None = None):
+                 mixup: dict | None = None, crop: int = 0, flip: float = 0.):
         super().__init__()
+        if type(crop) is not int or crop < 0:
+            raise ConfigError(f'data_preprocessor.crop={crop!r}: give the pixels of padding, 0 or more')
+        if isinstance(flip, bool) or not 0 <= flip <= 1:
+            raise ConfigError(f'data_preprocessor.flip={flip!r}: give a probability from 0 to 1')
+        self.crop, self.flip = crop, flip
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
         self.erasing = erasing and MODELS.build(erasing)
@@ -37,6 +48,8 @@ class ClsDataPreprocessor(nn.Module):
         # uint8 is a quarter of the bytes of float32, so images are converted after the transfer to the device.
         inputs = data['inputs'].to(self.mean.device, non_blocking=True)
         labels = data['labels'].to(self.mean.device, non_blocking=True)
+        if training:
+            inputs = crop_and_flip(inputs, self.crop, self.flip)
         inputs = (inputs.float() - self.mean) / self.std
         if training:
             inputs, labels = self._augment(inputs, labels)
@@ -50,6 +63,24 @@ class ClsDataPreprocessor(nn.Module):
             raise ValueError(f'mixup pairs the images of a batch, {len(inputs)} are odd: give train_dataloader an even '
                              'batch_size and drop_last=True')
         return self.mixup(inputs, labels) if self.mixup else (inputs, labels)
+
+
+def crop_and_flip(images: Tensor, padding: int, flip: float) -> Tensor:
+    """Return (B, C, H, W) crops of images padded with 0 on all sides, mirrored with probability `flip`.
+
+    Without padding and with `flip` 0 nothing is drawn.
+    """
+    (count, channels, height, width), device = images.shape, images.device
+    if padding:
+        top, left = torch.randint(2 * padding + 1, (2, count, 1), device=device)
+        rows, columns = top + torch.arange(height, device=device), left + torch.arange(width, device=device)
+        number, channel = torch.arange(count, device=device)[:, None, None, None], torch.arange(channels, device=device)
+        padded = F.pad(images, (padding, ) * 4)
+        images = padded[number, channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+    if flip:
+        mirrored = torch.rand(count, 1, 1, 1, device=device) < flip
+        images = torch.where(mirrored, images.flip(3), images)
+    return images
 
 
 class BaseClassifier(BaseModel):

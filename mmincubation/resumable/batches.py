@@ -15,8 +15,9 @@ from .timed_loader import TimedLoader
 class SeededDataset(Dataset):
     """A data set indexed by (index, *draw), whose random draws for that sample depend on (seed, *draw) alone.
 
-    They depend neither on the worker nor on what it has loaded before. A plain index draws as in `dataset`. All other
-    attributes are those of `dataset`.
+    They depend neither on the worker nor on what it has loaded before. A plain index draws as in `dataset`, and so does
+    a data set whose `draws` is False: seeding costs more than to fetch a small image. All other attributes are those of
+    `dataset`.
     """
 
     def __init__(self, dataset: Dataset, seed: int):
@@ -43,6 +44,8 @@ class SeededDataset(Dataset):
         if not isinstance(key, tuple):
             return self.dataset[key]
         index, *draw = key
+        if not getattr(self.dataset, 'draws', True):
+            return self.dataset[index]
         with seeded(self.seed, *draw):
             return self.dataset[index]
 

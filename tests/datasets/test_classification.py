@@ -2,6 +2,7 @@
 import io
 import random
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -69,6 +70,27 @@ def test_a_fraction_is_balanced_nested_and_fixed():
 def test_a_wrong_fraction_is_named(images, fraction):
     with pytest.raises(ConfigError, match=f'^fraction={fraction}: give a number above 0 and not above 1$'):
         ImageFolder(str(images), fraction=fraction)
+
+
+@pytest.mark.parametrize('pipeline', [[], [dict(type='torchvision.transforms.RandomCrop', size=4)]])
+def test_images_in_memory_are_decoded_once_and_the_same(images, pipeline, monkeypatch):
+    read, kept = ImageFolder(str(images), pipeline), ImageFolder(str(images), pipeline, in_memory=True)
+    decoded, original = [], ImageFolder.read
+    monkeypatch.setattr(ImageFolder, 'read', lambda self, i: decoded.append(self is kept) or original(self, i))
+    for epoch in range(2):
+        first, second = (list(map(SeededDataset(data, 0).__getitem__, [(i, epoch, i) for i in range(len(data))]))
+                         for data in (read, kept))
+        for one, other in zip(first, second, strict=True):
+            assert torch.equal(one['inputs'], other['inputs']) and one['labels'] == other['labels']
+    assert decoded.count(True) == len(kept) and decoded.count(False) == 2 * len(kept)
+
+
+def test_without_a_pipeline_no_sample_is_seeded(images, monkeypatch):
+    seeded = []
+    monkeypatch.setattr('mmincubation.resumable.batches.seeded', lambda *key: seeded.append(key) or nullcontext())
+    for pipeline, count in (([], 0), ([dict(type='torchvision.transforms.RandomCrop', size=4)], 1)):
+        SeededDataset(ImageFolder(str(images), pipeline), 0)[0, 0, 0]
+        assert len(seeded) == count
 
 
 def test_missing_and_wrong_data_are_one_line_errors(images, tmp_path, monkeypatch):
