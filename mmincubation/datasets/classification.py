@@ -16,30 +16,10 @@ from mmincubation.errors import ConfigError
 from mmincubation.registry import DATASETS
 
 from .images import planes, read_rgb
+from .subsets import Fraction, balanced_subset
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
 SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
-
-
-def balanced_subset(labels: np.ndarray, fraction: float) -> np.ndarray:
-    """Return the increasing indices of a `fraction` of the images of each class (rounded, at least one).
-
-    The choice is always the same: the first images of a permutation that is drawn for each class from its number. So a
-    smaller fraction is a subset of a larger one. The paper does not say how it chose its parts of ImageNet.
-
-    Raises:
-        ConfigError: `fraction` is not in (0, 1].
-    """
-    if not 0 < fraction <= 1:
-        raise ConfigError(f'fraction={fraction}: give a number above 0 and not above 1')
-    if fraction == 1:
-        return np.arange(len(labels))
-    kept = []
-    for label in np.unique(labels):
-        images = np.flatnonzero(labels == label)
-        order = np.random.default_rng(label).permutation(len(images))
-        kept.append(images[order[:max(1, round(fraction * len(images)))]])
-    return np.sort(np.concatenate(kept))
 
 
 def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple]:
@@ -79,8 +59,8 @@ class ClsDataset(Dataset):
         ConfigError: a class is not in `order`; of a sample: it cannot be read, or has other values than uint8.
     """
 
-    def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict], fraction: float,
-                 order: tuple[str, ...] | None = None, in_memory: bool = False):
+    def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict],
+                 fraction: Fraction, order: tuple[str, ...] | None = None, in_memory: bool = False):
         self.labels, self.classes = (labels, classes) if order is None else numbered_by(order, labels, classes)
         self.kept = balanced_subset(self.labels, fraction)
         self.transform = image_transform(pipeline)
@@ -178,7 +158,7 @@ class ImageFolder(ClsDataset):
         ConfigError: `root` has no folders of images, an empty one, or one that is not in `classes`.
     """
 
-    def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1.,
+    def __init__(self, root: str, pipeline: list[dict] = (), fraction: Fraction = 1.,
                  classes: tuple[str, ...] | None = None, in_memory: bool = False):
         self.root, others = root, []
         found = _Folders(root, allow_empty=True, is_valid_file=lambda path: _is_image(path) or others.append(path))
@@ -226,7 +206,7 @@ class HFImages(ClsDataset):
         ConfigError: the package is missing, or `root` is not such a folder, or lacks a column.
     """
 
-    def __init__(self, root: str, pipeline: list[dict] = (), fraction: float = 1., image: str = 'image',
+    def __init__(self, root: str, pipeline: list[dict] = (), fraction: Fraction = 1., image: str = 'image',
                  label: str = 'label', classes: tuple[str, ...] | None = None, in_memory: bool = False):
         self.root, self.column = root, image
         rows = _open_split(root)

@@ -13,7 +13,7 @@ from mmincubation.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ('config', 'probe', 'command')
 PROBE_KINDS = ('knn', 'linear')
-FILE_KEYS = ('work_dir', 'seeds', 'runs')
+FILE_KEYS = ('work_dir', 'results', 'seeds', 'runs')
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Suite:
-    """The runs in their order, by name, and the folder of their work dirs."""
+    """The runs in their order, by name, the folder of their work dirs, and the one for copies of their results."""
     work_dir: Path
     runs: dict[str, Run]
+    results: Path | None = None
 
     def before(self, run: Run) -> dict[str, Run]:
         """Return all runs that a run needs, those that these need among them."""
@@ -72,7 +73,10 @@ def read_suite(path: str | Path, work_dir: str | None = None) -> Suite:
         keys = [key for key in cfg if key not in FILE_KEYS and not key.startswith('_')]
         _refuse_unknown(keys, FILE_KEYS, ' (helpers begin with an underscore)')
         work_dir = Path(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(path).stem)
-        return make_suite(work_dir, cfg['runs'], cfg.get('seeds'))
+        if not isinstance(cfg.get('results', ''), str):
+            raise ConfigError(f'results={cfg["results"]!r:.60}: give the folder for copies of the results')
+        suite = make_suite(work_dir, cfg['runs'], cfg.get('seeds'))
+        return replace(suite, results=Path(cfg['results'])) if cfg.get('results') else suite
     except ConfigError as error:
         raise ConfigError(f'{path}: {error}') from None
 

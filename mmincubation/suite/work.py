@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import STDOUT, Popen
 
+from mmincubation.atomic import write_atomic
 from mmincubation.errors import INTERRUPTED, PREEMPTED, ConfigError, clean
 from mmincubation.recovery.checkpoint_files import newest_complete
 from mmincubation.recovery.fingerprint import require_same_run
@@ -84,8 +85,17 @@ class Work:
     def _reused(self, run: Run) -> bool:
         if self.settings.judge(run)[0] != FINISHED:
             return False
+        self._keep(run)
         print(f'= {run.name}: finished earlier, reused ({run.results[0]})', flush=True)
         return True
+
+    def _keep(self, run: Run) -> None:
+        """Copy the results of a finished run to the folder that the suite names."""
+        suite = self.settings.suite
+        for path in run.results if suite.results else ():
+            copy_to = suite.results / path.relative_to(suite.work_dir)
+            copy_to.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(copy_to, path.read_bytes())
 
     def do(self) -> int:
         """Do all runs; return 0, 1 if one has failed, or the exit code for the signal that has stopped them."""
@@ -172,6 +182,7 @@ class Work:
                 why = f'of other settings ({judged[1]})' if judged[1] else 'not there: the config needs `experiment`'
                 self._fail(job.run, f'ended, but {job.run.results[0]} is {why}')
             else:
+                self._keep(job.run)
                 self.durations.add(job.run, time.monotonic() - job.began)
                 print(f'= {job.run.name}: finished in {clock(time.monotonic() - job.began)}', flush=True)
 

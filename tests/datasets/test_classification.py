@@ -1,6 +1,7 @@
 """Readers of classification data, the draws of their augmentation, and repeated augmentation."""
 import io
 import random
+import re
 import sys
 from contextlib import nullcontext
 
@@ -12,8 +13,9 @@ from mmengine.runner import Runner
 from PIL import Image
 from timm.data.distributed_sampler import RepeatAugSampler as TimmSampler
 
-from mmincubation.datasets.classification import HFImages, ImageFolder, balanced_subset
+from mmincubation.datasets.classification import HFImages, ImageFolder
 from mmincubation.datasets.samplers import RepeatAugSampler
+from mmincubation.datasets.subsets import balanced_subset
 from mmincubation.errors import ConfigError
 from mmincubation.resumable.batches import SeededDataset, resumable_loader
 from tests.helpers.toy import write_images
@@ -64,11 +66,14 @@ def test_a_fraction_is_balanced_nested_and_fixed():
     assert np.array_equal(half, np.sort(half)) and len(balanced_subset(labels, 1)) == 63
     assert not np.array_equal(half[:20], np.arange(20))  # chosen over all of the class
     assert len(balanced_subset(labels, 1e-6)) == 3
+    rest = balanced_subset(labels, (.75, 1))
+    assert np.bincount(labels[rest]).tolist() == [5, 1, 10] and not set(rest) & set(balanced_subset(labels, .75))
+    assert np.array_equal(balanced_subset(labels, (0, .5)), half)
 
 
-@pytest.mark.parametrize('fraction', [0, 1.5, 50])
+@pytest.mark.parametrize('fraction', [0, 1.5, 50, (.5, .5), (.9, .1), (-.1, .5), (0, .5, 1), (0, '1')])
 def test_a_wrong_fraction_is_named(images, fraction):
-    with pytest.raises(ConfigError, match=f'^fraction={fraction}: give a number above 0 and not above 1$'):
+    with pytest.raises(ConfigError, match=rf'^fraction={re.escape(str(fraction))}: give a number above 0 and not'):
         ImageFolder(str(images), fraction=fraction)
 
 

@@ -34,7 +34,8 @@ runs = [dict(name='data', command=['python', 'make.py']),
 
 
 def test_another_folder(suite, tmp_path):
-    text = "work_dir = 'here'\nruns = [dict(config='a/b.py')]"
+    text = "work_dir = 'here'\nresults = 'there'\nruns = [dict(config='a/b.py')]"
+    assert str(suite(text).results) == 'there'
     assert str(suite(text).runs['b'].folder) == 'here/b'
     assert str(suite(text, work_dir=str(tmp_path)).runs['b'].folder) == f'{tmp_path}/b'
 
@@ -42,6 +43,7 @@ def test_another_folder(suite, tmp_path):
 @pytest.mark.parametrize('text, said', [
     ('seeds = 2', 'runs is missing or empty'),
     ("run = 1\nruns = [dict(config='a.py')]", 'run: no key of a suite; nearest: runs (helpers begin with an'),
+    ("results = True\nruns = [dict(config='a.py')]", 'results=True: give the folder for copies'),
     ("runs = ['a.py']", "runs.0='a.py': give a dict"),
     ("runs = [dict(config='a.py', option={})]", 'runs.0.option: no key of a suite; nearest: options'),
     ("runs = [dict(name='x')]", 'runs.0: give one of config (a training), probe and command, not 0'),

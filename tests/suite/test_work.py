@@ -1,6 +1,7 @@
 """The work on a suite, with commands that are over at once: order, what is reused, failures, progress, signals."""
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -56,6 +57,15 @@ def test_runs_in_order_and_reuses(made, capsys):
     assert made.do() == 0
     out = capsys.readouterr().out
     assert out.count('finished earlier, reused') == 3 and '+' not in out
+
+
+def test_results_are_copied_to_the_folder_that_the_suite_names(made, tmp_path):
+    made.suite = replace(made.suite, results=tmp_path / 'kept/toy')
+    kept = [made.suite.results / name / 'result.json' for name in made.runs]
+    for _ in range(2):  # of runs that end now, and of those that ended earlier
+        assert main.do(Settings(made.suite), 1, [], poll=.02) == 0
+        assert [path.read_bytes() for path in kept] == [made.ready.read_bytes()] * 3
+        shutil.rmtree(tmp_path / 'kept')
 
 
 def test_what_can_start_does_start(made, capsys):

@@ -1,0 +1,64 @@
+"""The studies: their files can be read, and the methods that they compare cost the same."""
+import re
+from math import prod
+
+import pytest
+from mmengine.config import Config
+
+from mmincubation.config.load import load_config
+from mmincubation.config.problems import problems
+from mmincubation.config.settings import recipe_of
+from mmincubation.suite.runs import Suite, read_suite
+from mmincubation.suite.settings import Settings
+from tests.configs.test_configs import header
+from tests.configs.test_controls import SUM, block_forwards_of
+from tests.helpers.paths import ROOT
+
+STUDIES = sorted((ROOT / 'studies').glob('*.py'))
+
+
+def configs(suite: Suite) -> dict[str, Config]:
+    settings = Settings(suite)
+    return {name: settings.of(run).cfg for name, run in suite.runs.items() if run.config}
+
+
+CONFIGS = sorted((ROOT / 'studies/configs').glob('*.py'))
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_each_config_is_right_and_its_header_says_its_cost(path, here):
+    cfg, text = load_config(path.relative_to(ROOT)), header(path)
+    assert not [line for line in problems(cfg, 'train') if 'does not exist' not in line]
+    assert f'python tools/train.py {path.relative_to(ROOT)}' in text
+    terms, total = SUM.search(text.replace(',', '')).groups()
+    products = [prod(map(int, re.findall(r'\d+', term))) for term in terms.split('+')]
+    assert sum(products) == int(total) == block_forwards_of(cfg)
+
+
+@pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
+def test_each_study_has_folders_and_rows_of_its_own(path, here):
+    suite = read_suite(path)
+    assert suite.work_dir.parts == ('work_dirs', 'study', path.stem)
+    assert suite.results.parts == ('results', 'study', path.stem)
+    rows = [tuple(recipe_of(cfg, 1).items()) + tuple(cfg.experiment.items()) + (cfg.randomness.seed, )
+            for cfg in configs(suite).values()]
+    assert len(set(rows)) == len(rows)
+
+
+def test_all_methods_of_a_table_cost_the_same(here):
+    for path in STUDIES:
+        if path.stem.endswith('_lr'):
+            continue
+        costs: dict[tuple, set[int]] = {}
+        for cfg in configs(read_suite(path)).values():
+            if cfg.experiment.task == 'classification':
+                costs.setdefault((cfg.experiment.model, cfg.experiment.data), set()).add(block_forwards_of(cfg))
+        assert costs
+        for (model, _), found in costs.items():
+            assert len(found) == 1, (model, found)
+            assert f'{found.pop():,} blocks an image' in model
