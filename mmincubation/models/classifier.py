@@ -70,13 +70,11 @@ def crop_and_flip(images: Tensor, padding: int, flip: float) -> Tensor:
 
     Without padding and with `flip` 0 nothing is drawn.
     """
-    (count, channels, height, width), device = images.shape, images.device
+    (count, _, height, width), device = images.shape, images.device
     if padding:
-        top, left = torch.randint(2 * padding + 1, (2, count, 1), device=device)
-        rows, columns = top + torch.arange(height, device=device), left + torch.arange(width, device=device)
-        number, channel = torch.arange(count, device=device)[:, None, None, None], torch.arange(channels, device=device)
-        padded = F.pad(images, (padding, ) * 4)
-        images = padded[number, channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+        top, left = torch.randint(2 * padding + 1, (2, count), device=device)
+        windows = F.pad(images, (padding, ) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view: of all crops
+        images = windows[torch.arange(count, device=device), :, top, left]
     if flip:
         mirrored = torch.rand(count, 1, 1, 1, device=device) < flip
         images = torch.where(mirrored, images.flip(3), images)
