@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo clean-demo test test-faults docs
+.PHONY: install demo clean-demo study test test-faults docs
 
 install: .venv/installed
 
@@ -20,6 +20,16 @@ demo: install
 
 clean-demo:
 	rm -rf data/demo data/.demo.* work_dirs/data work_dirs/*_demo_* work_dirs/leaderboard*
+
+# All studies, in the order of studies/README.md; MMINCUBATION_REAL_DATA names the folder of the public data.
+STUDIES := digits_lr digits digits_ablations tiny_lr tiny
+
+study: install
+	@mkdir -p data; for name in tiny_imagenet_32 nuclei coco_person camvid; do \
+	[ -e data/$$name ] || [ ! -e "$$MMINCUBATION_REAL_DATA/$$name" ] || ln -s "$$MMINCUBATION_REAL_DATA/$$name" data; done
+	@$(BIN)/python tools/make_demo_data.py
+	@failed=0; for name in $(STUDIES); do $(BIN)/python tools/suite.py studies/$$name.py --jobs $$(nproc); code=$$?; \
+	[ $$code -lt 70 ] || exit $$code; [ $$code = 0 ] || failed=1; done; exit $$failed # 75 and 130: stopped
 
 test: install
 	@start=$$(date +%s); trap 'echo "make test: $$((($$(date +%s) - start) / 60)) min $$((($$(date +%s) - start) % 60)) s"' EXIT; \

@@ -15,8 +15,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--baseline', metavar='METHOD', help="what others are compared with (default: e2e, else the "
                                                              'first row)')
     parser.add_argument('--with-paper', action='store_true', help='add the numbers of the paper, marked *')
-    parser.add_argument('--check', nargs='+', metavar='FILE', type=Path, help='fail if a table in FILE is stale')
-    parser.add_argument('--update', nargs='+', metavar='FILE', type=Path, help='make the tables in FILE anew')
+    parser.add_argument('--check', nargs='*', metavar='FILE', type=Path, help='fail if a table in FILE, of the first '
+                        'DIR or a folder below it, is stale (default: README.md and docs/)')
+    parser.add_argument('--update', nargs='*', metavar='FILE', type=Path, help='make these tables anew')
     parser.add_argument('--out', type=Path, help='folder for the files (default: the first DIR)')
     return parser.parse_args(argv)
 
@@ -24,16 +25,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     from mmincubation.errors import clean
     from mmincubation.leaderboard.board import in_format, make_board, write_board
-    from mmincubation.leaderboard.committed import PageError, check, update
+    from mmincubation.leaderboard.committed import PageError, check, pages_with_tables, update
     from mmincubation.leaderboard.versus import UnknownBaseline
 
     args, stale = parse_args(argv), []
+
+    def sections_of(place: Path):
+        same = place.resolve() == args.sources[0].resolve()
+        sources = args.sources if same else sorted(Path().glob(str(place))) or [place]
+        return make_board(sources, args.baseline, args.with_paper).sections
+
+    checked, updated = ([] if given is None else given or pages_with_tables() for given in (args.check, args.update))
     try:
         board = make_board(args.sources, args.baseline, args.with_paper)
-        for page in (args.check or []) if board.sections else ():
-            stale += check(page, args.sources[0], board.sections)
-        for page in (args.update or []) if board.sections else ():
-            update(page, args.sources[0], board.sections)
+        for page in checked if board.sections else ():
+            stale += check(page, args.sources[0], sections_of)
+        for page in updated if board.sections else ():
+            update(page, args.sources[0], sections_of)
     except (UnknownBaseline, PageError) as error:
         print(clean(str(error)), file=sys.stderr)
         return 2
@@ -44,9 +52,9 @@ def main(argv: list[str] | None = None) -> int:
             print(f'no result.json below {", ".join(map(str, args.sources))}; run tools/train.py CONFIG first',
                   file=sys.stderr)
         return 1 if board.problems and all(source.exists() for source in args.sources) else 2
-    for page in args.check or []:
+    for page in checked:
         print(f'{page}: compared with the results of {args.sources[0]}')
-    if not (args.check or args.update):
+    if args.check is None and args.update is None:
         print(in_format(board, args.format), end='')
         if not args.format:
             first = args.sources[0]

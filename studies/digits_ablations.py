@@ -1,0 +1,26 @@
+"""Which parts of the method matter? Ablations of `incub` and `incub_grow` of studies/digits.py, at its cost.
+
+K is the number of modules, and of the meta model's blocks. Block-forwards an image of the training set:
+meta x K + module x K x (12 / K + K - 1) + finetune x 12 = 1,080.
+"""
+work_dir = 'work_dirs/study/digits_ablations'
+results = 'results/study/digits_ablations'
+_modules = {  # K: meta, module, finetune
+    1: (300, 30, 35), 3: (120, 20, 30), 4: (90, 15, 30), 6: (60, 10, 25)}
+_variants = dict(
+    paper_code={'train_cfg.recipe': 'paper_code'},
+    drop_path={'train_cfg.phases.module.drop_path_rate': 0.1, 'train_cfg.phases.finetune.drop_path_rate': 0.1},
+    ends={'train_cfg.start': 'ends'})
+
+
+def _run(name, seed, options):
+    return dict(name=name, config='studies/configs/digits_incub.py', seeds=[seed], seconds=270, options={
+        'experiment.model': 'ViT-12 w16, 1,080 blocks an image', 'experiment.method': f'incub {name}', **options})
+
+
+runs = [run for seed in range(3) for run in (
+    *(_run(f'K{modules}_{start}', seed, {
+        'model.modules': modules, 'train_cfg.start': start, 'train_cfg.phases.meta.epochs': meta,
+        'train_cfg.phases.module.epochs': module, 'train_cfg.phases.finetune.epochs': finetune})
+      for modules, (meta, module, finetune) in _modules.items() for start in ('random', 'grow')),
+    *(_run(name, seed, options) for name, options in _variants.items()))]
