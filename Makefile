@@ -22,7 +22,7 @@ clean-demo:
 	rm -rf data/demo data/.demo.* work_dirs/data work_dirs/*_demo_* work_dirs/leaderboard*
 
 # All studies, in the order of studies/README.md; MMINCUBATION_REAL_DATA names the folder of the public data.
-STUDIES := digits_lr digits digits_ablations tiny_lr tiny
+STUDIES := digits_lr digits digits_ablations tiny_lr tiny transfer
 
 study: install
 	@mkdir -p data; for name in tiny_imagenet_32 nuclei coco_person camvid; do \

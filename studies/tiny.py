@@ -23,7 +23,8 @@ def _run(cost, share, method, seed):
     e2e, incubated, grown = _lengths[cost]
     options = {'experiment.method': method, 'experiment.model': f'ViT-24 w32, {cost:,} blocks an image'}
     if share < 1:
-        options |= {'train_dataloader.dataset.fraction': share, 'experiment.data': f'Tiny-ImageNet-32, {round(100 * share)} %'}
+        options |= {'train_dataloader.dataset.fraction': share,
+                    'experiment.data': f'Tiny-ImageNet-32, {round(100 * share)} %'}
     if method in ('e2e', 'meta_only'):
         alone = method == 'meta_only'
         options |= {'train_cfg.max_epochs': cost // 4 if alone else e2e, 'model.arch.depth': 4 if alone else 24}

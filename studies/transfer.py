@@ -1,7 +1,7 @@
 """Do the backbones of studies/tiny.py differ downstream, and do k-NN and linear probe rank them as detectors do?
 
-Mask R-CNN on nuclei and on persons, UperNet on CamVid: 400 iterations of batch 4 each, nothing tuned. `meta_only` has four
-blocks, all others 24. The backbones cost 216 block-forwards an image; `scratch` begins with random weights.
+Mask R-CNN on nuclei and on persons, UperNet on CamVid: 400 iterations of batch 4 each, nothing tuned. `meta_only` has
+four blocks, all others 24. The backbones cost 216 block-forwards an image; `scratch` begins with random weights.
 """
 work_dir = 'work_dirs/study/transfer'
 results = 'results/study/transfer'

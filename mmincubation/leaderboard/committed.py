@@ -34,7 +34,8 @@ def renewed(page: Path, folder: Path, sections_of: SectionsOf) -> tuple[str, str
 
     A page names the folder of the results, relative to the current one, and a form of FORMS:
     `<!-- leaderboard results/demo overview -->`, then the table, then `<!-- /leaderboard -->`. Quotes hold a name with
-    blanks together, `*` and `?` take several folders. Tables of other folders stay. `sections_of` makes the tables of a folder.
+    blanks together, `*` and `?` take several folders. Tables of other folders stay. `sections_of`
+    makes the tables of a folder.
 
     Raises:
         PageError: the page cannot be read, has no such table, or a mark that cannot be read.

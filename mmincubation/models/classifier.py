@@ -17,7 +17,7 @@ class ClsDataPreprocessor(nn.Module):
     """Normalise collated uint8 images (B, 3, H, W) on the model's device; in training also augment the batch.
 
     `crop` pads images by so many black pixels and crops each at a random place to its size again; `flip` is the
-    probability that an image is mirrored. Both cost 30 times less here than as transforms of single small images. Then
+    probability that an image is mirrored. Both are much cheaper here than as transforms of single small images. Then
     `erasing` (a `timm.data.random_erasing.RandomErasing`) erases rectangles of normalised images, as timm's loader
     does. At last `mixup` (a `timm.data.Mixup`) mixes pairs of images and turns `labels` (B,) into smoothed soft targets
     (B, classes). All draw from the process's generators, which the loops of `resumable` seed in every iteration.
