@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,16 @@ def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, 
     return np.where(known, new[labels * known], -1), tuple(order)
 
 
-def image_transform(pipeline: list[dict]) -> v2.Compose:
+def _unchanged(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def image_transform(pipeline: list[dict]) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return what a pipeline makes of an image, (3, H, W) uint8 in and out; `ClsDataset` describes `pipeline`."""
     steps = [TRANSFORMS.build(t) for t in pipeline]
-    if steps and not getattr(steps[0], 'takes_pixels', False):
+    if not steps:
+        return _unchanged
+    if not getattr(steps[0], 'takes_pixels', False):
         steps.insert(0, v2.ToPILImage())
     return v2.Compose([*steps, v2.PILToTensor()])
 
@@ -104,7 +111,7 @@ class ClsDataset(Dataset):
             raise
         except Exception as error:  # damaged files raise anything
             raise ConfigError(f'{self.name(index)} cannot be read as an image: {error}') from error
-        pixels = self.transform(image) if self.draws else image
+        pixels = self.transform(image)
         if pixels.dtype != torch.uint8:
             raise ConfigError(f'{self.name(index)} has pixels of {pixels.dtype} after the pipeline; the model takes 0 '
                               'to 255 and normalises them itself: give create_transform normalize=False, and leave '

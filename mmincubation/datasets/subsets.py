@@ -19,6 +19,8 @@ def balanced_subset(labels: np.ndarray, fraction: Fraction) -> np.ndarray:
     begin, end = fraction if isinstance(fraction, list | tuple) and len(fraction) == 2 else (0, fraction)
     if not all(isinstance(share, int | float) for share in (begin, end)) or not 0 <= begin < end <= 1:
         raise ConfigError(f'fraction={fraction}: give a number above 0 and not above 1, or a part such as (0.9, 1)')
+    if (begin, end) == (0, 1):  # labels that are no class are named later
+        return np.arange(len(labels))
     kept = []
     for label in np.unique(labels):
         images = np.flatnonzero(labels == label)
