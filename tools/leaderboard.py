@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     args, stale = parse_args(argv), []
 
     def sections_of(place: Path):
-        same = place.resolve() == args.sources[0].resolve()
-        sources = args.sources if same else sorted(Path().glob(str(place))) or [place]
-        return make_board(sources, args.baseline, args.with_paper).sections
+        if place.resolve() == args.sources[0].resolve():
+            return board.sections
+        return make_board(sorted(Path().glob(str(place))) or [place], args.baseline, args.with_paper).sections
 
     checked, updated = ([] if given is None else given or pages_with_tables() for given in (args.check, args.update))
     try:
