@@ -1,12 +1,12 @@
 """Which parts of the method matter? Ablations of `incub` and `incub_grow` of studies/digits.py, at its cost.
 
-K is the number of modules, and of the meta model's blocks. Block-forwards an image of the training set:
-meta x K + module x K x (12 / K + K - 1) + finetune x 12 = 1,080.
+K is the number of modules, m the number of the meta model's blocks for each. Block-forwards an image of the training
+set: meta x K m + module x K x (12 / K + (K - 1) m) + finetune x 12 = 1,080.
 """
 work_dir = 'work_dirs/study/digits_ablations'
 results = 'results/study/digits_ablations'
-_modules = {  # K: meta, module, finetune
-    1: (300, 30, 35), 3: (120, 20, 30), 4: (90, 15, 30), 6: (60, 10, 25)}
+_modules = {  # (K, m): meta, module, finetune
+    (1, 1): (300, 30, 35), (3, 1): (120, 20, 30), (4, 1): (90, 15, 30), (6, 1): (60, 10, 25), (2, 2): (75, 30, 25)}
 _variants = dict(
     paper_code={'train_cfg.recipe': 'paper_code'},
     drop_path={'train_cfg.phases.module.drop_path_rate': 0.1, 'train_cfg.phases.finetune.drop_path_rate': 0.1},
@@ -19,8 +19,9 @@ def _run(name, seed, options):
 
 
 runs = [run for seed in range(3) for run in (
-    *(_run(f'K{modules}_{start}', seed, {
-        'model.modules': modules, 'train_cfg.start': start, 'train_cfg.phases.meta.epochs': meta,
+    *(_run(f'K{modules}_meta{blocks}_{start}', seed, {
+        'model.modules': modules, 'model.meta_depth': blocks, 'train_cfg.start': start,
+        'train_cfg.phases.meta.epochs': meta,
         'train_cfg.phases.module.epochs': module, 'train_cfg.phases.finetune.epochs': finetune})
-      for modules, (meta, module, finetune) in _modules.items() for start in ('random', 'grow')),
+      for (modules, blocks), (meta, module, finetune) in _modules.items() for start in ('random', 'grow')),
     *(_run(name, seed, options) for name, options in _variants.items()))]

@@ -71,9 +71,9 @@ def network(model: nn.Module) -> tuple[PublicViT, list[tuple[str, nn.Parameter]]
         vit = meta if model.predicting == META else target
         return PublicViT(vit, list(vit.blocks), vit), trained
     own = [target.blocks[j] for j in model.division.span(i)]
-    last = i == len(model.division) - 1
-    blocks = [*meta.blocks[:i], *own, *meta.blocks[i + 1:]]
-    for downstream in () if last else (*meta.blocks[i + 1:], meta.norm, meta.head):
+    last, replaced = i == len(model.division) - 1, model.division.meta.span(i)
+    blocks = [*meta.blocks[:replaced.start], *own, *meta.blocks[replaced.stop:]]
+    for downstream in () if last else (*meta.blocks[replaced.stop:], meta.norm, meta.head):
         downstream.requires_grad_(True)
     return PublicViT(meta if i else target, blocks, target if last else meta), trained
 

@@ -47,9 +47,9 @@ def module(division: Division, i: int, public: bool = False) -> Units:
 
     The `public` code also computes the weight gradients of the frozen meta blocks and head downstream.
     """
-    own, modules = division.depths[i], len(division)
-    after = modules - 1 - i
-    return Units(i + own + after, own + after, own + public * after, stem_weights=int(i == 0),
+    own, replaced = division.depths[i], division.meta.span(i)
+    after = division.meta.depth - replaced.stop
+    return Units(replaced.start + own + after, own + after, own + public * after, stem_weights=int(i == 0),
                  head_weights=int(public or not after))
 
 
@@ -57,7 +57,7 @@ def joint(division: Division) -> Units:
     """Return the units of all modules on one batch: what is upstream of several modules is computed once."""
     modules = len(division)
     every = total(module(division, i) for i in range(modules))
-    again = modules * (modules - 1) // 2 - (modules - 1)  # of the meta blocks upstream
+    again = division.meta_depth * (modules * (modules - 1) // 2 - (modules - 1))  # of the meta blocks upstream
     stems = 1 + (modules > 1)  # module 0 has its own, the others share the meta model's
     return Units(every.forward - again, every.inputs, every.weights, stems, 1, every.heads, every.head_weights)
 
@@ -68,7 +68,7 @@ def of_phase(division: Division, phase: str, public: bool = False) -> Units:
         return module(division, int(phase.removeprefix('module_')), public)
     if phase == 'modules':
         return total(module(division, i, True) for i in range(len(division))) if public else joint(division)
-    return end_to_end(len(division) if phase == 'meta' else division.depth)
+    return end_to_end(division.meta.depth if phase == 'meta' else division.depth)
 
 
 def total(units) -> Units:
@@ -142,6 +142,6 @@ def parameters(arch: Arch, blocks: int, stem: bool = True, head: bool = True) ->
 def trained_parameters(arch: Arch, division: Division, phase: str) -> int:
     """Return the number of parameters that a phase trains, whose gradients are all-reduced."""
     if not phase.startswith('module_'):
-        return parameters(arch, len(division) if phase == 'meta' else division.depth)
+        return parameters(arch, division.meta.depth if phase == 'meta' else division.depth)
     i = int(phase.removeprefix('module_'))
     return parameters(arch, division.depths[i], i == 0, i == len(division) - 1)

@@ -27,7 +27,7 @@ def model_problems(cfg: Config) -> Iterator[str]:
             continue
         arch = yield from _read(f'{place}.arch', Arch.parse, model['arch'])
         if arch is not None and kind.endswith('IncubationModel'):
-            yield from _read(f'{place}.modules', Division.of, arch.depth, model.get('modules', 4))
+            yield from _read(f'{place}.modules', division_of, model)
 
 
 def incubation_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
@@ -66,7 +66,7 @@ def division_of(model: dict) -> Division:
     Raises:
         ValueError: the architecture or the modules are wrong.
     """
-    return Division.of(Arch.parse(model.arch).depth, model.get('modules', 4))
+    return Division.of(Arch.parse(model.arch).depth, model.get('modules', 4), model.get('meta_depth', 1))
 
 
 def _read(place: str, reader: Callable, *given) -> Generator[str, None, object]:

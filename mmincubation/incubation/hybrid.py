@@ -1,4 +1,4 @@
-"""The hybrid network: the meta model with one of its blocks replaced by a module of the target."""
+"""The hybrid network: the meta model with one of its parts replaced by a module of the target."""
 from collections.abc import Callable
 from functools import partial
 
@@ -31,51 +31,54 @@ class TargetModule(nn.Module):
 
 
 class Hybrid(nn.Module):
-    """Map images (B, 3, H, W) to logits (B, classes) by the meta model with block i replaced by target module i.
+    """Map images (B, 3, H, W) to logits (B, classes) by the meta model with part i replaced by target module i.
 
-    Only the module trains. `upstream(images, i)` returns the tokens that enter it; hybrids that train on the same batch
-    may share one `SharedUpstream`. Source: Deep Incubation, arXiv 2212.04129, figure 2.
+    Only the module trains. `upstream(images, block)` returns the tokens that enter a meta block; hybrids that train on
+    the same batch may share one `SharedUpstream`. Source: Deep Incubation, arXiv 2212.04129, figure 2.
     """
 
     def __init__(self, target: VisionTransformer, meta: VisionTransformer, division: Division, i: int,
                  upstream: Callable[[Tensor, int], Tensor] | None = None):
         super().__init__()
         self.i, self.meta, self.module = i, meta, TargetModule(target, division, i)
+        self.replaced = division.meta.span(i)
         self.upstream = upstream or partial(run_upstream, meta)
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the frozen meta blocks before the module, the module, and the frozen meta blocks after it."""
-        meta, i = self.meta, self.i
-        tokens = images if i == 0 else self.upstream(images, i)  # frozen, and no gradient is needed there
+        meta, first, after = self.meta, self.replaced.start, self.replaced.stop
+        tokens = self.upstream(images, first) if first else images  # frozen, and no gradient is needed there
         tokens = self.module(tokens)  # the module that incubates
-        if i == len(meta.blocks) - 1:
+        if after == len(meta.blocks):
             return tokens  # the last module has norm and head of its own
-        tokens = run_blocks(meta.blocks[i + 1:], tokens, meta.with_cp)  # frozen, but gradients pass to the module
+        tokens = run_blocks(meta.blocks[after:], tokens, meta.with_cp)  # frozen, but gradients pass to the module
         return meta.classify(tokens)
 
 
 @torch.no_grad()
-def run_upstream(meta: VisionTransformer, images: Tensor, i: int) -> Tensor:
-    """Return the tokens that enter block `i` of the meta model."""
-    return run_blocks(meta.blocks[:i], meta.stem(images))
+def run_upstream(meta: VisionTransformer, images: Tensor, block: int) -> Tensor:
+    """Return the tokens that enter a block of the meta model."""
+    return run_blocks(meta.blocks[:block], meta.stem(images))
 
 
 class SharedUpstream:
     """`run_upstream` for hybrids that train on the same batch one after another: each meta block runs once.
 
-    A call continues from the meta tokens of the call before it. The last hybrid frees the tokens.
+    A call continues from the meta tokens of the call before it. The last hybrid, which replaces the meta model's last
+    blocks, frees the tokens.
     """
 
-    def __init__(self, meta: VisionTransformer):
+    def __init__(self, meta: VisionTransformer, division: Division):
         self.meta, self.images, self.tokens, self.done = meta, None, None, 0
+        self.last = division.meta.span(len(division) - 1).start
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, i: int) -> Tensor:
-        """Return the tokens that enter block `i` of the meta model; `i` rises within a batch."""
+    def __call__(self, images: Tensor, block: int) -> Tensor:
+        """Return the tokens that enter a block of the meta model; its number rises within a batch."""
         if images is not self.images:
             self.images, self.tokens, self.done = images, self.meta.stem(images), 0
-        tokens = self.tokens = run_blocks(self.meta.blocks[self.done:i], self.tokens)
-        self.done = i
-        if i == len(self.meta.blocks) - 1:
+        tokens = self.tokens = run_blocks(self.meta.blocks[self.done:block], self.tokens)
+        self.done = block
+        if block == self.last:
             self.images = self.tokens = None
         return tokens

@@ -7,7 +7,6 @@ from mmincubation.hashes import digest
 from mmincubation.models.classifier import BaseClassifier
 from mmincubation.registry import MODELS
 from mmincubation.vit import Arch, Division, VisionTransformer
-from mmincubation.vit.spec import layer_of
 
 from .hybrid import Hybrid
 from .phases import FINETUNE, META, module_number
@@ -23,17 +22,18 @@ class IncubationModel(BaseClassifier):
 
     Args:
         modules: the number K of equal modules, or their depths.
+        meta_depth: the number of the meta model's blocks for each module; the paper has one.
         with_cp: see `vit.transformer.run_block`.
     """
     trains_in_phases = True  # `FullyShard` must not wrap the whole model
 
     def __init__(self, arch: str | dict, modules: int | list[int] = 4, data_preprocessor: dict | None = None,
-                 with_cp: bool = False):
+                 with_cp: bool = False, meta_depth: int = 1):
         super().__init__(data_preprocessor)
         arch = Arch.parse(arch)
-        self.division = Division.of(arch.depth, modules)
+        self.division = Division.of(arch.depth, modules, meta_depth)
         self.target = VisionTransformer(arch, with_cp=with_cp)  # before the meta model, for the same draws as E2E
-        self.meta = VisionTransformer(arch.with_depth(len(self.division)), with_cp=with_cp)
+        self.meta = VisionTransformer(arch.with_depth(self.division.meta.depth), with_cp=with_cp)
         self.trained = (FINETUNE, )
         self.predict_with(FINETUNE)
 
@@ -68,8 +68,8 @@ class IncubationModel(BaseClassifier):
         modules = {module_number(network) for network in running} - {None}
         if vit == 'target':
             return FINETUNE in running or self.division.module_of(key) in modules
-        # A module replaces one meta block: if only that module runs, the block is not needed.
-        return META in running or bool(modules - {layer_of(key, len(self.division)) - 1})
+        # A module replaces its part of the meta model: if only that module runs, the part is not needed.
+        return META in running or bool(modules - {self.division.meta.module_of(key)})
 
     def _place(self) -> None:
         device = self.data_preprocessor.mean.device

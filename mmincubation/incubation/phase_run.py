@@ -113,7 +113,7 @@ def begin_runs(model: IncubationModel, phases: Sequence[Phase], recipe: str = 'c
         ConfigError: the hybrids cannot share their upstream meta blocks.
     """
     require_like_upstreams(recipe, model.division, phases)
-    upstream = SharedUpstream(model.meta) if len(phases) > 1 else None
+    upstream = SharedUpstream(model.meta, model.division) if len(phases) > 1 else None
     runs = [PhaseRun(model, phase, recipe, upstream, f'{phase.name}.' * side_by_side) for phase in phases]
     model.set_trained(run.name for run in runs)
     model.train_only(*(run.unwrapped for run in runs))

@@ -51,12 +51,12 @@ def phase_names(modules: int) -> list[str]:
 def block_forwards(division: Division, phase: Phase, mode: str = 'sequential') -> int:
     """Return how many blocks one image passes in a training step of a phase, in all networks that it trains."""
     if phase.name in (META, FINETUNE):
-        return len(division) if phase.name == META else division.depth
-    last = len(division) - 1
+        return division.meta.depth if phase.name == META else division.depth
+    around = division.meta.depth - division.meta_depth  # the meta blocks of a hybrid
     modules = [sub.module for sub in phase.subphases or [phase]]
     if phase.subphases and mode == 'joint':  # the meta blocks upstream run once for all modules
-        return last + sum(division.depths[i] + last - i for i in modules)
-    return sum(division.depths[i] + last for i in modules)
+        return around + sum(division.depths[i] + around - division.meta.span(i).start for i in modules)
+    return sum(division.depths[i] + around for i in modules)
 
 
 def valid_mode(mode: str, modules: int, ranks: int) -> str:

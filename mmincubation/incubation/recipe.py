@@ -24,15 +24,15 @@ def valid_recipe(recipe: str) -> str:
 
 
 def module_drop_path(recipe: str, division: Division, module: int, rate: float) -> tuple[list[float], list[float]]:
-    """Return the stochastic-depth rates of the K meta blocks, and of the blocks of the module that incubates."""
-    span = division.span(module)
+    """Return the stochastic-depth rates of the meta blocks, and of the blocks of the module that incubates."""
+    span, replaced = division.span(module), division.meta.span(module)
     if recipe == 'clean':
         ramp = drop_path_ramp(rate, division.depth)
-        return [0.] * len(division), [ramp[i] for i in span]
-    ramp = drop_path_ramp(rate, len(span) + len(division) - 1)
-    # The hybrid's blocks in order: meta blocks, the module, meta blocks. The replaced meta block does not run.
-    meta = ramp[:module] + [0.] + ramp[module + len(span):]
-    return meta, ramp[module:module + len(span)]
+        return [0.] * division.meta.depth, [ramp[i] for i in span]
+    before, after = replaced.start, replaced.start + len(span)
+    ramp = drop_path_ramp(rate, len(span) + division.meta.depth - len(replaced))
+    # The hybrid's blocks in order: meta blocks, the module, meta blocks. The replaced meta blocks do not run.
+    return ramp[:before] + [0.] * len(replaced) + ramp[after:], ramp[before:after]
 
 
 def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:

@@ -45,8 +45,8 @@ def require_like_upstreams(recipe: str, division: Division, phases: Sequence[Pha
     """
     modules = [(p.module, p.drop_path_rate) for p in phases if p.module is not None]
     rates = {i: module_drop_path(recipe, division, i, rate)[0] for i, rate in modules}
-    for j in range(len(division)):
-        found = sorted({meta[j] for i, meta in rates.items() if i > j})
+    for j in range(division.meta.depth):
+        found = sorted({meta[j] for i, meta in rates.items() if division.meta.span(i).start > j})
         if len(found) > 1:
             raise ConfigError(f'modules trained jointly share the meta blocks before them, but block {j} has the '
                               f'stochastic depths {found}: give all modules one depth and one drop_path_rate, or '

@@ -20,10 +20,10 @@ def begin_module(target: VisionTransformer, meta: VisionTransformer, division: D
     """Set a target module's weights before its first step.
 
     `random` (the paper) does not change them. `ends` (ours) copies the stem of module 0, and the norm and head of
-    module K-1, from the trained meta model. `grow` (ours) also copies the first block of the module from the meta block
-    that it replaces, and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2). So before the first
-    step the hybrid and the assembled model compute the function of the meta model. `stack` (a control) copies that meta
-    block to all blocks of the module, beside the ends.
+    module K-1, from the trained meta model. `grow` (ours) also copies the meta blocks that the module replaces (one, in
+    the paper) to its first blocks, and zeroes the residual branches of its other blocks (attn.proj, mlp.fc2). So before
+    the first step the hybrid and the assembled model compute the function of the meta model. `stack` (a control) copies
+    those meta blocks to all blocks of the module, each to neighbours in equal shares, beside the ends.
 
     Raises:
         ValueError: `start` is unknown.
@@ -32,9 +32,12 @@ def begin_module(target: VisionTransformer, meta: VisionTransformer, division: D
         return
     _copy_ends(target, meta, division, module)
     blocks = [target.blocks[i] for i in division.span(module)]
-    for block in dict(grow=blocks[:1], stack=blocks).get(start, []):
-        block.load_state_dict(meta.blocks[module].state_dict())
-    for block in blocks[1:] if start == 'grow' else []:
+    replaced = [meta.blocks[i] for i in division.meta.span(module)]
+    stacked = [replaced[j * len(replaced) // len(blocks)] for j in range(len(blocks))]
+    sources = dict(grow=replaced, stack=stacked).get(start, [])
+    for block, source in zip(blocks[:len(sources)], sources, strict=True):
+        block.load_state_dict(source.state_dict())
+    for block in blocks[len(replaced):] if start == 'grow' else []:
         for layer in (block.attn.proj, block.mlp.fc2):
             layer.weight.zero_()
             layer.bias.zero_()

@@ -179,21 +179,25 @@ class Division:
     """The division of D consecutive blocks into K modules.
 
     `depths` are the numbers of blocks of the modules, in order. The first module also owns the stem; the last one also
-    owns the norm and the head.
+    owns the norm and the head. The meta model has `meta_depth` blocks for each module; the paper has one.
     """
     depths: tuple[int, ...]
+    meta_depth: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, 'depths', tuple(self.depths))  # the class is frozen, and headers have lists
         if not self.depths or min(self.depths) < 1:
             raise ValueError(f'every module needs at least one block, got depths {self.depths}')
+        if type(self.meta_depth) is not int or not 1 <= self.meta_depth <= min(self.depths):
+            raise ValueError(f'meta_depth={self.meta_depth!r:.60}: give a whole number from 1 to the depth of the '
+                             f'smallest module, {min(self.depths)}')
 
     @classmethod
-    def of(cls, depth: int, modules: 'int | list[int]') -> 'Division':
+    def of(cls, depth: int, modules: 'int | list[int]', meta_depth: int = 1) -> 'Division':
         """Divide `depth` blocks into that many modules of equal depth, or into modules of the listed depths.
 
         Raises:
-            ValueError: the modules do not add up to `depth`.
+            ValueError: the modules do not add up to `depth`, or `meta_depth` is not from 1 to the smallest of them.
         """
         if not isinstance(modules, int) and not (
                 isinstance(modules, list | tuple) and all(isinstance(depth, int) for depth in modules)):
@@ -202,10 +206,10 @@ class Division:
             if not 1 <= modules <= depth or depth % modules:
                 raise ValueError(f'{depth} blocks do not divide into {modules} equal modules; '
                                  'give a divisor, or a list of depths')
-            return cls((depth // modules, ) * modules)
+            return cls((depth // modules, ) * modules, meta_depth)
         if sum(modules) != depth:
             raise ValueError(f'modules of {list(modules)} blocks add up to {sum(modules)}, the model has {depth}')
-        return cls(tuple(modules))
+        return cls(tuple(modules), meta_depth)
 
     def __len__(self) -> int:
         return len(self.depths)
@@ -214,6 +218,11 @@ class Division:
     def depth(self) -> int:
         """The number of blocks of the whole model."""
         return sum(self.depths)
+
+    @property
+    def meta(self) -> 'Division':
+        """The division of the meta model: its part i stands for module i."""
+        return Division((self.meta_depth, ) * len(self.depths))
 
     def span(self, module: int) -> range:
         """Return the global numbers of a module's blocks."""

@@ -1,4 +1,6 @@
 """The unit model of docs/measurements/performance.md against FLOPs counted in steps, ours and the public code's."""
+import copy
+
 import pytest
 import torch
 
@@ -26,11 +28,14 @@ def cfg():
     return cfg
 
 
+@pytest.mark.parametrize('depths, meta_depth', [(DEPTHS, 1), ([2, 2, 2, 2], 2)])
 @pytest.mark.parametrize('phase, variant', [
     *((phase, 'ours') for phase in PHASES), *((phase, 'reference') for phase in PHASES if phase != 'modules')])
-def test_flops_of_a_real_step_are_those_of_the_units(cfg, phase, variant):
+def test_flops_of_a_real_step_are_those_of_the_units(cfg, phase, variant, depths, meta_depth):
+    cfg = copy.deepcopy(cfg)
+    cfg.model.update(modules=depths, meta_depth=meta_depth)
     phases = Phases(cfg)
-    model, division, public = build(cfg, CPU), Division(DEPTHS), variant == 'reference'
+    model, division, public = build(cfg, CPU), Division(depths, meta_depth), variant == 'reference'
     step = getattr(phases, variant)(model, phase, synthetic(cfg, (16, 16), 3))
     flops = BlockFlops.of(Arch.parse(ARCH)).step(of_phase(division, phase, public), fused=not public)
     with attention_as_on_gpus():

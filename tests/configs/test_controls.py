@@ -5,8 +5,9 @@ from math import prod
 import pytest
 from mmengine.config import Config
 
+from mmincubation.config.models import division_of
 from mmincubation.incubation.phases import block_forwards, read_phases
-from mmincubation.models import Arch, Division
+from mmincubation.models import Arch
 from tests.configs.test_configs import header
 from tests.helpers.paths import ROOT
 
@@ -24,7 +25,7 @@ def block_forwards_of(cfg: Config) -> int:
     """Block-forwards an image of the training set, summed over the epochs of all phases."""
     if 'phases' not in cfg.train_cfg:
         return Arch.parse(cfg.model.arch).depth * cfg.train_cfg.max_epochs
-    division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.modules)
+    division = division_of(cfg.model)
     return sum(phase.epochs * block_forwards(division, phase)
                for phase in read_phases(cfg.train_cfg.phases, len(division)))
 

@@ -13,11 +13,12 @@ from tests.helpers.toy import begin_phase
 
 ARCH = dict(embed_dim=16, depth=6, num_heads=2, patch_size=4, img_size=16, num_classes=5)
 DIVISIONS = [1, 2, 3, 6, [1, 5], [3, 1, 2]]
+META_DEPTHS = [*((modules, 1) for modules in DIVISIONS), (2, 2), (2, 3), (3, 2), ([2, 4], 2), (1, 4)]
 
 
-def build(modules=3, seed=0, **arch) -> IncubationModel:
+def build(modules=3, meta_depth=1, seed=0, **arch) -> IncubationModel:
     torch.manual_seed(seed)
-    return IncubationModel(dict(ARCH, **arch), modules)
+    return IncubationModel(dict(ARCH, **arch), modules, meta_depth=meta_depth)
 
 
 def batch(n=4, seed=1):
@@ -31,9 +32,9 @@ def gradients(model, images, labels) -> dict:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize('modules', DIVISIONS)
-def test_grow_computes_the_meta_models_function(modules):
-    model, (images, _) = build(modules).eval(), batch()
+@pytest.mark.parametrize('modules, meta_depth', META_DEPTHS)
+def test_grow_computes_the_meta_models_function(modules, meta_depth):
+    model, (images, _) = build(modules, meta_depth).eval(), batch()
     for module in range(len(model.division)):
         begin_module(model.target, model.meta, model.division, module, 'grow')
     meta = model.meta(images)
@@ -43,15 +44,17 @@ def test_grow_computes_the_meta_models_function(modules):
         torch.testing.assert_close(model.logits(images), meta, rtol=0, atol=1e-6)
 
 
-def test_stack_copies_each_meta_block_to_all_blocks_of_its_module():
-    model = build([2, 1, 3])
-    for module in range(3):
+@pytest.mark.parametrize('modules, meta_depth, sources', [
+    ([2, 1, 3], 1, (0, 0, 1, 2, 2, 2)), (2, 2, (0, 0, 1, 2, 2, 3)), ([2, 4], 2, (0, 1, 2, 2, 3, 3))])
+def test_stack_copies_each_meta_block_to_its_share_of_its_module(modules, meta_depth, sources):
+    model = build(modules, meta_depth)
+    for module in range(len(model.division)):
         begin_module(model.target, model.meta, model.division, module, 'stack')
     meta = model.meta.state_dict()
     for key, value in model.target.state_dict().items():
         if key.startswith('blocks.'):
             block, _, rest = key.removeprefix('blocks.').partition('.')
-            key = f'blocks.{(0, 0, 1, 2, 2, 2)[int(block)]}.{rest}'
+            key = f'blocks.{sources[int(block)]}.{rest}'
         assert torch.equal(value, meta[key]), key
 
 
@@ -71,19 +74,21 @@ def test_starts_copy_what_they_say():
         begin_module(model.target, model.meta, model.division, 0, 'grown')
 
 
-@pytest.mark.parametrize('modules', DIVISIONS)
-def test_hybrid_is_the_chain_of_its_parts(modules):
-    model, (images, _) = build(modules).eval(), batch()
+@pytest.mark.parametrize('modules, meta_depth', META_DEPTHS)
+def test_hybrid_is_the_chain_of_its_parts(modules, meta_depth):
+    model, (images, _) = build(modules, meta_depth).eval(), batch()
+    assert len(model.meta.blocks) == meta_depth * len(model.division)
     for module, depth in enumerate(model.division.depths):
         begin_phase(model, f'module_{module}')
         tokens = (model.target if module == 0 else model.meta).stem(images)
         for j in range(len(model.division)):
-            blocks = [model.target.blocks[i] for i in model.division.span(j)] if j == module else [model.meta.blocks[j]]
-            for block in blocks:
+            own, meta = model.division.span(j), range(meta_depth * j, meta_depth * (j + 1))
+            for block in [model.target.blocks[i] for i in own] if j == module else [model.meta.blocks[i] for i in meta]:
                 tokens = block(tokens)
         last = model.target if module == len(model.division) - 1 else model.meta
         assert torch.equal(model.logits(images), last.classify(tokens))
-        assert block_forwards(model.division, Phase(f'module_{module}', 1)) == depth + len(model.division) - 1
+        assert block_forwards(model.division, Phase(f'module_{module}', 1)) == \
+            depth + meta_depth * (len(model.division) - 1)
 
 
 def test_assembled_forward_is_the_chain_of_parts(tmp_path):

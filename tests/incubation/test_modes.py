@@ -81,6 +81,17 @@ def test_joint_is_sequential_bit_for_bit(folder, tmp_path, recipe, optimizer):
     assert_same_weights(*runs)
 
 
+@pytest.mark.parametrize('recipe', ['clean', 'paper_code'])
+def test_so_is_it_with_two_meta_blocks_for_a_module(folder, tmp_path, recipe):
+    runs = []
+    for mode in ('sequential', 'joint'):
+        cfg = config(folder, mode, 2, recipe)
+        cfg.model.meta_depth = 2
+        runs.append(run(cfg, tmp_path / mode))
+    assert len([key for key in load_file(runs[0] / 'weights/meta_last.safetensors') if 'attn.qkv.weight' in key]) == 4
+    assert_same_weights(*runs)
+
+
 def test_joint_is_sequential_on_two_ranks(folder, tmp_path):
     runs = [run(config(folder, mode, 2), tmp_path / mode, 2) for mode in ('sequential', 'joint')]
     assert_same_weights(*runs)
@@ -223,7 +234,7 @@ def test_joint_runs_what_is_upstream_and_prepares_the_batch_once():
 
 
 @pytest.mark.parametrize('phase, target, meta', [
-    ('meta', '', '0123hs'), ('module_0', '01s', '123hs'), ('module_2', '45', '013hs'), ('module_3', '67h', '012hs'),
+    ('meta', '', '0123hs'), ('module_0', '01s', '123h'), ('module_2', '45', '013hs'), ('module_3', '67h', '012s'),
     ('finetune', '01234567hs', ''), ('modules', '01234567hs', '0123hs')])
 def test_only_what_runs_is_on_the_device(phase, target, meta):
     """Blocks by number, h the head, s the stem."""

@@ -71,6 +71,14 @@ def test_division():
         division.span(-1)
 
 
+def test_meta_depth():
+    division = Division.of(7, [3, 2, 2], 2)
+    assert division.meta.depths == (2, 2, 2) and [*division.meta.span(1)] == [2, 3]
+    for bad in (0, 3, 2., '2', True, None):
+        with pytest.raises(ValueError, match='meta_depth=.*from 1 to the depth of the smallest module, 2'):
+            Division.of(7, [3, 2, 2], bad)
+
+
 def test_layers():
     model = VisionTransformer(dict(embed_dim=16, depth=2, num_heads=2, patch_size=4, img_size=8, num_classes=3))
     layers = {name: model.layer_of(name) for name, _ in model.named_parameters()}
