@@ -86,25 +86,39 @@ def bold(text: str) -> str:
 def overview(sections: list[Section]) -> str:
     """Return one Markdown table of all tasks: a row for each model and method, a column for each metric of each data.
 
-    The name of the model is there where models differ. Rows of equal names stay apart.
+    The name of the model is there where models differ: of one metric of one data set each model has a column. Rows of
+    equal names stay apart.
     """
     lines = [(section, line) for section in sections for line in section.lines]
     data = {section.task: {line.cells['data'] for line in section.lines} for section in sections}
     several = len({line.cells['model'] for _, line in lines}) > 1
+    side_by_side = several and len(sections) == len(data[sections[0].task]) == len(_shown(sections[0])) == 1
     columns, rows = [], {}
     for section, line in lines:
         own = {}
-        for title, _, _ in METRICS[section.task][:2 if section.task == 'detection' else 1]:
+        for title in _shown(section):
             column = title if len(data[section.task]) == 1 else f'{title}, {line.cells["data"]}'
+            column = f'{line.cells["model"]}: {title}' if side_by_side else column
             columns += [] if column in columns else [column]
             own[column] = line.cells[title]
-        names = line.cells['model'], line.cells['method']
+        names = '' if side_by_side else line.cells['model'], line.cells['method']
         number = next(i for i in count() if not own.keys() & rows.get((*names, i), {}).keys())
         rows.setdefault((*names, number), {}).update(own)
-    head = ['model'] * several + ['method']
+    columns = sorted(columns, key=_by_numbers) if side_by_side else columns
+    head = ['model'] * (several and not side_by_side) + ['method']
     cells = [[*map(escaped, names[-len(head) - 1:-1]), *(escaped(row.get(column, '-')) for column in columns)]
              for names, row in rows.items()]
     return markdown_table([*head, *columns], cells, {*columns})
+
+
+def _by_numbers(text: str) -> list[tuple[int, str]]:
+    """Sort ViT-6 before ViT-12, and 360 before 1,080."""
+    return [(int(part.replace(',', '')), '') if i % 2 else (0, part)
+            for i, part in enumerate(re.split(r'(\d[\d,]*)', text))]
+
+
+def _shown(section: Section) -> list[str]:
+    return [title for title, _, _ in METRICS[section.task][:2 if section.task == 'detection' else 1]]
 
 
 def escaped(text: str) -> str:

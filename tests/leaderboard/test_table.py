@@ -198,6 +198,17 @@ def test_one_table_of_all_tasks(tmp_path):
     assert '71.3' in overview(sections_of(tmp_path)) and '60.0' in overview(sections_of(tmp_path))
 
 
+def test_models_stand_side_by_side_in_one_metric_of_one_data_set(tmp_path):
+    for model, method, value in (('ViT-6', 'e2e', 50.0), ('ViT-6', 'incub', 60.0), ('ViT-12', 'e2e', 70.0)):
+        put(tmp_path, method, value, run=f'{model}_{method}', experiment=dict(
+            task='classification', model=model, method=method))
+    assert overview(sections_of(tmp_path)).splitlines() == [
+        '| method | ViT-6: top-1 | ViT-12: top-1 |', '| :-- | --: | --: |',
+        '| e2e | 50.0 | 70.0 |', '| incub | 60.0 | - |']
+    put(tmp_path, 'e2e', 0.4, 'detection', experiment=dict(task='detection', model='ViT-6', method='e2e'))
+    assert '| model | method | top-1 | box AP | mask AP |' in overview(sections_of(tmp_path))
+
+
 def test_forms_are_the_same_at_each_call(tmp_path):
     for method in ('b', 'a', 'c'):
         put(tmp_path, method, 50.0)
