@@ -7,8 +7,10 @@ work_dir = 'work_dirs/study/digits_ablations'
 results = 'results/study/digits_ablations'
 _modules = {  # (K, m): meta, module, finetune
     (1, 1): (300, 30, 35), (3, 1): (120, 20, 30), (4, 1): (90, 15, 30), (6, 1): (60, 10, 25), (2, 2): (75, 30, 25)}
+_by_epochs = [  # as this recipe asks
+    dict(type='LinearLR', start_factor=1e-3, end=1), dict(type='CosineAnnealingLR', eta_min=1e-5, begin=1)]
 _variants = dict(
-    paper_code={'train_cfg.recipe': 'paper_code'},
+    paper_code={'train_cfg.recipe': 'paper_code', 'param_scheduler': _by_epochs},
     drop_path={'train_cfg.phases.module.drop_path_rate': 0.1, 'train_cfg.phases.finetune.drop_path_rate': 0.1},
     ends={'train_cfg.start': 'ends'})
 
