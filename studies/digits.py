@@ -9,7 +9,7 @@ The paper's proportions: a module and fine-tuning have a third of E2E's epochs; 
 work_dir = 'work_dirs/study/digits'
 results = 'results/study/digits'
 _seeds = {  # by (depth, cost)
-    (12, 1080): range(5), (12, 360): range(5), (6, 1080): range(3), (24, 1080): range(3), (12, 3240): range(3)}
+    (12, 1080): range(5), (12, 360): range(5), (6, 1080): range(3), (24, 1080): range(5), (12, 3240): range(3)}
 _lengths = {  # by (depth, cost): E2E; meta, module, finetune of incubation; meta, finetune of growth
     (12, 360): (30, (50, 10, 10), (54, 21)),
     (12, 1080): (90, (150, 30, 30), (150, 65)),
@@ -40,5 +40,5 @@ def _run(depth, cost, method, seed):
 runs = [_run(depth, cost, method, seed)
         for (depth, cost), seeds in _seeds.items() for seed in seeds
         for method in ('e2e', 'meta_only', 'grow_only', 'incub_grow', 'incub', 'stack_only')
-        if (depth, cost) == (12, 1080) or method not in ('incub', 'stack_only') and (
-            depth == 12 or method != 'meta_only')]
+        if (depth == 12 or method != 'meta_only')  # whose two blocks are the same at each depth
+        and (method not in ('incub', 'stack_only') or cost == 1080 and depth > 6)]
