@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmincubation.engine.compiling import compile_blocks
 from mmincubation.models import VisionTransformer
 from mmincubation.models.classifier import ClsDataPreprocessor
+from mmincubation.vit.attention import Attention
 from mmincubation.vit.transformer import attention_as_on_gpus, build_block, run_blocks
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 BATCH, ROUNDS = (128, 30) if DEVICE == 'cuda' else (4, 7)
+clock = perf_counter if DEVICE == 'cuda' else process_time  # other programs do not count
 ARCH = dict(embed_dim=768, depth=3, num_heads=12, patch_size=16, img_size=224, num_classes=1000)  # 3 blocks of ViT-B
 
 
@@ -37,10 +39,10 @@ def ratio(ours: Callable, other: Callable) -> tuple[float, float]:
     for i in range(ROUNDS + 2):
         for call in (ours, other) if i % 2 else (other, ours):
             wait()
-            begin = perf_counter()
+            begin = clock()
             call()
             wait()
-            times[call] += [perf_counter() - begin] if i >= 2 else []
+            times[call] += [clock() - begin] if i >= 2 else []
     return median(times[other]) / median(times[ours]), 1e3 * median(times[ours])
 
 
@@ -111,6 +113,22 @@ def attention() -> Iterator[tuple]:
         name = 'bfloat16' if bf16 else 'float32'
         fused = attention_as_on_gpus()(partial(step, vit(), images(), bf16))
         yield f'step, {name}: SDPA', 'unfused attention', fused, partial(step, other, images(), bf16)
+
+
+def shapes() -> Iterator[tuple]:
+    """Attention alone, forward and backward: windows of 14 x 14, a classifier's tokens, grids of 24 to 64."""
+    layers = [Attention(768, 12), Attention(768, 12)]
+    layers[1].fused_attn = False
+    for kind in (torch.bfloat16, torch.float32):
+        for count, tokens in ((9, 196), (4, 197), (1, 576), (1, 1024), (2, 1025), (1, 4096)):
+            qkv = torch.randn(count, tokens, 3 * 768, device=DEVICE, dtype=kind, requires_grad=True)
+            weights = torch.randn(count, tokens, 768, device=DEVICE, dtype=kind)
+            name = f'attention, {str(kind)[6:]}, {count} x {tokens} tokens'
+            yield f'{name}: SDPA', 'unfused', *(partial(attend, layer, qkv, weights) for layer in layers)
+
+
+def attend(layer: nn.Module, qkv: torch.Tensor, weights: torch.Tensor) -> None:
+    layer.attend(qkv).backward(weights)
 
 
 class LinearPatches(nn.Module):
@@ -210,8 +228,8 @@ def compiling() -> Iterator[tuple]:
         partial(step, other, images())
 
 
-PARTS = dict(optimisers=optimisers, precision=precision, attention=attention, patches=patches, stream=stream,
-             frozen=frozen, normalising=normalising, checkpointing=checkpointing, compiling=compiling)
+PARTS = dict(optimisers=optimisers, precision=precision, attention=attention, shapes=shapes, patches=patches,
+             stream=stream, frozen=frozen, normalising=normalising, checkpointing=checkpointing, compiling=compiling)
 
 
 def main(names: list[str]) -> None:

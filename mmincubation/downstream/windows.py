@@ -1,10 +1,8 @@
 """ViTDet's window attention in a plain block."""
-import torch.nn.functional as F
-from timm.layers import Attention
 from torch import Tensor
 from torch.autograd import Function
 
-from mmincubation.vit.attention import split_heads
+from mmincubation.vit.attention import Attention
 from mmincubation.vit.transformer import Block
 
 
@@ -13,15 +11,15 @@ def attend_in_windows(attention: Attention, tokens: Tensor, grid: tuple[int, int
 
     Windows start at the top left. The grid is padded with zero tokens at the right and the bottom to full windows. The
     padding takes part in the attention and is cut off afterwards, as in ViTDet. `attention` must be one of
-    `build_block`, without norms, gate or dropout.
+    `build_block`.
     """
     padded = tuple(side + -side % size for side in grid)
-    if padded == grid:  # no padding: timm's own attention does
+    if padded == grid:  # no padding: the plain attention does
         return _join(attention(_split(tokens, grid, size)), grid, size)
     # Both linear layers skip the padding: qkv of a zero token is the bias, and the projection of padding is cut off.
     qkv, bias = attention.qkv(tokens).unflatten(1, grid), attention.qkv.bias
     border = qkv.new_zeros(qkv.shape[-1]) if bias is None else bias.to(qkv.dtype)
-    windows = _attend(_split(_Pad.apply(qkv, border, padded).flatten(1, 2), padded, size), attention.num_heads)
+    windows = attention.attend(_split(_Pad.apply(qkv, border, padded).flatten(1, 2), padded, size))
     rows, columns = grid
     inside = _join(windows, padded, size).unflatten(1, padded)[:, :rows, :columns]
     return attention.proj(inside.flatten(1, 2))
@@ -59,11 +57,6 @@ class _Pad(Function):
         rows, columns = ctx.inside
         border = gradient[:, :rows, columns:].sum((0, 1, 2)) + gradient[:, rows:].sum((0, 1, 2))
         return gradient[:, :rows, :columns], border, None  # a view: the padding's share went to `border`
-
-
-def _attend(qkv: Tensor, heads: int) -> Tensor:
-    """Attend, from qkv (windows, tokens, 3C) to (windows, tokens, C)."""
-    return F.scaled_dot_product_attention(*split_heads(qkv, heads)).transpose(1, 2).flatten(2)
 
 
 class WindowBlock(Block):

@@ -16,13 +16,20 @@ def split_heads(qkv: Tensor, heads: int) -> Iterator[Tensor]:
 
 
 class Attention(layers.Attention):
-    """timm's attention with the same results and gradients, bit for bit, and heads by `split_heads`."""
+    """timm's attention with the same results and gradients, bit for bit, and heads by `split_heads`.
 
-    def forward(self, tokens: Tensor, **_) -> Tensor:
-        """Return the attended tokens (B, N, C). A plain ViT has no mask; timm's block passes none."""
-        query, key, value = split_heads(self.qkv(tokens), self.num_heads)
+    `fused_attn` chooses one fused operation or several. `Block` sets it by what is faster.
+    """
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Map qkv (B, N, 3C) to the attended values (B, N, C). A plain ViT has no mask; timm's block passes none."""
+        query, key, value = split_heads(qkv, self.num_heads)
         if self.fused_attn:
             found = F.scaled_dot_product_attention(query, key, value)
         else:
             found = (query * self.scale @ key.transpose(-2, -1)).softmax(-1) @ value
-        return self.proj(found.transpose(1, 2).flatten(2))
+        return found.transpose(1, 2).flatten(2)
+
+    def forward(self, tokens: Tensor, **_) -> Tensor:
+        """Return the attended tokens (B, N, C)."""
+        return self.proj(self.attend(self.qkv(tokens)))

@@ -66,6 +66,25 @@ def test_the_residual_stream_stays_float32():
     assert seen == [torch.bfloat16, torch.float32, torch.float32]
 
 
+@pytest.mark.parametrize('window', [3, 4])  # of a grid of 6 x 5: padded
+def test_windows_attend_as_other_blocks_do(window, monkeypatch):
+    """In bfloat16 on a CPU in several operations, else fused; both compute the same."""
+    fused, attention = [], nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(nn.functional, 'scaled_dot_product_attention',
+                        lambda *qkv: (fused.append(1), attention(*qkv))[1])
+    arguments = dict(out_indices=(3, ), window_size=window)
+    expected = build(**arguments)(images())[0]
+    assert len(fused) == 4
+    with torch.no_grad():
+        several = build(**arguments, bf16=True)(images())[0]
+        assert len(fused) == 4
+        with vit.attention_as_on_gpus():
+            one = build(**arguments, bf16=True)(images())[0]
+    assert len(fused) == 8
+    torch.testing.assert_close(one, several, atol=0.03, rtol=0.03)
+    torch.testing.assert_close(expected, several, atol=0.03, rtol=0.03)
+
+
 def test_pyramid_in_bfloat16():
     maps = torch.randn(2, 16, 6, 6, generator=torch.Generator().manual_seed(1))
     outputs = []
