@@ -8,8 +8,6 @@ The paper's proportions: a module and fine-tuning have a third of E2E's epochs; 
 """
 work_dir = 'work_dirs/study/digits'
 results = 'results/study/digits'
-_seeds = {  # by (depth, cost)
-    (12, 1080): range(5), (12, 360): range(5), (6, 1080): range(3), (24, 1080): range(5), (12, 3240): range(3)}
 _lengths = {  # by (depth, cost): E2E; meta, module, finetune of incubation; meta, finetune of growth
     (12, 360): (30, (50, 10, 10), (54, 21)),
     (12, 1080): (90, (150, 30, 30), (150, 65)),
@@ -20,10 +18,10 @@ _lengths = {  # by (depth, cost): E2E; meta, module, finetune of incubation; met
 _starts = dict(incub='random', incub_grow='grow', grow_only='grow', stack_only='stack')
 
 
-def _run(depth, cost, method, seed):
+def _run(depth, cost, lr, method, seed):
     e2e, incubated, grown = _lengths[depth, cost]
     options = {'experiment.method': method, 'experiment.model': f'ViT-{depth} w16, {cost:,} blocks an image',
-               'model.arch.depth': depth}
+               'model.arch.depth': depth, **({} if lr == 2e-3 else {'optim_wrapper.optimizer.lr': lr})}
     if method in ('e2e', 'meta_only'):
         alone = method == 'meta_only'
         options |= {'train_cfg.max_epochs': cost // 2 if alone else e2e, 'model.arch.depth': 2 if alone else depth}
@@ -33,12 +31,17 @@ def _run(depth, cost, method, seed):
         options |= {'train_cfg.start': _starts[method], 'train_cfg.phases.meta.epochs': meta,
                     'train_cfg.phases.module.epochs': module, 'train_cfg.phases.finetune.epochs': finetune}
         config = 'incub'
-    return dict(name=f'd{depth}_{cost}_{method}', config=f'studies/configs/digits_{config}.py', options=options,
+    table = f'd{depth}_{cost}' + ('' if lr == 2e-3 else f'_lr{lr}')
+    return dict(name=f'{table}_{method}', config=f'studies/configs/digits_{config}.py', options=options,
                 seeds=[seed], seconds=cost / 4)
 
-
-runs = [_run(depth, cost, method, seed)
-        for (depth, cost), seeds in _seeds.items() for seed in seeds
-        for method in ('e2e', 'meta_only', 'grow_only', 'incub_grow', 'incub', 'stack_only')
-        if (depth == 12 or method != 'meta_only')  # whose two blocks are the same at each depth
-        and (method not in ('incub', 'stack_only') or cost == 1080 and depth > 6)]
+_deep = ('e2e', 'grow_only', 'incub_grow')
+_tables = [  # depth, cost, learning rate, seeds, methods; `meta_only` is the same two blocks at each depth
+    (12, 1080, 2e-3, range(5), ('meta_only', *_deep, 'incub', 'stack_only')),
+    (12, 360, 2e-3, range(5), ('meta_only', *_deep)),
+    (6, 1080, 2e-3, range(3), _deep),
+    (24, 1080, 2e-3, range(3), _deep),
+    (24, 1080, 4e-3, range(5), (*_deep, 'incub', 'stack_only')),  # E2E's best rate there
+    (12, 3240, 2e-3, range(3), ('meta_only', *_deep))]
+runs = [_run(depth, cost, lr, method, seed) for depth, cost, lr, seeds, methods in _tables
+        for seed in seeds for method in methods]
