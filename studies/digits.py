@@ -1,6 +1,6 @@
 """Does incubation pay where depth pays? Very narrow ViTs on the demo's digits, all methods at equal cost.
 
-Here a meta model of two blocks stops rising below what twelve blocks reach. Each line of `_lengths` has one cost in
+A meta model of two blocks ends below twelve blocks here. Each line of `_lengths` has one cost in
 block-forwards an image of the training set (8,000):
 E2E epochs x depth = meta x 2 + module x 2 x (depth / 2 + 1) + finetune x depth = meta only x 2
                    = meta x 2 + finetune x depth (growth without incubation).
