@@ -2,10 +2,11 @@
 
 python bench/peers.py backbone [--side 512]    ViT-B in windows, bfloat16: transformers' VitDetBackbone
 python bench/peers.py upernet  [--side 512]    UperNet ViT-B: the step of mmseg's own config for it (MLN, float32)
-python bench/peers.py maskrcnn [--side 512]    Mask R-CNN ViT-B: the same in float32, mmdet's ResNet-50
+python bench/peers.py maskrcnn [--side 512]    Mask R-CNN ViT-B: mmdet's ResNet-50
 
-A row is the other's time by ours: above 1, ours is faster. The steps see the same synthetic images. transformers is an
-extra that only `backbone` asks for: `pip install -e .[peers]`.
+A row is the other's time by ours: above 1, ours is faster. Our steps also run all in float32 and all in bfloat16
+(`--amp`). The steps see the same synthetic images. transformers is an extra that only `backbone` asks for:
+`pip install -e .[peers]`.
 """
 import argparse
 import logging
@@ -25,9 +26,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.downstream import data, make_step, small, with_resnet
+from bench.downstream import data, make_step, precisions, small, with_resnet
 from mmincubation.downstream import ViTBackbone
-from mmincubation.engine.optim import AutocastOptimWrapper
 
 GLOBAL = (2, 5, 8, 11)
 MLN = 'vit/vit_vit-b16_mln_upernet_8xb2-80k_ade20k-512x512.py'
@@ -81,28 +81,18 @@ def backbones(side: int, batch: int) -> dict[str, Callable]:
 
 
 def upernet(cfg: Config, batch: int) -> dict[str, Callable]:
-    """Return our step, also under `--amp`, and that of mmseg's config."""
+    """Return our step in three precisions, and that of mmseg's config."""
     import mmseg
     theirs, released = deepcopy(cfg), Config.fromfile(Path(mmseg.__file__).parent / '.mim/configs' / MLN)
     theirs.model, theirs.optim_wrapper = released.model, released.optim_wrapper
     theirs.model.pop('pretrained')
     theirs.model.data_preprocessor.size = cfg.model.data_preprocessor.size
-    return {**ours_and_amp(cfg, batch), "mmseg's MLN": make_step(theirs, batch)}
+    return {**precisions(make_step(cfg, batch)), "mmseg's MLN": make_step(theirs, batch)}
 
 
 def maskrcnn(cfg: Config, batch: int) -> dict[str, Callable]:
-    """Return our step, also under `--amp`, the same model in float32, and mmdet's ResNet-50."""
-    full = deepcopy(cfg)
-    full.model.backbone.bf16 = full.model.neck.bf16 = False
-    return {**ours_and_amp(cfg, batch), 'in float32': make_step(full, batch),
-            'ResNet-50': make_step(with_resnet(cfg), batch)}
-
-
-def ours_and_amp(cfg: Config, batch: int) -> dict[str, Callable]:
-    """Return the config's step, and the same with everything under bfloat16 autocast."""
-    step = make_step(cfg, batch)
-    amp = type(step)(step.model, AutocastOptimWrapper(step.wrapper.optimizer), step.batch)
-    return {'ours': step, 'ours, --amp': amp}
+    """Return our step in three precisions, and mmdet's ResNet-50."""
+    return {**precisions(make_step(cfg, batch)), 'ResNet-50': make_step(with_resnet(cfg), batch)}
 
 
 def main() -> None:

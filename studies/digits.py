@@ -21,7 +21,7 @@ _starts = dict(incub='random', incub_grow='grow', grow_only='grow', stack_only='
 def _run(depth, cost, lr, method, seed):
     e2e, incubated, grown = _lengths[depth, cost]
     options = {'experiment.method': method, 'experiment.model': f'ViT-{depth} w16, {cost:,} blocks an image',
-               'model.arch.depth': depth, **({} if lr == 2e-3 else {'optim_wrapper.optimizer.lr': lr})}
+               'model.arch.depth': depth, 'optim_wrapper.optimizer.lr': lr}
     if method in ('e2e', 'meta_only'):
         alone = method == 'meta_only'
         options |= {'train_cfg.max_epochs': cost // 2 if alone else e2e, 'model.arch.depth': 2 if alone else depth}

@@ -40,7 +40,7 @@ class Hybrid(nn.Module):
     def __init__(self, target: VisionTransformer, meta: VisionTransformer, division: Division, i: int,
                  upstream: Callable[[Tensor, int], Tensor] | None = None):
         super().__init__()
-        self.i, self.meta, self.module = i, meta, TargetModule(target, division, i)
+        self.meta, self.module = meta, TargetModule(target, division, i)
         self.replaced = division.meta.span(i)
         self.upstream = upstream or partial(run_upstream, meta)
 
