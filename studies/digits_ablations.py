@@ -6,7 +6,7 @@ set: meta x K m + module x K x (12 / K + (K - 1) m) + finetune x 12 = 1,080.
 work_dir = 'work_dirs/study/digits_ablations'
 results = 'results/study/digits_ablations'
 _modules = {  # (K, m): meta, module, finetune
-    (1, 1): (300, 30, 35), (3, 1): (120, 20, 30), (4, 1): (90, 15, 30), (6, 1): (60, 10, 25), (2, 2): (75, 30, 25)}
+    (1, 1): (300, 30, 35), (4, 1): (90, 15, 30), (6, 1): (60, 10, 25), (2, 2): (75, 30, 25)}
 _by_epochs = [  # as this recipe asks
     dict(type='LinearLR', start_factor=1e-3, end=1), dict(type='CosineAnnealingLR', eta_min=1e-5, begin=1)]
 _variants = dict(
