@@ -19,6 +19,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -79,11 +80,13 @@ class InPrecision(parts.Step):
 
 
 def precisions(step: parts.Step) -> dict[str, parts.Step]:
-    """One model, one optimiser: as configured, all in float32, and all under bfloat16 autocast."""
-    autocast = AutocastOptimWrapper(step.wrapper.optimizer)
-    return {'as configured': InPrecision(step.model, step.wrapper, step.batch, True),
-            'all float32': InPrecision(step.model, step.wrapper, step.batch, False),
-            'all bfloat16': InPrecision(step.model, autocast, step.batch, True)}
+    """One model, one optimiser, three precisions; the config's own comes first."""
+    plain, autocast = (wrapper(step.wrapper.optimizer) for wrapper in (OptimWrapper, AutocastOptimWrapper))
+    found = {'backbone bfloat16': InPrecision(step.model, plain, step.batch, True),
+             'all bfloat16': InPrecision(step.model, autocast, step.batch, True),
+             'all float32': InPrecision(step.model, plain, step.batch, False)}
+    own = 'all bfloat16' if isinstance(step.wrapper, AutocastOptimWrapper) else 'backbone bfloat16'
+    return {own: found.pop(own), **found}
 
 
 def make_step(cfg: Config, count: int) -> parts.Step:

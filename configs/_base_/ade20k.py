@@ -60,7 +60,7 @@ tta_pipeline = [
 ]
 
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mmincubation.AutocastOptimWrapper',  # bfloat16 for neck and heads too, as mmseg's ViT configs use AMP
     constructor='mmincubation.ViTOptimWrapperConstructor',
     paramwise_cfg=dict(layer_decay=0.95),
     optimizer=dict(type='AdamW', betas=(0.9, 0.999), fused=True))

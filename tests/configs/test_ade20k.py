@@ -83,7 +83,7 @@ def test_sizes_differ_where_the_recipe_says():
 def test_recipe(size):
     cfg, (lr, decay, drop_path, taps, _) = load(size), RECIPE[size]
     assert cfg.optim_wrapper == dict(
-        type='OptimWrapper', constructor='mmincubation.ViTOptimWrapperConstructor',
+        type='mmincubation.AutocastOptimWrapper', constructor='mmincubation.ViTOptimWrapperConstructor',
         paramwise_cfg=dict(layer_decay=0.95),
         optimizer=dict(type='AdamW', lr=lr, weight_decay=decay, betas=(0.9, 0.999), fused=True))
     assert 8 * cfg.train_dataloader.batch_size == cfg.auto_scale_lr.base_batch_size == 16
