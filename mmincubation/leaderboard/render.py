@@ -8,7 +8,8 @@ from itertools import count
 from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .table import LEGEND, Section
+from .rows import settings_apart
+from .table import LEGEND, Line, Section
 
 TITLE = 'Leaderboard'
 NAMES = 3  # columns of names; numbers follow
@@ -86,14 +87,14 @@ def bold(text: str) -> str:
 def overview(sections: list[Section]) -> str:
     """Return one Markdown table of all tasks: a row for each model and method, a column for each metric of each data.
 
-    The name of the model is there where models differ: of one metric of one data set each model has a column. Rows of
-    equal names stay apart.
+    The name of the model is there where models differ: of one metric of one data set each model has a column, and
+    settings of the optimiser that differ along a row are named below. Rows of equal names stay apart.
     """
     lines = [(section, line) for section in sections for line in section.lines]
     data = {section.task: {line.cells['data'] for line in section.lines} for section in sections}
     several = len({line.cells['model'] for _, line in lines}) > 1
     side_by_side = several and len(sections) == len(data[sections[0].task]) == len(_shown(sections[0])) == 1
-    columns, rows = [], {}
+    columns, rows, along = [], {}, {}
     for section, line in lines:
         own = {}
         for title in _shown(section):
@@ -104,11 +105,23 @@ def overview(sections: list[Section]) -> str:
         names = '' if side_by_side else line.cells['model'], line.cells['method']
         number = next(i for i in count() if not own.keys() & rows.get((*names, i), {}).keys())
         rows.setdefault((*names, number), {}).update(own)
+        along.setdefault((*names, number), []).append(line)
     columns = sorted(columns, key=_by_numbers) if side_by_side else columns
     head = ['model'] * (several and not side_by_side) + ['method']
     cells = [[*map(escaped, names[-len(head) - 1:-1]), *(escaped(row.get(column, '-')) for column in columns)]
              for names, row in rows.items()]
-    return markdown_table([*head, *columns], cells, {*columns})
+    notes = [note for same in along.values() for note in _optimiser_apart(same)] if side_by_side else []
+    return '\n\n'.join(filter(None, [markdown_table([*head, *columns], cells, {*columns}), bullets(notes)]))
+
+
+def _optimiser_apart(lines: list[Line]) -> list[str]:
+    """Name the settings of the optimiser in which lines of one name but of several models differ."""
+    lines = sorted((line for line in lines if line.runs), key=lambda line: _by_numbers(line.cells['model']))
+    found = settings_apart([{key: value for key, value in (line.runs[0].result.get('recipe') or {}).items()
+                             if key.startswith('optim_wrapper.')} for line in lines])
+    return [f'{lines[0].cells["method"]} has {name} ' + ', '.join(
+        f'{own[name]} ({line.cells["model"]})' for line, own in zip(lines, found, strict=True))
+        for name in (found[0] if found else {})]
 
 
 def _by_numbers(text: str) -> list[tuple[int, str]]:

@@ -205,6 +205,10 @@ def test_models_stand_side_by_side_in_one_metric_of_one_data_set(tmp_path):
     assert overview(sections_of(tmp_path)).splitlines() == [
         '| method | ViT-6: top-1 | ViT-12: top-1 |', '| :-- | --: | --: |',
         '| e2e | 50.0 | 70.0 |', '| incub | 60.0 | - |']
+    for model, lr in (('ViT-6', '0.1'), ('ViT-12', '0.2')):
+        put(tmp_path, 'grow', 50.0, run=f'{model}_grow', recipe={'optim_wrapper.optimizer.lr': lr, 'x.epochs': lr},
+            experiment=dict(task='classification', model=model, method='grow'))
+    assert overview(sections_of(tmp_path)).splitlines()[-2:] == ['', '- grow has lr 0.1 (ViT-6), 0.2 (ViT-12)']
     put(tmp_path, 'e2e', 0.4, 'detection', experiment=dict(task='detection', model='ViT-6', method='e2e'))
     assert '| model | method | top-1 | box AP | mask AP |' in overview(sections_of(tmp_path))
 
