@@ -1,26 +1,25 @@
-"""What counts epochs in a loop over iterations, and so would never happen; what is named as no metric is."""
+"""What counts epochs in a loop over iterations, and so would never happen."""
 from collections.abc import Iterator
 
 from mmengine import hooks
 from mmengine.config import Config
 from mmengine.runner import IterBasedTrainLoop
 
-from .hooks import hook_dicts, hooks_of
+from .hooks import hooks_given
 from .signatures import resolve
 
 
 def counting_problems(cfg: Config) -> Iterator[str]:
-    """One line for each schedule and checkpoint that waits for epochs which do not come, and each misnamed best score.
+    """One line for each schedule and checkpoint that waits for epochs which do not come.
 
     mmengine's loop over iterations is one epoch long, whatever the data: what counts epochs acts when all is over.
     """
     if _counts_iterations(cfg):
         yield from _schedules(cfg)
-        for place, hook in _checkpoints(cfg):
+        for place, hook in hooks_given(cfg, hooks.CheckpointHook):
             if hook.get('by_epoch', True) and hook.get('interval', -1) > 0:
                 yield f'{place}: it counts epochs, and a loop over iterations has one: nothing would be saved before ' \
                       'the end; write by_epoch=False, and interval in iterations'
-    yield from _best_scores(cfg)
 
 
 def _counts_iterations(cfg: Config) -> bool:
@@ -39,31 +38,3 @@ def _schedules(cfg: Config) -> Iterator[str]:
         if counts and 'ReduceOnPlateau' not in kind:  # that one counts validations
             yield f'param_scheduler.{i}: {kind} counts epochs, and a loop over iterations has one: it would change ' \
                   'nothing; write by_epoch=False, and begin, end and milestones in iterations'
-
-
-def _checkpoints(cfg: Config) -> Iterator[tuple[str, dict]]:
-    given = dict(hook_dicts(cfg))
-    yield from ((place, given[place]) for place, _ in hooks_of(cfg, hooks.CheckpointHook))
-
-
-def _best_scores(cfg: Config) -> Iterator[str]:
-    """A best score without the prefix that every evaluator of the config puts before its scores."""
-    prefixes = _prefixes(cfg)
-    if not prefixes or None in prefixes:
-        return
-    for place, hook in _checkpoints(cfg):
-        names = hook.get('save_best') or []
-        for name in [names] if isinstance(names, str) else names:
-            if '/' not in name and name != 'auto':
-                full = ' or '.join(f'{prefix}/{name}' for prefix in prefixes)
-                yield f'{place}.save_best={name}: scores are named with their metric; write {full}'
-
-
-def _prefixes(cfg: Config) -> list[str | None]:
-    """The prefixes of the evaluators' scores, None for one that has none or is not known."""
-    given = cfg.get('val_evaluator') or []
-    found = []
-    for evaluator in given if isinstance(given, list | tuple) else [given]:
-        kinds = resolve(evaluator['type'], cfg.get('default_scope') or 'mmengine') if 'type' in evaluator else []
-        found += [evaluator.get('prefix') or getattr(kind, 'default_prefix', None) for _, kind in kinds] or [None]
-    return list(dict.fromkeys(found))

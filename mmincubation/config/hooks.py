@@ -47,3 +47,9 @@ def hooks_of(cfg: Config, kind: type) -> Iterator[tuple[str, type]]:
         classes = [cls for _, cls in resolve(name, cfg.get('default_scope') or 'mmengine')] if isinstance(
             name, str) else [name]
         yield from ((place, cls) for cls in classes if isinstance(cls, type) and issubclass(cls, kind))
+
+
+def hooks_given(cfg: Config, kind: type) -> Iterator[tuple[str, dict]]:
+    """Yield (place, dict) of the config's hooks that are of a kind."""
+    given = dict(hook_dicts(cfg))
+    yield from ((place, given[place]) for place, _ in hooks_of(cfg, kind))

@@ -20,6 +20,7 @@ from .ranges import range_problems
 from .rehearsal import rehearsal_problems
 from .runtime import runtime_problems
 from .scaling import scaling_problems
+from .scores import score_problems
 from .sections import missing_problems, section_problems
 from .sharding import sharding_problems
 from .types import type_problems
@@ -76,6 +77,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     yield from old_metainfo_problems(settings)
     if trains:
         yield from counting_problems(cfg)
+        yield from score_problems(cfg)
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
     yield from channel_problems(cfg)

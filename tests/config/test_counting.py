@@ -45,21 +45,6 @@ def test_checkpoints_by_epoch_in_a_loop_over_iterations(loop):
         assert lines(loop, default_hooks=dict(checkpoint=fine)) == []
 
 
-@pytest.mark.parametrize('name, evaluators, expected', [
-    ('bbox_mAP', dict(type='CocoMetric'), 'write coco/bbox_mAP'),
-    ('top1', dict(type='mmincubation.Accuracy'), 'write accuracy/top1'),
-    ('bbox_mAP', dict(type='CocoMetric', prefix='val'), 'write val/bbox_mAP'),
-    (['coco/bbox_mAP', 'segm_mAP'], dict(type='mmincubation.FastCocoMetric'), 'save_best=segm_mAP: '),
-    ('coco/bbox_mAP', dict(type='CocoMetric'), None), ('auto', dict(type='CocoMetric'), None),
-    ('mIoU', dict(type='mmseg.IoUMetric'), None),
-    ('mIoU', [dict(type='CocoMetric'), dict(type='mmseg.IoUMetric')], None),
-])
-def test_best_scores_without_their_prefix(name, evaluators, expected):
-    found = lines(EPOCHS[0], default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best=name)),
-                  val_evaluator=evaluators)
-    assert found == [] if expected is None else len(found) == 1 and expected in found[0]
-
-
 @pytest.mark.parametrize('key', SUCCESSORS)
 def test_keys_of_older_versions_are_named_with_what_they_became(tmp_path, key):
     (tmp_path / 'base.py').write_text('log_level = 1\n')

@@ -1,0 +1,75 @@
+"""What watches a score that the validation does not give, which would fail at the first validation."""
+from collections.abc import Iterator
+
+from mmengine import hooks
+from mmengine.config import Config
+
+from .hooks import hooks_given
+from .signatures import resolve, setting
+
+COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+IOU_SCORES = dict(mIoU=('mIoU', 'mAcc'), mDice=('mDice', 'mAcc'), mFscore=('mFscore', 'mPrecision', 'mRecall'))
+
+
+def score_problems(cfg: Config) -> Iterator[str]:
+    """One line for each score that a hook or schedule watches and no evaluator of the config gives.
+
+    The names are known of mmdet's CocoMetric, mmseg's IoUMetric and ours; of other metrics the prefix alone.
+    """
+    scope = cfg.get('default_scope') or 'mmengine'
+    given = cfg.get('val_evaluator') or []
+    metrics = [_metric(one, scope) for one in (given if isinstance(given, list | tuple) else [given])]
+    if not metrics:
+        return
+    for place, name in _watched(cfg, scope):
+        if all(scores for _, scores in metrics):
+            names = [name for _, scores in metrics for name in scores]
+            if name not in names:
+                yield f'{place}={name}: the validation gives no such score; it gives {", ".join(dict.fromkeys(names))}'
+        elif '/' not in name and all(prefix for prefix, _ in metrics):
+            full = ' or '.join(dict.fromkeys(f'{prefix}/{name}' for prefix, _ in metrics))
+            yield f'{place}={name}: scores are named with their metric; write {full}'
+
+
+def _watched(cfg: Config, scope: str) -> Iterator[tuple[str, str]]:
+    """Yield (key, score) of the best checkpoint, early stops and schedules that follow a score."""
+    for place, hook in hooks_given(cfg, hooks.CheckpointHook):
+        names = hook.get('save_best') or []
+        yield from ((f'{place}.save_best', name) for name in ([names] if isinstance(names, str) else names)
+                    if name != 'auto')
+    found = [(f'{place}.monitor', hook) for place, hook in hooks_given(cfg, hooks.EarlyStoppingHook)]
+    schedules = cfg.get('param_scheduler') or []
+    schedules = schedules if isinstance(schedules, list | tuple) else [schedules]
+    found += [(f'param_scheduler.{i}.monitor', schedule) for i, schedule in enumerate(schedules)
+              if 'ReduceOnPlateau' in str(schedule.get('type')) and schedule.get('by_epoch', True)]
+    yield from ((place, name) for place, node in found if isinstance(name := setting(node, 'monitor', scope), str))
+
+
+def _metric(evaluator: dict, scope: str) -> tuple[str | None, list[str]]:
+    """Return the prefix of a metric's scores and their full names; None and [] where they are not known."""
+    name = evaluator.get('type')
+    kinds = [cls for kind, cls in resolve(name, scope) if kind in ('metric', '')] if isinstance(name, str) else []
+    if len(kinds) != 1:
+        return None, []
+    prefix = evaluator.get('prefix') or getattr(kinds[0], 'default_prefix', None)
+    names = _names(kinds[0].__name__, lambda key: setting(evaluator, key, scope))
+    return prefix, [f'{prefix}/{name}' if prefix else name for name in names]
+
+
+def _names(kind: str, value) -> list[str]:
+    """Return the scores of a kind of metric; `value` gives a setting of it. [] if they are not known."""
+    if kind == 'Accuracy':
+        return [f'top{k}' for k in _several(value('topk'))]
+    if kind == 'IoUMetric':
+        asked = _several(value('iou_metrics'))
+        known = set(asked) <= IOU_SCORES.keys() and not value('format_only')
+        return ['aAcc', *(name for metric in asked for name in IOU_SCORES[metric])] if known else []
+    asked = _several(value('metric')) if kind in ('CocoMetric', 'NamedCocoMetric', 'FastCocoMetric') else []
+    if not set(asked) <= {'bbox', 'segm'} or value('classwise') or value('format_only'):
+        return []  # the names of classes and of proposals are not known here
+    return [f'{metric}_{item}' for metric in asked for item in value('metric_items') or COCO_ITEMS]
+
+
+def _several(value) -> list:
+    """Return a setting that may be one value or several as a list."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
