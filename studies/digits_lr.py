@@ -8,4 +8,4 @@ runs = [
         'experiment.model': f'ViT-{depth} w16', 'model.arch.depth': depth, 'train_cfg.max_epochs': 1080 // depth,
         f'train_{_dataset}fraction': .9,
         f'val_{_dataset}root': 'data/demo/cls/train', f'val_{_dataset}fraction': (.9, 1)})
-    for depth, lr in ((12, 1e-3), (12, 2e-3), (12, 4e-3), (24, 1e-3), (24, 2e-3), (24, 4e-3), (24, 8e-3))]
+    for depth, rates in ((12, (1e-3, 2e-3, 4e-3, 8e-3)), (24, (1e-3, 2e-3, 4e-3, 8e-3, 16e-3))) for lr in rates]
