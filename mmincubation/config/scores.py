@@ -17,8 +17,7 @@ def score_problems(cfg: Config) -> Iterator[str]:
     The names are known of mmdet's CocoMetric, mmseg's IoUMetric and ours; of other metrics the prefix alone.
     """
     scope = cfg.get('default_scope') or 'mmengine'
-    given = cfg.get('val_evaluator') or []
-    metrics = [_metric(one, scope) for one in (given if isinstance(given, list | tuple) else [given])]
+    metrics = [_metric(one, scope) for one in _several(cfg.get('val_evaluator') or None)]
     if not metrics:
         return
     for place, name in _watched(cfg, scope):
@@ -34,13 +33,11 @@ def score_problems(cfg: Config) -> Iterator[str]:
 def _watched(cfg: Config, scope: str) -> Iterator[tuple[str, str]]:
     """Yield (key, score) of the best checkpoint, early stops and schedules that follow a score."""
     for place, hook in hooks_given(cfg, hooks.CheckpointHook):
-        names = hook.get('save_best') or []
-        yield from ((f'{place}.save_best', name) for name in ([names] if isinstance(names, str) else names)
-                    if name != 'auto')
+        names = _several(hook.get('save_best') or None)
+        yield from ((f'{place}.save_best', name) for name in names if name != 'auto')
     found = [(f'{place}.monitor', hook) for place, hook in hooks_given(cfg, hooks.EarlyStoppingHook)]
-    schedules = cfg.get('param_scheduler') or []
-    schedules = schedules if isinstance(schedules, list | tuple) else [schedules]
-    found += [(f'param_scheduler.{i}.monitor', schedule) for i, schedule in enumerate(schedules)
+    found += [(f'param_scheduler.{i}.monitor', schedule)
+              for i, schedule in enumerate(_several(cfg.get('param_scheduler') or None))
               if 'ReduceOnPlateau' in str(schedule.get('type')) and schedule.get('by_epoch', True)]
     yield from ((place, name) for place, node in found if isinstance(name := setting(node, 'monitor', scope), str))
 

@@ -49,6 +49,12 @@ def test_scores_that_are_given_or_not_known(place, name, evaluators):
     assert lines(evaluators, **WATCHERS[place](name)) == []
 
 
+def test_each_name_of_a_list_is_judged():
+    checkpoint = dict(type='CheckpointHook', save_best=['coco/bbox_mAP', 'segm_mAP'])
+    line, = lines(BOTH, default_hooks=dict(checkpoint=checkpoint))
+    assert line.startswith('default_hooks.checkpoint.save_best=segm_mAP: ')
+
+
 def test_auto_and_schedules_of_iterations_watch_no_name():
     assert lines(BOX, default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='auto')),
                  param_scheduler=dict(type='ReduceOnPlateauLR', monitor='x', by_epoch=False)) == []
