@@ -9,6 +9,8 @@ from mmengine.dist import get_rank
 from mmincubation.engine import console, launch, ranks, seeds
 from mmincubation.engine.runner import ToolRunner
 from mmincubation.errors import ConfigError
+from mmincubation.models.accuracy import Accuracy
+from mmincubation.registry import METRICS
 from mmincubation.result import read_result
 from tests.helpers.forked import ranks as start_ranks
 from tests.helpers.toy import arguments, e2e_config, incubation_config, write_images
@@ -137,14 +139,22 @@ def test_experiment_alone_gives_a_result(images, tmp_path):
     assert train(cfg, tmp_path / 'none') == 0 and not (tmp_path / 'none/result.json').exists()
 
 
+@METRICS.register_module(force=True)
+class OwnAccuracy(Accuracy):
+    """A metric whose scores no config tells: a wrong name ends the run at its first validation."""
+
+
 @pytest.mark.parametrize('change, line', [
     (dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top2', rule='greater')]),
      "EarlyStoppingHook.monitor='accuracy/top2': the validation gives accuracy/top1; "),
-    (dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='loss', rule='less')]),
-     "ReduceOnPlateauLR.monitor='loss': the validation gives accuracy/top1; ")])
+    (dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='accuracy/loss', rule='less')]),
+     "ReduceOnPlateauLR.monitor='accuracy/loss': the validation gives accuracy/top1; "),
+    (dict(default_hooks=dict(checkpoint=dict(type='mmincubation.CheckpointHook', save_best='accuracy/top2'))),
+     'default_hooks.checkpoint.save_best: the validation gives no accuracy/top2; it gives accuracy/top1')])
 def test_a_metric_that_is_not_measured_is_named(images, tmp_path, capfd, change, line):
     cfg = e2e_config(images, tmp_path / 'run', epochs=1)
-    cfg.update(change)
+    cfg.val_evaluator.type = 'mmincubation.OwnAccuracy'
+    cfg.merge_from_dict(change)
     assert train(cfg, tmp_path / 'run') == 2
     (said, ) = [text for text in capfd.readouterr().err.splitlines() if text.startswith('error: ')]
     assert said.startswith(f'error: {line}') and (tmp_path / 'run/epoch_1.pth').exists()
