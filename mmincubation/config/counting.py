@@ -5,8 +5,8 @@ from mmengine import hooks
 from mmengine.config import Config
 from mmengine.runner import IterBasedTrainLoop
 
-from .hooks import hooks_given
-from .signatures import resolve
+from .hooks import hooks_of
+from .signatures import resolve, several
 
 
 def counting_problems(cfg: Config) -> Iterator[str]:
@@ -16,7 +16,7 @@ def counting_problems(cfg: Config) -> Iterator[str]:
     """
     if _counts_iterations(cfg):
         yield from _schedules(cfg)
-        for place, hook in hooks_given(cfg, hooks.CheckpointHook):
+        for place, hook, _ in hooks_of(cfg, hooks.CheckpointHook):
             if hook.get('by_epoch', True) and hook.get('interval', -1) > 0:
                 yield f'{place}: it counts epochs, and a loop over iterations has one: nothing would be saved before ' \
                       'the end; write by_epoch=False, and interval in iterations'
@@ -31,8 +31,7 @@ def _counts_iterations(cfg: Config) -> bool:
 
 
 def _schedules(cfg: Config) -> Iterator[str]:
-    given = cfg.get('param_scheduler') or []
-    for i, schedule in enumerate(given if isinstance(given, list | tuple) else [given]):
+    for i, schedule in enumerate(several(cfg.get('param_scheduler') or None)):
         kind = str(schedule.get('type'))
         counts = 'type' in schedule and schedule.get('by_epoch', True) and not schedule.get('convert_to_iter_based')
         if counts and 'ReduceOnPlateau' not in kind:  # that one counts validations

@@ -12,7 +12,7 @@ from .signatures import resolve
 
 def experiment_problems(cfg: Config) -> Iterator[str]:
     """What result.json needs to know of the run: a config with `experiment`, or with a ResultHook, gets one."""
-    if 'experiment' in cfg or any(getattr(cls, 'needs_experiment', False) for _, cls in hooks_of(cfg, hooks.Hook)):
+    if 'experiment' in cfg or any(getattr(cls, 'needs_experiment', False) for _, _, cls in hooks_of(cfg, hooks.Hook)):
         try:
             require_experiment(cfg.get('experiment'))
         except ResultError as error:
@@ -24,11 +24,11 @@ def hook_problems(cfg: Config) -> Iterator[str]:
     if not is_incubation(cfg):
         return
     mode = cfg.train_cfg.get('mode', 'sequential')
-    for _, cls in hooks_of(cfg, hooks.EMAHook):
+    for _, _, cls in hooks_of(cfg, hooks.EMAHook):
         if cls is hooks.EMAHook:  # not a subclass: ours knows phases
             yield "custom_hooks: mmengine's EMAHook would average over the phases of an incubation; write " \
                   "type='mmincubation.EMAHook', which averages fine-tuning"
-    for place, _ in hooks_of(cfg, hooks.EarlyStoppingHook):
+    for place, _, _ in hooks_of(cfg, hooks.EarlyStoppingHook):
         if mode in ('joint', 'parallel'):
             yield f'{place}: one EarlyStoppingHook sees the scores of all modules mixed in mode={mode!r}; use ' \
                   "mode='sequential', or leave the hook out"
@@ -40,16 +40,10 @@ def hook_dicts(cfg: Config) -> list[tuple[str, dict]]:
     return own + [(f'default_hooks.{name}', hook) for name, hook in (cfg.get('default_hooks') or {}).items() if hook]
 
 
-def hooks_of(cfg: Config, kind: type) -> Iterator[tuple[str, type]]:
-    """Yield (place, class) of the config's hooks that are of a kind, whatever they are called, or given as a class."""
+def hooks_of(cfg: Config, kind: type) -> Iterator[tuple[str, dict, type]]:
+    """Yield (place, dict, class) of the config's hooks of a kind, whatever they are called, or given as a class."""
     for place, hook in hook_dicts(cfg):
         name = hook.get('type')
         classes = [cls for _, cls in resolve(name, cfg.get('default_scope') or 'mmengine')] if isinstance(
             name, str) else [name]
-        yield from ((place, cls) for cls in classes if isinstance(cls, type) and issubclass(cls, kind))
-
-
-def hooks_given(cfg: Config, kind: type) -> Iterator[tuple[str, dict]]:
-    """Yield (place, dict) of the config's hooks that are of a kind."""
-    given = dict(hook_dicts(cfg))
-    yield from ((place, given[place]) for place, _ in hooks_of(cfg, kind))
+        yield from ((place, hook, cls) for cls in classes if isinstance(cls, type) and issubclass(cls, kind))

@@ -10,7 +10,7 @@ from mmincubation.registry import dicts_in
 
 from .classes import data_sets
 from .sections import kinds_of
-from .signatures import resolve, setting
+from .signatures import resolve, setting, several
 
 
 def label_problems(cfg: Config, mode: str) -> Iterator[str]:
@@ -65,8 +65,7 @@ def _truth_problems(cfg: Config, place: str, node: dict, kind: str) -> Iterator[
     prefix = node.get('data_prefix')
     named = not isinstance(prefix, dict) or prefix.get('seg_map_path') is not None
     evaluators = cfg.get(f'{kind}_evaluator') or {}
-    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
-    metrics = [metric for evaluator in evaluators for metric in evaluator.get('metrics', [evaluator])]
+    metrics = [metric for evaluator in several(evaluators) for metric in evaluator.get('metrics', [evaluator])]
     scores = kind == 'train' or not all(_writes(metric) for metric in metrics)
     remedy = '; to write predictions alone take --format-only' * (kind == 'test')
     if reads and not named:

@@ -33,7 +33,7 @@ from mmincubation.registry import dicts_in
 from .hooks import hook_dicts
 from .models import division_of, is_incubation
 from .sections import kinds_of
-from .signatures import resolve
+from .signatures import resolve, several
 
 EPOCH = 10**6  # iterations of an epoch whose length only the data show
 LOADING = ('num_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
@@ -77,7 +77,7 @@ def _parts(cfg: Config, mode: str) -> Iterator[tuple[str, Callable]]:
     for kind in kinds:
         yield from _data_parts(cfg, f'{kind}_dataloader')
         metrics = cfg.get(f'{kind}_evaluator') or []
-        for i, metric in enumerate(metrics if isinstance(metrics, list | tuple) else [metrics]):
+        for i, metric in enumerate(several(metrics)):
             at = f'{kind}_evaluator' + f'.{i}' * isinstance(metrics, list | tuple)
             yield at, lambda metric=metric: METRICS.build(_without_file(metric))
     built: list[nn.Module] = []
@@ -119,7 +119,7 @@ def _build_optimisers(cfg: Config, model: nn.Module) -> None:
         if phase is None:
             wrapper = _wrapper(cfg.optim_wrapper, model)
             with naming('param_scheduler'):
-                _build_schedulers(default if isinstance(default, list | tuple) else [default], wrapper)
+                _build_schedulers(several(default), wrapper)
             continue
         recipe = cfg.train_cfg.get('recipe', 'clean')
         for run in begin_runs(model, phase.subphases or [phase], recipe):

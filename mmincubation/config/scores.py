@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from mmengine import hooks
 from mmengine.config import Config
 
-from .hooks import hooks_given
-from .signatures import resolve, setting
+from .hooks import hooks_of
+from .signatures import resolve, setting, several
 
 COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 IOU_SCORES = dict(mIoU=('mIoU', 'mAcc'), mDice=('mDice', 'mAcc'), mFscore=('mFscore', 'mPrecision', 'mRecall'))
@@ -17,7 +17,7 @@ def score_problems(cfg: Config) -> Iterator[str]:
     The names are known of mmdet's CocoMetric, mmseg's IoUMetric and ours; of other metrics the prefix alone.
     """
     scope = cfg.get('default_scope') or 'mmengine'
-    metrics = [_metric(one, scope) for one in _several(cfg.get('val_evaluator') or None)]
+    metrics = [_metric(one, scope) for one in several(cfg.get('val_evaluator') or None)]
     if not metrics:
         return
     for place, name in _watched(cfg, scope):
@@ -32,12 +32,12 @@ def score_problems(cfg: Config) -> Iterator[str]:
 
 def _watched(cfg: Config, scope: str) -> Iterator[tuple[str, str]]:
     """Yield (key, score) of the best checkpoint, early stops and schedules that follow a score."""
-    for place, hook in hooks_given(cfg, hooks.CheckpointHook):
-        names = _several(hook.get('save_best') or None)
+    for place, hook, _ in hooks_of(cfg, hooks.CheckpointHook):
+        names = several(hook.get('save_best') or None)
         yield from ((f'{place}.save_best', name) for name in names if name != 'auto')
-    found = [(f'{place}.monitor', hook) for place, hook in hooks_given(cfg, hooks.EarlyStoppingHook)]
+    found = [(f'{place}.monitor', hook) for place, hook, _ in hooks_of(cfg, hooks.EarlyStoppingHook)]
     found += [(f'param_scheduler.{i}.monitor', schedule)
-              for i, schedule in enumerate(_several(cfg.get('param_scheduler') or None))
+              for i, schedule in enumerate(several(cfg.get('param_scheduler') or None))
               if 'ReduceOnPlateau' in str(schedule.get('type')) and schedule.get('by_epoch', True)]
     yield from ((place, name) for place, node in found if isinstance(name := setting(node, 'monitor', scope), str))
 
@@ -56,17 +56,12 @@ def _metric(evaluator: dict, scope: str) -> tuple[str | None, list[str]]:
 def _names(kind: str, value) -> list[str]:
     """Return the scores of a kind of metric; `value` gives a setting of it. [] if they are not known."""
     if kind == 'Accuracy':
-        return [f'top{k}' for k in _several(value('topk'))]
+        return [f'top{k}' for k in several(value('topk'))]
     if kind == 'IoUMetric':
-        asked = _several(value('iou_metrics'))
+        asked = several(value('iou_metrics'))
         known = set(asked) <= IOU_SCORES.keys() and not value('format_only')
         return ['aAcc', *(name for metric in asked for name in IOU_SCORES[metric])] if known else []
-    asked = _several(value('metric')) if kind in ('CocoMetric', 'NamedCocoMetric', 'FastCocoMetric') else []
+    asked = several(value('metric')) if kind in ('CocoMetric', 'NamedCocoMetric', 'FastCocoMetric') else []
     if not set(asked) <= {'bbox', 'segm'} or value('classwise') or value('format_only'):
         return []  # the names of classes and of proposals are not known here
     return [f'{metric}_{item}' for metric in asked for item in value('metric_items') or COCO_ITEMS]
-
-
-def _several(value) -> list:
-    """Return a setting that may be one value or several as a list."""
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -18,7 +18,7 @@ def sharding_problems(cfg: Config) -> Iterator[str]:
     value = options.get('reshard_after_forward', True)
     if not isinstance(value, bool):
         yield f'model_wrapper_cfg.reshard_after_forward={value!r}: give True or False'
-    for place, _ in hooks_of(cfg, EMAHook):
+    for place, _, _ in hooks_of(cfg, EMAHook):
         yield f'{place}: an EMAHook copies the whole model, which FullyShard spreads over the ranks: leave out one ' \
               'of them'
     for place, wrapper in optim_wrappers(cfg):

@@ -211,6 +211,11 @@ def setting(node: dict, key: str, scope: str | None):
     return None
 
 
+def several(value) -> list:
+    """Return a setting that may be one value, several, or None, as a list."""
+    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+
+
 @cache
 def required(cls: Callable) -> frozenset[str]:
     """The keyword arguments that a class's own `__init__` has no default for; none where that is not certain."""
