@@ -6,8 +6,8 @@ BIN := .venv/bin
 install: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else \
-	"This needs Python 3.10, 3.11 or 3.12, not %d.%d: make PYTHON=/path/to/python3.11 ..." % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 12) else \
+	"This needs Python 3.11 or 3.12, not %d.%d: make PYTHON=/path/to/python3.11 ..." % v)'
 	@echo 'Installing into .venv; this takes a minute or two.'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -r requirements.txt

@@ -1,5 +1,6 @@
 """What the documentation names exists, and its pages are short and connected."""
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,6 @@ import mmincubation
 from tests.conftest import FIRST
 from tests.helpers.paths import ROOT
 from tools.leaderboard import main as leaderboard
-
-try:
-    import tomllib
-except ImportError:  # Python 3.10
-    import tomli as tomllib
 
 DOCS = ROOT / 'docs'
 PAGES = [ROOT / 'README.md', *sorted(DOCS.rglob('*.md'))]

@@ -7,7 +7,7 @@ import sys
 import warnings
 from argparse import Namespace
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -84,7 +84,7 @@ def environment(device: torch.device) -> dict:
     """Return device, cores, threads, ranks, versions, commit, date and command of a measurement."""
     return dict(device=hardware() if device.type == 'cuda' else cpu_name(), cores=len(os.sched_getaffinity(0)),
                 threads=torch.get_num_threads(), ranks=get_world_size(), versions=versions(), commit=git_commit(),
-                date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), command=' '.join(['python', *sys.argv]))
+                date=datetime.now(UTC).strftime('%Y-%m-%d'), command=' '.join(['python', *sys.argv]))
 
 
 def cpu_name() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from numbers import Real
 from pathlib import Path
 
@@ -245,4 +245,4 @@ def make_result(runner, phases: list[Phase]) -> Result:
         device_seconds=sum(phase['seconds'] for phase in phases), peak_memory_mib=provenance.peak_memory_mib(),
         hardware=provenance.hardware(), devices=get_world_size(), versions=provenance.versions(),
         pictures=provenance.newest_pictures(work_dir),
-        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        finished_at=datetime.now(UTC).isoformat(timespec='seconds'))

@@ -2,7 +2,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mmincubation import provenance
@@ -68,4 +68,4 @@ def make_result(task: str, names: Names, vit, sets: tuple[ClsDataset, ClsDataset
         images_seen=images, block_forwards=blocks, device_seconds=seconds,
         peak_memory_mib=provenance.peak_memory_mib(), hardware=provenance.hardware(), devices=1,
         versions=provenance.versions(), pictures=[],
-        finished_at=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        finished_at=datetime.now(UTC).isoformat(timespec='seconds'))

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -123,7 +123,7 @@ def _write(descriptor: int, text: str) -> None:
 
 
 def _myself() -> dict:
-    now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    now = datetime.now(UTC).isoformat(timespec='seconds')
     return dict(pid=os.getpid(), start=_start_of(os.getpid()), since=now, host=_word(socket.gethostname()),
                 machine=_machine())
 
