@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 SYNCING = {  # what a GPU cannot give without telling the host a number, or a number of results
@@ -45,13 +44,17 @@ class _Copies(TorchFunctionMode):
 
 def kind_of_sync(func, args: tuple) -> str | None:
     """Return why a GPU's host would wait for an operator of torch with these arguments; None if it would not."""
-    if func in MASKED and _by_mask(args[1]):
+    if func in MASKED and _waits_for_mask(*args[1:3]):
         return 'mask'
     return 'nms' if func.name() == 'torchvision::nms' else SYNCING.get(func)
 
 
-def _by_mask(indices: list) -> bool:
-    return any(i.dtype in (torch.bool, torch.uint8) for i in tree_leaves(indices) if isinstance(i, Tensor))
+def _waits_for_mask(indices: list, values: Tensor | None = None) -> bool:
+    """Return whether a mask is among the indices, save where torch fills it with one number, without a sync."""
+    given = [index for index in indices if index is not None]
+    masks = [index for index in given if index.dtype in (torch.bool, torch.uint8)]
+    fills = values is not None and len(given) == 1 and values.numel() == 1 and values.device.type == 'cpu'
+    return bool(masks) and not fills
 
 
 def _place() -> str:

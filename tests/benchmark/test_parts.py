@@ -119,9 +119,11 @@ def test_what_counts_as_a_read():
     x = torch.tensor([1., 0, 2])
     for function, kind in ((lambda: x.sum().item(), 'number'), (lambda: bool(x.any()), 'number'),
                            (lambda: x[x > 0], 'mask'), (lambda: x.nonzero(), 'nonzero'), (lambda: x.cpu(), 'copy'),
-                           (lambda: x.unique(), 'unique'), (lambda: x.masked_select(x > 0), 'mask')):
+                           (lambda: x.unique(), 'unique'), (lambda: x.masked_select(x > 0), 'mask'),
+                           (lambda: x.clone().__setitem__(x > 0, x[:2]), 'mask')):
         assert [found for _, found in host_syncs.host_syncs(function)] == [kind]
-    for function in (lambda: x + 1, lambda: x[torch.tensor([0, 2])], lambda: torch.where(x > 0, x, 0), lambda: x[1:]):
+    for function in (lambda: x + 1, lambda: x[torch.tensor([0, 2])], lambda: torch.where(x > 0, x, 0), lambda: x[1:],
+                     lambda: x.clone().__setitem__(x > 0, 0.)):
         assert not host_syncs.host_syncs(function)
 
 

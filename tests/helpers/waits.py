@@ -4,13 +4,13 @@ from traceback import extract_stack
 
 import torch
 from mmengine.hooks import Hook
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmincubation.benchmark.host_syncs import kind_of_sync
 
 aten = torch.ops.aten
 READS = {aten._local_scalar_dense, aten.is_nonzero, aten.equal, aten.nonzero, aten.masked_select, aten._unique2,
          aten.unique_dim, aten.unique_consecutive}
-INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
 
 class Waits(TorchDispatchMode):
@@ -25,8 +25,7 @@ class Waits(TorchDispatchMode):
         self.iteration, self.places = -1, {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.overloadpacket in READS or func.overloadpacket in INDEXED and any(
-                isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]):
+        if func.overloadpacket in READS or kind_of_sync(func, args) == 'mask':
             frame = next((f for f in reversed(extract_stack()[:-1]) if '/torch/' not in f.filename), None)
             place = frame and f'{"/".join(frame.filename.split("/")[-4:])}:{frame.lineno} {func}'
             self.places.setdefault(self.iteration, Counter())[place] += 1
