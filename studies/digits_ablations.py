@@ -17,7 +17,8 @@ _variants = dict(
 
 def _run(name, seed, options):
     return dict(name=name, config='studies/configs/digits_incub.py', seeds=[seed], seconds=270, options={
-        'experiment.model': 'ViT-12 w16, 1,080 blocks an image', 'experiment.method': f'incub {name}', **options})
+        'optim_wrapper.optimizer.lr': 8e-3, 'experiment.model': 'ViT-12 w16, 1,080 blocks an image',
+        'experiment.method': f'incub {name}', **options})
 
 
 runs = [run for seed in range(3) for run in (
