@@ -5,7 +5,7 @@ from mmengine.config import Config
 
 from mmincubation.registry import dicts_in
 
-from .signatures import setting
+from .signatures import setting, several
 
 MASKS = ('mask', 'panoptic', 'solo', 'condinst', 'yolact', 'segm', 'rtmdetins', 'seg_')
 
@@ -17,8 +17,7 @@ def mask_metric_problems(cfg: Config, mode: str) -> Iterator[str]:
     for place, node in dicts_in(cfg.get(f'{kind}_evaluator'), f'{kind}_evaluator'):
         if not str(node.get('type')).endswith('CocoMetric') or node.get('format_only'):
             continue
-        given = setting(node, 'metric', cfg.get('default_scope'))
-        if 'segm' in ([given] if isinstance(given, str) else given or ()):
+        if 'segm' in several(setting(node, 'metric', cfg.get('default_scope'))):
             yield f"{place}.metric has 'segm', and no part of the model makes masks (no key names a mask): " \
                   "give metric='bbox'"
 

@@ -5,9 +5,8 @@ from mmengine.config import Config
 
 from mmincubation.registry import dicts_in
 
-from .signatures import resolve, setting
-
-SCORES = ('mIoU', 'mDice', 'mFscore')
+from .scores import IOU_SCORES
+from .signatures import resolve, setting, several
 
 
 def window_problems(cfg: Config, mode: str) -> Iterator[str]:
@@ -21,10 +20,9 @@ def window_problems(cfg: Config, mode: str) -> Iterator[str]:
     kind = 'test' if mode == 'test' else 'val'
     for place, node in dicts_in(cfg.get(f'{kind}_evaluator'), f'{kind}_evaluator'):
         if str(node.get('type')).rpartition('.')[2] == 'IoUMetric':
-            given = setting(node, 'iou_metrics', scope) or ()
-            wrong = [name for name in ([given] if isinstance(given, str) else given) if name not in SCORES]
+            wrong = [name for name in several(setting(node, 'iou_metrics', scope) or None) if name not in IOU_SCORES]
             if wrong:
-                yield f'{place}.iou_metrics has {wrong[0]!r}: IoUMetric knows {", ".join(SCORES)}'
+                yield f'{place}.iou_metrics has {wrong[0]!r}: IoUMetric knows {", ".join(IOU_SCORES)}'
 
 
 def is_segmentor(cfg: Config, scope: str) -> bool:
