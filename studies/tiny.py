@@ -9,9 +9,8 @@ work_dir = 'work_dirs/study/tiny'
 results = 'results/study/tiny'
 _cost = 216
 _e2e, _incubated, _grown = 9, (9, 3, 3), (12, 7)  # epochs: E2E; meta, module, finetune; meta, finetune of growth
-_starts = dict(incub='random', incub_grow='grow', grow_only='grow', stack_only='stack')
-_main, _all = ('e2e', 'meta_only', 'grow_only', 'incub_grow'), ('e2e', 'meta_only', 'grow_only', 'incub_grow', 'incub')
-_tables = [(1, _all), (.25, _main), (.1, _main)]  # share of the images, methods
+_starts = dict(incub='random', grow_only='grow')
+_methods = ('e2e', 'meta_only', 'grow_only', 'incub')
 
 
 def _run(share, method, seed):
@@ -24,7 +23,7 @@ def _run(share, method, seed):
         options |= {'train_cfg.max_epochs': _cost // 4 if alone else _e2e, 'model.arch.depth': 4 if alone else 24}
         config = 'e2e'
     else:
-        meta, module, finetune = _incubated if method.startswith('incub') else (_grown[0], 0, _grown[1])
+        meta, module, finetune = _incubated if method == 'incub' else (_grown[0], 0, _grown[1])
         options |= {'train_cfg.start': _starts[method], 'train_cfg.phases.meta.epochs': meta,
                     'train_cfg.phases.module.epochs': module, 'train_cfg.phases.finetune.epochs': finetune}
         config = 'incub'
@@ -32,4 +31,4 @@ def _run(share, method, seed):
                 options=options, seeds=[seed], seconds=_cost * share * 4.2)
 
 
-runs = [_run(share, method, seed) for share, methods in _tables for seed in range(3) for method in methods]
+runs = [_run(share, method, seed) for share in (1, .25, .1) for seed in range(3) for method in _methods]

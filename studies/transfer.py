@@ -23,7 +23,7 @@ def _shape(task, method):
     return options | {'model.backbone.out_indices': [depth - 1], 'model.backbone.global_blocks': taps}
 
 
-_methods = ('incub_grow', 'incub', 'e2e', 'grow_only', 'meta_only', 'scratch')
+_methods = ('incub', 'e2e', 'grow_only', 'meta_only', 'scratch')
 _tiny = 'data/tiny_imagenet_32'
 runs = [
     *(dict(name=f'{task}_{method}', config=f'studies/configs/{task}.py', seeds=[seed], seconds=300,

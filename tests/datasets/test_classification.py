@@ -71,6 +71,24 @@ def test_a_fraction_is_balanced_nested_and_fixed():
     assert np.array_equal(balanced_subset(labels, (0, .5)), half)
 
 
+@pytest.mark.parametrize('cut', [.1, .5, .75, .9])
+def test_parts_that_meet_share_no_image_and_leave_none_out(cut):
+    labels = np.repeat(range(12), range(1, 13))  # classes of 1 to 12 images
+    first, second = balanced_subset(labels, cut), balanced_subset(labels, (cut, 1))
+    assert np.array_equal(np.sort(np.concatenate([first, second])), np.arange(len(labels)))
+    assert set(labels[first]) == set(range(12))
+
+
+def test_a_part_that_holds_no_image_is_named():
+    with pytest.raises(ConfigError, match=r'^fraction=\(0.9, 1\): no class has so many images that one lies in'):
+        balanced_subset(np.repeat([0, 1], [2, 3]), (.9, 1))
+
+
+def test_a_part_of_images_whose_labels_are_no_class_can_be_taken():
+    assert len(balanced_subset(np.full(10, -1), .5)) == 5  # that they are no class is said later
+
+
+
 @pytest.mark.parametrize('fraction', [0, 1.5, 50, (.5, .5), (.9, .1), (-.1, .5), (0, .5, 1), (0, '1')])
 def test_a_wrong_fraction_is_named(images, fraction):
     with pytest.raises(ConfigError, match=rf'^fraction={re.escape(str(fraction))}: give a number above 0 and not'):
