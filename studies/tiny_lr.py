@@ -7,4 +7,4 @@ runs = [
         'optim_wrapper.optimizer.lr': lr, 'experiment.data': 'Tiny-ImageNet-32, a tenth held out',
         f'train_{_dataset}fraction': .9,
         f'val_{_dataset}root': 'data/tiny_imagenet_32/train', f'val_{_dataset}fraction': (.9, 1)})
-    for lr in (1e-3, 2e-3, 4e-3, 8e-3)]
+    for lr in (1e-3, 2e-3, 4e-3, 8e-3, 16e-3)]

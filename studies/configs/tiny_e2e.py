@@ -2,7 +2,7 @@
 
 Paper:    no row; the study of docs/study.md
 Run:      python tools/train.py studies/configs/tiny_e2e.py
-Batch:    128 = 1 CPU x 128; AdamW, lr 2e-3; 9 epochs
+Batch:    128 = 1 CPU x 128; AdamW, lr 8e-3; 9 epochs
 Cost:     9 epochs x 24 blocks = 216 block-forwards an image (of 100,000), as the incubation
 Result:   docs/study.md
 """

@@ -4,7 +4,7 @@ The paper's proportions: a third of the meta model's epochs for each module, and
 
 Paper:    no row; the study of docs/study.md
 Run:      python tools/train.py studies/configs/tiny_incub.py
-Batch:    128 = 1 CPU x 128; AdamW, lr 2e-3; epochs: meta 9, module 4 x 3, finetune 3
+Batch:    128 = 1 CPU x 128; AdamW, lr 8e-3; epochs: meta 9, module 4 x 3, finetune 3
 Cost:     meta 9 x 4 + module 4 x 3 x 9 + finetune 3 x 24 = 216 block-forwards an image (of 100,000), as E2E
 Result:   docs/study.md
 """
