@@ -24,6 +24,7 @@ PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'm
 LAUNCH_KEYS = ('work_dir', 'experiment_name', 'resume', 'launcher', 'model_wrapper_cfg')
 PHASE_KEYS = ('phase', 'weights_dir')
 SAMPLED_IMAGES = 16
+UNSAID = 'loaded by mmengine, which does not say what it covers'
 SPLITS = ('train', 'training', 'images', 'img', '/')  # folders that do not name a data set
 
 
@@ -78,6 +79,8 @@ def dataset_name(cfg: dict) -> str:
     """Return type, root, annotation file and folders in a data set's config, inside wrappers such as RepeatDataset."""
     while isinstance(cfg.get('dataset'), dict):
         cfg = cfg['dataset']
+    if isinstance(cfg.get('datasets'), list | tuple):  # concatenated
+        return ' + '.join(map(dataset_name, cfg['datasets']))
     names = [cfg.get(key) for key in ('type', 'root', 'data_root', 'ann_file')]
     names += (cfg.get('data_prefix') or {}).values()
     return ' '.join(str(name) for name in names if name)
@@ -172,10 +175,23 @@ def _digest(data: bytes) -> str:
 
 
 def loaded_weights(model: nn.Module) -> dict | None:
-    """Return `path`, `sha256` and `coverage` of the file that a module of the model loaded first, None without one."""
-    reports = (getattr(module, 'load_report', None) for module in model.modules())
+    """Return `path`, `sha256` and `coverage` of the file that a module of the model loaded first, None without one.
+
+    mmengine's own modules make no report: theirs is of the local file that they are set to begin with.
+    """
+    reports = (module.load_report if hasattr(module, 'load_report') else _loaded_by_mmengine(module)
+               for module in model.modules())
     report = next(filter(None, reports), None)
     return report and {key: report[key] for key in ('path', 'sha256', 'coverage')}
+
+
+def _loaded_by_mmengine(module: nn.Module) -> dict | None:
+    given = getattr(module, 'init_cfg', None)
+    for cfg in given if isinstance(given, list | tuple) else [given]:
+        path = cfg.get('checkpoint') if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained' else None
+        if path and os.path.isfile(path):
+            return dict(path=str(path), sha256=sha256_of(path), coverage=UNSAID)
+    return None
 
 
 def written_weights(work_dir: Path) -> list[dict]:

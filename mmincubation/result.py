@@ -155,7 +155,7 @@ class Result(_ResultValues, total=False):
     A metric is null if there was nothing to measure; `notes` says so in words, by the name of the metric.
     `recipe` is what the run's config decides, by dotted name; runs that share it differ in their seed alone.
     `details` are tables of the last validation in percent: by title, then by name, such as
-    `details['box AP by class']['person']`.
+    `details['box AP by class']['person']`. `options` are those of a probe, by name, as JSON.
     `skipped_steps` counts the optimiser steps that were skipped because they were not finite; only runs that allow
     such steps have it. `data_errors` describes unusable training samples; only runs that may skip samples have it.
     """
@@ -163,6 +163,7 @@ class Result(_ResultValues, total=False):
     notes: dict[str, str]
     recipe: dict[str, str]
     details: dict[str, dict[str, float | None]]
+    options: dict[str, str]
     skipped_steps: int
     data_errors: DataErrors
 

@@ -1,21 +1,11 @@
 """Rewrite a ViT's weights from any known format to another: python tools/convert.py SRC DST [--to FORMAT]."""
 import argparse
 import sys
-from ast import literal_eval
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-
-def field(text: str) -> tuple[str, object]:
-    """`num_heads=12` to ('num_heads', 12)."""
-    name, _, value = text.partition('=')
-    if not value:
-        raise argparse.ArgumentTypeError(f'{text!r}: write it as FIELD=VALUE')
-    try:
-        return name, literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+from mmincubation.probes.arguments import field
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Print the table of all runs below folders, and write it as leaderboard.md and leaderboard.html."""
 import argparse
 import sys
+from glob import glob
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     def sections_of(place: Path):
         if place.resolve() == args.sources[0].resolve():
             return board.sections
-        return make_board(sorted(Path().glob(str(place))) or [place], args.baseline, args.with_paper).sections
+        return make_board(sorted(map(Path, glob(str(place)))) or [place], args.baseline, args.with_paper).sections
 
     checked, updated = ([] if given is None else given or pages_with_tables() for given in (args.check, args.update))
     try:

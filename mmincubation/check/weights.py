@@ -8,6 +8,7 @@ from mmincubation.checkpoints import CheckpointError, inspect_weights, read_tens
 from mmincubation.checkpoints.hub import local_file
 from mmincubation.config.classes import training_names
 from mmincubation.models.on_meta import build_for_shapes
+from mmincubation.provenance import UNSAID
 from mmincubation.recovery.load_from import select_weights
 from mmincubation.registry import dicts_in
 
@@ -55,10 +56,10 @@ def _load_into_submodule(cfg, node: dict) -> list[str]:
         try:
             module.init_weights()
         except NotImplementedError:  # mmengine's own loading, which copies from shapes
-            return [f'{path}: loaded by mmengine, which does not say what it covers']
+            return [f'{path}: {UNSAID}']
     report = getattr(module, 'load_report', None)
     if report is None:
-        return [f'{path}: loaded by mmengine, which does not say what it covers']
+        return [f'{path}: {UNSAID}']
     if 'arch' not in node:  # timm's, whose file is no plain ViT
         return [f'{path}: sha256 {report["sha256"]}', f'coverage {report["coverage"]}']
     info = inspect_weights(path, node['init_cfg'].get('prefix'))

@@ -18,6 +18,7 @@ from mmincubation.models import ClsDataPreprocessor
 from mmincubation.provenance import content_digest
 from mmincubation.result import ResultError, write_result
 
+from .arguments import probe_options
 from .features import FeatureViT, extract, feature_vit, image_set
 from .fit import HELD_OUT, INVERSE_PENALTIES, NEIGHBOURS, TEMPERATURE, knn, linear_probe
 from .result import Names, make_result, names_of
@@ -54,6 +55,7 @@ def probe(args: Namespace) -> None:
         path = out / name / 'result.json'
         result = make_result(task, names, vit, (train, val), own | features, metrics, seconds, note)
         result['experiment'] |= dict(data=data_name(args))
+        result |= dict(options=probe_options(args))
         write_result(path, result)
         said = ', '.join(f'{key} {value:.6g}' for key, value in metrics.items())
         print(printable(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note)))

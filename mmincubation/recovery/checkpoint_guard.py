@@ -43,6 +43,13 @@ class CheckpointGuard(Hook):
         if self.report is not None:
             model.load_report = self.report
 
+    def before_train(self, runner) -> None:
+        """Note what the run begins from, once: files are large, and may be deleted or replaced while it trains."""
+        model = unwrap(runner.model)
+        self.report = self.report or provenance.loaded_weights(model)
+        if self.report is not None:
+            model.load_report = self.report
+
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put into the checkpoint what the run began from."""
-        checkpoint[REPORT] = self.report or provenance.loaded_weights(unwrap(runner.model))
+        checkpoint[REPORT] = self.report

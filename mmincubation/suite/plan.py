@@ -10,13 +10,14 @@ import torch
 from mmincubation.check.cost import gib
 from mmincubation.checkpoints.hub import is_address
 from mmincubation.config.problems import problems
-from mmincubation.errors import clean, one_line
+from mmincubation.errors import ConfigError, clean, one_line
 from mmincubation.recovery.checkpoint_files import checkpoints_of
 
 from .cost import Durations, checkpoint_bytes
-from .runs import ROOT, Run, command_of, words_of
-from .settings import FINISHED, OTHER, Settings
+from .runs import ROOT, Run, command_of, probe_arguments, words_of
+from .settings import FINISHED, OTHER, Setting, Settings, weight_file_of
 from .work import of_others, shown
+from .written import written_weights
 
 
 def dry_run(settings: Settings, jobs: int) -> int:
@@ -74,9 +75,26 @@ def _lacks(run: Run, settings: Settings) -> Iterator[str]:
         if any(need.command for need in makers):  # it makes data, and does not say where
             made.append(' does not exist')
         yield from (line for line in found if not any(path in line for path in made))
+        yield from _never_written(setting, makers, settings)
     elif run.probe:
-        paths = [run.probe['train'], run.probe['val'], *([] if run.weights in suite.runs else [setting.weights])]
+        given, _ = probe_arguments(run)
+        paths = [given.train, given.val, *([] if run.weights in suite.runs else [setting.weights])]
         yield from (f'{path} does not exist' for path in paths if not is_address(path) and not Path(path).exists())
+
+
+def _never_written(setting: Setting, makers: Iterable[Run], settings: Settings) -> Iterator[str]:
+    """Yield a line if a run begins with a file in the weights of a training before it, which does not write it."""
+    path = Path(weight_file_of(setting))
+    for maker in makers:
+        if not maker.config or path.parent != maker.folder / 'weights' or path.exists():
+            continue
+        try:
+            files = written_weights(settings.of(maker).cfg, maker.folder)
+        except ConfigError as error:
+            yield f'{path}, of {maker.name}: {error}'
+        else:
+            if path.name not in {f'{name}_{which}.safetensors' for name in files for which in ('last', 'best')}:
+                yield f'{path}: {maker.name} writes no such file, but {", ".join(file.name for file in files.values())}'
 
 
 def print_jobs(settings: Settings) -> None:

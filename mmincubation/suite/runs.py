@@ -1,6 +1,7 @@
 """The runs of a suite, and the suite file that lists them."""
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -9,11 +10,21 @@ from pathlib import Path
 from mmincubation.config.load import load_config
 from mmincubation.config.values import read_value
 from mmincubation.errors import ConfigError
+from mmincubation.probes.arguments import probe_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ('config', 'probe', 'command')
-PROBE_KINDS = ('knn', 'linear')
 FILE_KEYS = ('work_dir', 'results', 'seeds', 'runs')
+NO_SUITE = 'this is no suite, runs is missing or empty: give runs = [dict(config=PATH, seeds=3)]'
+WORDS = (str, list, tuple)  # one word, or several
+# What the keys of a file, of a run and of a probe may be, in Python and in words; `seeds` has a test of its own.
+TYPES = dict(
+    work_dir=(str, "the name of a folder such as 'work_dirs/study'"),
+    results=(str, "the folder for copies of the results, such as 'results/study'"),
+    name=(str, "the name of a folder such as 'e2e'"), config=(str, "a path such as 'configs/demo/vit_demo_e2e.py'"),
+    options=(dict, "a dict such as {'model.drop_path_rate': 0.1}"), probe=(dict, 'dict(train=DIR, val=DIR)'),
+    command=(WORDS, "words such as ['python', 'make.py']"), weights=(str, "a run's name, or a file such as 'mae.pth'"),
+    needs=(WORDS, "names of runs such as ['e2e']"), seconds=((int, float), 'a number such as 60'))
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,7 @@ class Run:
     def results(self) -> list[Path]:
         """The files that exist once the run is finished; a command has none."""
         if self.probe:
-            kinds = self.probe.get('probes', PROBE_KINDS)
-            return [self.folder / kind / 'result.json' for kind in kinds]
+            return [self.folder / kind / 'result.json' for kind in dict.fromkeys(probe_arguments(self)[0].probes)]
         return [self.folder / 'result.json'] if self.config else []
 
 
@@ -69,12 +79,11 @@ def read_suite(path: str | Path, work_dir: str | None = None) -> Suite:
     cfg = load_config(path).to_dict()
     try:
         if not isinstance(cfg.get('runs'), list | tuple) or not cfg['runs']:
-            raise ConfigError('this is no suite, runs is missing or empty: give runs = [dict(config=PATH, seeds=3)]')
+            raise ConfigError(NO_SUITE)
         keys = [key for key in cfg if key not in FILE_KEYS and not key.startswith('_')]
         _refuse_unknown(keys, FILE_KEYS, ' (helpers begin with an underscore)')
+        _refuse_types(cfg, '')
         work_dir = Path(work_dir or cfg.get('work_dir') or Path('work_dirs') / Path(path).stem)
-        if not isinstance(cfg.get('results', ''), str):
-            raise ConfigError(f'results={cfg["results"]!r:.60}: give the folder for copies of the results')
         suite = make_suite(work_dir, cfg['runs'], cfg.get('seeds'))
         return replace(suite, results=Path(cfg['results'])) if cfg.get('results') else suite
     except ConfigError as error:
@@ -105,21 +114,22 @@ def _runs_of(entry: dict, number: int, work_dir: Path, seeds) -> list[Run]:
     place, entry = f'runs.{number}', dict(entry)
     keys = [f.name for f in fields(Run) if f.name not in ('folder', 'seed')]
     _refuse_unknown(entry, [*keys, 'seeds'], '', f'{place}.')
+    _refuse_types(entry, f'{place}.')
+    entry = {key: value for key, value in entry.items() if value is not None or key == 'seeds'}
     kinds = [kind for kind in KINDS if entry.get(kind)]
     if len(kinds) != 1:
         raise ConfigError(f'{place}: give one of config (a training), probe and command, not {len(kinds)} of them')
     name = entry.pop('name', '') or Path(entry.get('config', '')).stem
-    if not isinstance(name, str) or not name or name != os.path.basename(name) or name.startswith(('.', '-')):
+    if not name or name != os.path.basename(name) or name.startswith(('.', '-')):
         raise ConfigError(f'{place}.name={name!r:.60}: give the name of a folder')
     if entry.get('probe') and not (entry.get('weights') and {'train', 'val'} <= set(entry['probe'])):
         raise ConfigError(f'{place}: a probe needs weights=..., and probe=dict(train=DIR, val=DIR)')
-    for kind in (entry.get('probe') or {}).get('probes', ()):
-        if kind not in PROBE_KINDS:
-            raise ConfigError(f'{place}.probe.probes: {kind!r:.60} is no probe; give some of {", ".join(PROBE_KINDS)}')
     own = entry.pop('seeds', seeds if entry.get('config') else None)
     words = {key: tuple([value] if isinstance(value, str) else value) for key in ('command', 'needs')
              if (value := entry.pop(key, None))}
     run = Run(name, work_dir / name, **entry, **words)
+    if run.probe:
+        _refuse_probe(run.probe, f'{place}.probe')
     if own is None:
         return [run]
     return [replace(run, name=f'{name}_seed{seed}', folder=work_dir / f'{name}_seed{seed}', seed=seed)
@@ -164,6 +174,41 @@ def _refuse_unknown(keys: Iterable[str], valid: Iterable[str], hint: str, place:
             raise ConfigError(f'{place}{key}: no key of a suite; nearest: {", ".join(near)}{hint}')
 
 
+def _refuse_types(given: dict, place: str) -> None:
+    """Refuse values that no key of TYPES takes; None is not given."""
+    for key, (kinds, words) in TYPES.items():
+        value = given.get(key)
+        inner = value if isinstance(value, dict | list | tuple) else ()  # the keys of a dict are words too
+        fits = isinstance(value, kinds) and not isinstance(value, bool) and all(isinstance(item, str) for item in inner)
+        if value is not None and not fits:
+            raise ConfigError(f'{place}{key}={value!r:.60}: give {words}')
+
+
+def _refuse_probe(probe: dict, place: str) -> None:
+    known = set(vars(_parsed({}, place))) - {'weights', 'out'}
+    _refuse_unknown(probe, known, '', f'{place}.')
+    _parsed(probe, place)
+
+
+def probe_arguments(run: Run) -> tuple[Namespace, Namespace]:
+    """Return the arguments that tools/probe.py gets for a run, and those that it would have without any."""
+    return _parsed(run.probe, run.name), _parsed({}, run.name)
+
+
+def _parsed(probe: dict, place: str) -> Namespace:
+    def refuse(message: str) -> None:
+        raise ConfigError(f'{place}: {message}')
+
+    parser = probe_parser()
+    parser.error = refuse  # else it ends the process
+    return parser.parse_args(['WEIGHTS', *_probe_words(dict(train='', val='') | probe)])
+
+
+def _probe_words(probe: dict) -> list[str]:
+    return [str(word) for key, value in probe.items() if value is not None
+            for word in (f'--{key.replace("_", "-")}', *(value if isinstance(value, list | tuple) else [value]))]
+
+
 def words_of(options: dict) -> list[str]:
     """Return options as the words of --cfg-options."""
     return [f'{key}={value if _plain(value) else repr(value)}' for key, value in options.items()]
@@ -187,9 +232,7 @@ def command_of(run: Run, options: dict, weights: str, gpus: int = 1) -> list[str
     if run.command:
         return [sys.executable if word == 'python' else word for word in run.command]
     if run.probe:
-        given = [word for key, value in run.probe.items()
-                 for word in (f'--{key.replace("_", "-")}', *(value if isinstance(value, list | tuple) else [value]))]
-        return [sys.executable, tool('probe.py'), weights, *map(str, given), '--out', str(run.folder)]
+        return [sys.executable, tool('probe.py'), weights, *_probe_words(run.probe), '--out', str(run.folder)]
     start = [tool('dist_train.sh'), run.config, str(gpus)] if gpus > 1 else [
         sys.executable, tool('train.py'), run.config]
     return [*start, '--work-dir', str(run.folder), '--resume',

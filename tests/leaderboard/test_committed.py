@@ -49,13 +49,15 @@ def test_tables_of_folders_below_are_made_of_these_alone(page, tmp_path):
     assert '  -| incub | 60.0 |' in check(page, tmp_path / 'results/deep', sections_of)
 
 
-def test_a_pattern_takes_several_folders(page, tmp_path, capsys):
+@pytest.mark.parametrize('absolute', [False, True])
+def test_a_pattern_takes_several_folders(page, tmp_path, capsys, absolute):
+    results = tmp_path / 'results' if absolute else 'results'
     for name, value in (('a_1', 61.0), ('a_2', 62.0), ('b_1', 63.0)):
         put(tmp_path / 'results' / name, name, value)
-    page.write_text('<!-- leaderboard results/a_* overview -->\n<!-- /leaderboard -->\n')
+    page.write_text(f'<!-- leaderboard {results}/a_* overview -->\n<!-- /leaderboard -->\n')
     assert leaderboard(['results', '--update', 'page.md']) == 0 == leaderboard(['results', '--check', 'page.md'])
     assert '| a_1 | 61.0 |' in page.read_text() and 'b_1' not in page.read_text() and 'e2e' not in page.read_text()
-    page.write_text('<!-- leaderboard results/c_* overview -->\n<!-- /leaderboard -->\n')
+    page.write_text(f'<!-- leaderboard {results}/c_* overview -->\n<!-- /leaderboard -->\n')
     assert leaderboard(['results', '--check', 'page.md']) == 1
 
 

@@ -44,6 +44,7 @@ def test_another_folder(suite, tmp_path):
     ('seeds = 2', 'runs is missing or empty'),
     ("run = 1\nruns = [dict(config='a.py')]", 'run: no key of a suite; nearest: runs (helpers begin with an'),
     ("results = True\nruns = [dict(config='a.py')]", 'results=True: give the folder for copies'),
+    ("work_dir = 3\nruns = [dict(config='a.py')]", "work_dir=3: give the name of a folder such as 'work_dirs/study'"),
     ("runs = ['a.py']", "runs.0='a.py': give a dict"),
     ("runs = [dict(config='a.py', option={})]", 'runs.0.option: no key of a suite; nearest: options'),
     ("runs = [dict(name='x')]", 'runs.0: give one of config (a training), probe and command, not 0'),
@@ -57,11 +58,33 @@ def test_another_folder(suite, tmp_path):
      "b_seed2: weights='a': no such run; there is a_seed0, a_seed1"),
     ("runs = [dict(config='a.py', needs='b'), dict(config='b.py', weights='a')]", 'these runs need each other: a, b'),
     ("runs = [dict(name='p', probe=dict(train='a', val='b'))]", 'a probe needs weights=...'),
-    ('runs = [', "'[' was never closed")])
+    ('runs = [', "'[' was never closed"),
+    *((f"runs = [dict(config='a.py', {given})]", f'runs.0.{said}') for given, said in [
+        ('options=[1]', "options=[1]: give a dict such as {'model.drop_path_rate': 0.1}"),
+        ("options='a=1'", "options='a=1': give a dict"), ('options={1: 2}', 'options={1: 2}: give a dict'),
+        ("weights=['a.pth']", "weights=['a.pth']: give a run's name, or a file"), ('needs=3', 'needs=3: give names of'),
+        ('needs=[3]', 'needs=[3]: give'), ("seconds='60'", "seconds='60': give a number such as 60"),
+        ('seconds=True', 'seconds=True: give a number'), ('name=3', 'name=3: give the name of a folder')]),
+    ("runs = [dict(config=['a.py'])]", "runs.0.config=['a.py']: give a path such as"),
+    ("runs = [dict(name='x', command=['sleep', 5])]", "runs.0.command=['sleep', 5]: give words such as"),
+    *((f"runs = [dict(name='p', weights='w', probe=dict(train='a', val='b', {given}))]", f'runs.0.probe{said}')
+      for given, said in [
+          ('probes=3', ': argument --probes: invalid choice'), ("probes='kmm'", ": argument --probes: invalid choice"),
+          ('train_=3', '.train_: no key of a suite; nearest: train'), ("out='x'", '.out: no key of a suite'),
+          ('fraction=3', ': argument --fraction: 3.0 is not above 0 and up to 1'), ('mean=5', ': argument --mean: exp'),
+          ("arch=dict(num_heads=2)", ': argument --arch:'), ("seed='x'", ': argument --seed: invalid int')])])
 def test_mistakes_are_one_line_that_names_them(suite, text, said):
     with pytest.raises(ConfigError) as error:
         suite(text)
     assert said in str(error.value) and 'depth.py' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_what_is_none_is_not_given(suite):
+    run = suite("seeds = 2\nruns = [dict(config='a.py', name=None, options=None, weights=None, seeds=None)]").runs['a']
+    assert (run.options, run.weights, run.seed) == ({}, '', None)
+    probe = suite("_given = dict(train='a', val='b', probes='knn', pool=None)\n"
+                  "runs = [dict(name='p', weights='w', probe=_given)]").runs['p']
+    assert probe.results == [probe.folder / 'knn/result.json'] and '--pool' not in command_of(probe, {}, 'w')
 
 
 def test_options_are_read_back_as_they_were():

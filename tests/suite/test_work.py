@@ -14,6 +14,7 @@ import pytest
 
 from mmincubation.config.settings import recipe_of
 from mmincubation.errors import INTERRUPTED, PREEMPTED, ConfigError
+from mmincubation.provenance import dataset_name
 from mmincubation.recovery.lock import lock
 from mmincubation.suite import main, work
 from mmincubation.suite.cost import Durations, clock
@@ -34,9 +35,10 @@ def made(tmp_path, monkeypatch):
     e2e_config(tmp_path, tmp_path).dump(tmp_path / 'toy.py')
     entries = [dict(name='first'), dict(name='second', needs='first'), dict(name='third')]
     suite = make_suite(tmp_path / 'out', [dict(entry, config='toy.py') for entry in entries])
-    recipe = recipe_of(Settings(suite).of(suite.runs['first']).cfg, 1)
-    ready = put(tmp_path / 'ready', 'e2e', 50., seed=5, recipe=recipe, experiment=dict(
-        task='classification', model='toy', method='e2e'))
+    cfg = Settings(suite).of(suite.runs['first']).cfg
+    data = {kind: dataset_name(cfg[f'{kind}_dataloader'].dataset) for kind in ('train', 'val')}
+    ready = put(tmp_path / 'ready', 'e2e', 50., seed=5, recipe=recipe_of(cfg, 1), experiment=dict(
+        task='classification', model='toy', method='e2e'), data=dict(data, train_size=24, val_size=24))
     commands = {name: [sys.executable, '-c', FINISH, str(ready), str(run.results[0])]
                 for name, run in suite.runs.items()}
     monkeypatch.setattr(work, 'command_of', lambda run, *_: commands[run.name])
