@@ -5,6 +5,8 @@ from mmengine import hooks
 from mmengine.config import Config
 from mmengine.runner import IterBasedTrainLoop
 
+from mmincubation.incubation.recipe import follows_score
+
 from .hooks import hooks_of
 from .signatures import resolve, several
 
@@ -34,6 +36,6 @@ def _schedules(cfg: Config) -> Iterator[str]:
     for i, schedule in enumerate(several(cfg.get('param_scheduler') or None)):
         kind = str(schedule.get('type'))
         counts = 'type' in schedule and schedule.get('by_epoch', True) and not schedule.get('convert_to_iter_based')
-        if counts and 'ReduceOnPlateau' not in kind:  # that one counts validations
+        if counts and not follows_score(schedule):  # that one counts validations
             yield f'param_scheduler.{i}: {kind} counts epochs, and a loop over iterations has one: it would change ' \
                   'nothing; write by_epoch=False, and begin, end and milestones in iterations'

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from mmengine import hooks
 from mmengine.config import Config
 
+from mmincubation.incubation.recipe import follows_score
+
 from .hooks import hooks_of
 from .signatures import resolve, setting, several
 
@@ -38,7 +40,7 @@ def _watched(cfg: Config, scope: str) -> Iterator[tuple[str, str]]:
     found = [(f'{place}.monitor', hook) for place, hook, _ in hooks_of(cfg, hooks.EarlyStoppingHook)]
     found += [(f'param_scheduler.{i}.monitor', schedule)
               for i, schedule in enumerate(several(cfg.get('param_scheduler') or None))
-              if 'ReduceOnPlateau' in str(schedule.get('type')) and schedule.get('by_epoch', True)]
+              if follows_score(schedule) and schedule.get('by_epoch', True)]
     yield from ((place, name) for place, node in found if isinstance(name := setting(node, 'monitor', scope), str))
 
 

@@ -26,6 +26,7 @@ from mmincubation.hooks.logs import PhaseLogProcessor
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
+from mmincubation.recovery.plateau_hook import ParamSchedulerHook
 from mmincubation.recovery.preemption import SIGNALS
 from mmincubation.registry import dicts_in
 from mmincubation.vit import arch_of
@@ -40,7 +41,8 @@ from .seeds import seed_of
 from .sharding import take_shards
 
 OF_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
-HOOK_REPLACEMENTS = {hooks.CheckpointHook: CheckpointHook, hooks.RuntimeInfoHook: RuntimeInfoHook}
+HOOK_REPLACEMENTS = {hooks.CheckpointHook: CheckpointHook, hooks.RuntimeInfoHook: RuntimeInfoHook,
+                     hooks.ParamSchedulerHook: ParamSchedulerHook}
 
 
 @name_builders
@@ -128,7 +130,7 @@ class ToolRunner(Runner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def register_hook(self, hook, priority=None) -> None:
-        """Register a hook; a plain CheckpointHook or RuntimeInfoHook becomes ours, which takes the same settings."""
+        """Register a hook; a plain one of HOOK_REPLACEMENTS becomes ours, which takes the same settings."""
         kind = hook.get('type') if isinstance(hook, dict) else None
         kind = HOOKS.get(kind) if isinstance(kind, str) else kind  # whatever name a config gives it
         if kind in HOOK_REPLACEMENTS:

@@ -14,7 +14,7 @@ from mmengine.runner import IterBasedTrainLoop
 from mmincubation import provenance
 from mmincubation.config.settings import recipe_of
 from mmincubation.downstream.evidence import details_of, write_per_image
-from mmincubation.incubation.phases import ASSEMBLED, phase_names
+from mmincubation.incubation.phases import ASSEMBLED, WHOLE, phase_names
 from mmincubation.registry import HOOKS
 from mmincubation.result import (
     METRICS,
@@ -222,7 +222,7 @@ def final_metrics(runner, phases: list[Phase]) -> dict[str, float | None]:
     The accuracy of a hybrid or of the meta model is not that of the assembled model, so those phases do not count.
     """
     if loop_protocol(runner).phase_name is not None:
-        phases = [phase for phase in phases if phase['name'] in (ASSEMBLED, phase_names(0)[-1])]
+        phases = [phase for phase in phases if phase['name'] in WHOLE]
     return phases[-1]['metrics'] if phases else {}
 
 

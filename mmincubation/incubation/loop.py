@@ -89,7 +89,6 @@ class IncubationLoop(EpochLoop):
                 self.mode.log_losses(self.runner, self.runs, len(self.dataloader))
                 self._validate()
             self._for_each_network(partial(self.runner.call_hook, 'after_phase'))
-            self.phase_epoch = 0
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -104,19 +103,22 @@ class IncubationLoop(EpochLoop):
     def _begin_phase(self) -> None:
         resumed, self._resumed = self._resumed, False
         if not resumed:  # else `restore` has entered the phase
+            self.phase_epoch = 0
             self._weights.prepare(self.phase)
             self._enter()
         length, passes = len(self.dataloader), len(self.mode.emulated_ranks)
         count_from(self.runs, self.phase_epoch * length + self.epoch_iters_done, self.phase.epochs * length, passes)
         if resumed and self.phase_epoch and not self.epoch_iters_done:
             self._validate()
-        if not resumed and self.phase.name == FINETUNE and self.runner.val_loop is not None:
+        if self.phase_epoch or self.epoch_iters_done:
+            return
+        # Also where a checkpoint of the assembled model was resumed: it is written within this validation.
+        if self.phase.name == FINETUNE and self.runner.val_loop is not None:
             self.phase_name = ASSEMBLED
             self.runner.val_loop.run()
             self.phase_name = self.phase.name
-        if not resumed:
-            forget_scores(self.runner.hooks)
-            self.stop_training = False  # the validation of the assembled model may have asked to stop
+        forget_scores(self.runner.hooks)
+        self.stop_training = False  # the validation of the assembled model may have asked to stop
 
     def _enter(self) -> None:
         """Let the current phase's networks train: freeze, distribute, build optimisers and schedules."""

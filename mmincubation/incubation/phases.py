@@ -10,6 +10,7 @@ from mmincubation.vit.spec import Division, rate_faults
 
 META, FINETUNE = 'meta', 'finetune'
 ASSEMBLED = 'assembled'  # what is validated between incubation and fine-tuning
+WHOLE = (ASSEMBLED, FINETUNE)  # where the model that the run is about is validated; before, it is other networks
 MODES = ('sequential', 'joint', 'parallel')
 
 

@@ -46,14 +46,22 @@ def optim_wrapper_cfg(recipe: str, cfg: dict, module: int | None) -> dict:
     return cfg
 
 
+def follows_score(cfg: dict) -> bool:
+    """Return whether a schedule waits for a score of the validations."""
+    return 'ReduceOnPlateau' in str(cfg.get('type'))
+
+
 def scheduler_cfgs(recipe: str, cfgs: list[dict]) -> list[dict]:
     """Return the schedules with the recipe's changes: `paper_code` always steps once per epoch.
 
     Raises:
-        ConfigError: `paper_code` with a schedule that counts iterations; the public code has none.
+        ConfigError: `paper_code` with a schedule that counts iterations or follows a score; the public code has none.
     """
     if recipe == 'clean':
         return deepcopy(cfgs)
+    if scored := [cfg['type'] for cfg in cfgs if follows_score(cfg)]:
+        raise ConfigError(f"param_scheduler: recipe='paper_code' moves the learning rate by epochs alone, {scored} by "
+                          "a score; give another schedule, or recipe='clean'")
     if counting := [cfg['type'] for cfg in cfgs if not cfg.get('by_epoch', True)]:
         raise ConfigError(f"recipe='paper_code' moves the learning rate by epochs; give {counting} by_epoch=True")
     return [{key: value for key, value in cfg.items() if key != 'convert_to_iter_based'} for cfg in cfgs]

@@ -5,16 +5,26 @@ from mmincubation.errors import ConfigError
 from mmincubation.vit.spec import Division
 
 from .phases import Phase
-from .recipe import module_drop_path, scheduler_cfgs
+from .recipe import follows_score, module_drop_path, scheduler_cfgs
 
 ENDLESS = 10**12  # iterations of an epoch whose length is not known yet
 
 
 def schedules_of(phases: list[Phase], default: list[dict] | dict, recipe: str, epoch_length: int = ENDLESS
                  ) -> dict[str, list[dict]]:
-    """Return the `schedules` of all phases by name, so that a wrong one is found before the first phase trains."""
-    return {sub.name: schedules(sub, default, recipe, epoch_length)
-            for phase in phases for sub in phase.subphases or [phase]}
+    """Return the `schedules` of all phases by name, so that a wrong one is found before the first phase trains.
+
+    Raises:
+        ConfigError: one is wrong (see `schedules`), or follows a score where modules train side by side.
+    """
+    found = {sub.name: schedules(sub, default, recipe, epoch_length)
+             for phase in phases for sub in phase.subphases or [phase]}
+    beside = [cfg for phase in phases for sub in phase.subphases for cfg in found[sub.name]]
+    if mixed := [cfg['type'] for cfg in beside if follows_score(cfg)]:
+        raise ConfigError(f'param_scheduler: a {mixed[0]} would see the scores of all modules mixed where they train '
+                          "side by side; use train_cfg.mode='sequential', or give train_cfg.phases.module a "
+                          'param_scheduler that follows no score')
+    return found
 
 
 def schedules(phase: Phase, default: list[dict] | dict, recipe: str, epoch_length: int) -> list[dict]:

@@ -16,6 +16,7 @@ from .stats import Mean, mean_of
 FIRST_NAMED = ('lr', 'batch', 'max_epochs', 'epochs', 'max_iters', 'start', 'mode', 'depth')
 SHOWN = 2  # settings that the name or a remark of a row has at most
 FINAL = ('assembled', 'finetune')  # phases of an incubation that train the whole model
+MODULES = 4  # IncubationModel's default
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,20 @@ def unmeasured(value: float | None, factor: float = 1) -> str | None:
 
 def missing_phases(run: Run) -> list[str]:
     """Return the phases of an incubation's recipe that its result lacks: they ran elsewhere, at a cost unknown here."""
-    recipe = run.result.get('recipe') or {}
     there = {phase['name'] for phase in run.result['phases']}
-    wanted = [name for name in ('meta', 'finetune') if recipe.get(f'train_cfg.phases.{name}.epochs', '0') != '0']
-    if recipe.get('train_cfg.phases.module.epochs', '0') != '0' and 'modules' not in there:
-        wanted += [f'module_{i}' for i in range(int(recipe.get('model.modules', 0)))]
-    return [name for name in wanted if name not in there]
+    return [name for name in planned_phases(run.result.get('recipe') or {})
+            if name not in there and not (name.startswith('module_') and 'modules' in there)]
+
+
+def planned_phases(recipe: dict[str, str]) -> list[str]:
+    """Return the phases that a recipe trains, read as `incubation.phases` does: `module_<i>` overrides `module`."""
+    if not any(key.startswith('train_cfg.phases.') for key in recipe):
+        return []
+    modules, key = json.loads(recipe.get('model.modules', str(MODULES))), 'train_cfg.phases.{}.epochs'
+    modules = [f'module_{i}' for i in range(len(modules) if isinstance(modules, list) else modules)]
+    epochs = dict.fromkeys(modules, recipe.get(key.format('module'), '0'))
+    return [name for name in ('meta', *modules, 'finetune')
+            if recipe.get(key.format(name), epochs.get(name, '0')) != '0']
 
 
 def merge_seeds(runs: Iterable[Run]) -> list[Row]:

@@ -8,6 +8,7 @@ from mmengine.dist import is_main_process, master_only
 from mmincubation.atomic import remove_strays
 from mmincubation.checkpoints import read_tensors
 from mmincubation.errors import ConfigError
+from mmincubation.incubation.phases import WHOLE
 from mmincubation.registry import HOOKS
 from mmincubation.resumable.protocol import loop_protocol
 
@@ -50,7 +51,10 @@ class CheckpointHook(hooks.CheckpointHook):
         self._remove_strays(runner)
 
     def after_train(self, runner) -> None:
-        """Publish the last and the best checkpoints, if `published_keys` is set."""
+        """Save where the run has ended, if that was earlier than planned; publish, if `published_keys` is set."""
+        step = runner.epoch if self.by_epoch else runner.iter
+        if self.save_last and step and Path(_info(runner, 'last_ckpt', '')).name != self.filename_tmpl.format(step):
+            self._save_between(runner, step)
         if self.published_keys is None:
             return
         best = [_info(runner, self._name('best_ckpt', key), None) for key in self.key_indicators] \
@@ -76,6 +80,10 @@ class CheckpointHook(hooks.CheckpointHook):
             runner.message_hub.update_info(KEPT, steps[-self.max_keep_ckpts:])
             self._note_replaced(runner, map(self.filename_tmpl.format, steps[:-self.max_keep_ckpts]))
         self._save(runner, name, meta, self.by_epoch)
+
+    def _save_between(self, runner, step: int) -> None:
+        """Save outside of a step, when epoch and iteration have been counted already."""
+        self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
 
     def save_now(self, runner, within_epoch: bool) -> None:
         """Save the present state of the run, unless that was just done.
@@ -114,13 +122,15 @@ class CheckpointHook(hooks.CheckpointHook):
         if missing := [key for key in self.key_indicators if key not in metrics]:
             raise ConfigError(f'default_hooks.checkpoint.save_best: the validation gives no {", ".join(missing)}; it '
                               f'gives {", ".join(metrics)}')
+        if loop_protocol(runner).phase_name not in (None, *WHOLE):
+            return  # of the meta model or a hybrid: another network, whose score is no measure for this one
         step = runner.epoch if self.by_epoch else runner.iter
         better = [key for key, rule in zip(self.key_indicators, self.rules, strict=True)
                   if self._is_better(runner, key, rule, metrics[key])]
         for key in better:
             self._save_best(runner, key, metrics[key], step)
         if better and self.last_ckpt is not None:  # once more: it must know the best one and what that replaces
-            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+            self._save_between(runner, step)
         self._remove_outdated(runner)
 
     def _is_better(self, runner, key: str, rule: str, score: float | None) -> bool:

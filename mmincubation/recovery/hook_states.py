@@ -6,7 +6,8 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
-from mmincubation.resumable.protocol import BaseHook
+from mmincubation.incubation.phases import ASSEMBLED
+from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import unwrap
 
 from .checkpoint_hook import CheckpointHook
@@ -33,8 +34,8 @@ class HookStates(BaseHook):
     def __init__(self) -> None:
         self._built: dict[str, dict] | None = None  # marks of the attributes as training began, by hook and name
         self._restored: dict[str, dict] = {}
-        self._before_val: tuple[int, dict] = -1, {}
-        self._validates, self._named, self._unequal = False, set(), set()
+        self._before_val: tuple[tuple, dict] = (), {}
+        self._validated, self._named, self._unequal = False, set(), set()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep the states of a resumed run until the hooks have begun."""
@@ -52,17 +53,16 @@ class HookStates(BaseHook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Begin, if no epoch has."""
         self._begin(runner)
+        self._validated = False
 
     def before_val(self, runner) -> None:
-        """Note the states: a run that resumes from a checkpoint of this validation validates again."""
+        """Note the states: a run that resumes from a checkpoint written before the next step validates again."""
         self._begin(runner)
-        self._validates = True
-        if self._before_val[0] != runner.iter:
-            self._before_val = runner.iter, self._changed(runner)
-
-    def after_val(self, runner) -> None:
-        """End the validation."""
-        self._validates = False
+        self._validated = True
+        # Side by side, all networks are validated again, but the assembled model alone.
+        place = runner.iter, loop_protocol(runner).phase_name == ASSEMBLED
+        if self._before_val[0] != place:
+            self._before_val = place, self._changed(runner)
 
     def after_train(self, runner) -> None:
         """Begin, if a resumed run had nothing left to do."""
@@ -77,7 +77,7 @@ class HookStates(BaseHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Put the changed attributes into the checkpoint: plain data by hook and name."""
         changed = self._changed(runner)
-        checkpoint[KEY] = self._before_val[1] if self._validates else changed
+        checkpoint[KEY] = self._before_val[1] if self._validated else changed
 
     def _begin(self, runner) -> None:
         """Mark what the hooks are before the first step, then give them what they had counted."""

@@ -14,6 +14,7 @@ from mmincubation.config.sharding import sharding_problems
 from mmincubation.engine import launch
 from tests.helpers.toy import arguments, e2e_config, incubation_config, write_images
 
+PLATEAU = [dict(type='ReduceOnPlateauLR', monitor='accuracy/top1', rule='greater')]
 EARLY = dict(type='EarlyStoppingHook', monitor='accuracy/top1')
 SEGMENTATION = dict(
     type='ADE20KDataset', reduce_zero_label=True, pipeline=[dict(type='LoadAnnotations', reduce_zero_label=False)])
@@ -77,6 +78,10 @@ INCUBATION = [
     ({'train_cfg.mode': 'joint', 'custom_hooks': [dict(EARLY, type='tests.config.test_problems.OwnStopping')]},
      "custom_hooks.0: one EarlyStoppingHook sees the scores of all modules mixed in mode='joint'"),
     ({'train_cfg.mode': 'joint', 'default_hooks.early': EARLY}, 'default_hooks.early: one EarlyStoppingHook'),
+    ({'train_cfg.mode': 'joint', 'param_scheduler': PLATEAU},
+     'param_scheduler: a ReduceOnPlateauLR would see the scores of all modules mixed'),
+    ({'train_cfg.recipe': 'paper_code', 'param_scheduler': PLATEAU},
+     "param_scheduler: recipe='paper_code' moves the learning rate by epochs alone, ['ReduceOnPlateauLR'] by a score"),
 ]
 # Changes to the E2E control that stop a test -> a line that says so.
 TESTED = [
@@ -150,9 +155,11 @@ def test_the_tools_refuse_with_what_the_check_lists(build, mode, changes, named,
     assert [line for line in listed if line in found] == found
 
 
-@pytest.mark.parametrize('build', [e2e_config, incubation_config])
-def test_right_configs_have_none(build, images, tmp_path):
-    cfg = build(images, tmp_path / 'run')
+@pytest.mark.parametrize('build, changes', [
+    (e2e_config, {}), (incubation_config, {}), (incubation_config, dict(param_scheduler=PLATEAU)),
+    (incubation_config, {'train_cfg.mode': 'joint', 'train_cfg.phases.finetune.param_scheduler': PLATEAU})])
+def test_right_configs_have_none(build, changes, images, tmp_path):
+    cfg = build(images, tmp_path / 'run', **changes)
     assert problems(cfg, 'train', ranks=1) == problems(cfg, 'test', ranks=1) == []
     refuse(cfg, 'train', ranks=1)
     assert not report(cfg).problems

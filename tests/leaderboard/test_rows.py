@@ -1,8 +1,10 @@
 """A row is task, model, data, recipe and method; its runs differ in the seed alone."""
+import inspect
+
 import pytest
 
 from mmincubation.leaderboard.collect import collect
-from mmincubation.leaderboard.rows import final_points, merge_seeds, missing_phases, short_names
+from mmincubation.leaderboard.rows import MODULES, final_points, merge_seeds, missing_phases, short_names
 from mmincubation.leaderboard.versus import UnknownBaseline, choose_baselines, control_faults, share_of_cost
 from tests.helpers.results import phase, put
 
@@ -217,6 +219,24 @@ def test_a_result_that_lacks_phases_has_no_cost(tmp_path):
     assert alone.total('images_seen') is None and whole.total('images_seen') == 120
     assert missing_phases(alone.runs[0]) == ['meta', 'module_0']
     assert final_points(alone.runs[0], 'block_forwards') == [] != final_points(whole.runs[0], 'block_forwards')
+
+
+@pytest.mark.parametrize('settings, modules', [
+    ({'model.modules': '[1, 3]', 'module': '2'}, 2), ({'model.modules': '2', 'module_0': '1', 'module_1': '1'}, 2),
+    ({'module': '2'}, 4), ({'model.modules': '1', 'module': '1', 'module_0': '0'}, 0)])
+def test_the_phases_that_a_recipe_trains_are_read_as_the_loop_reads_them(tmp_path, settings, modules):
+    """Depths instead of a number, modules one by one, the default number, and one that is left out."""
+    epochs = dict(settings, meta='0', finetune='1')
+    put(tmp_path, 'incub', 70.0, phases=[phase('finetune', 100, 70.0)], recipe=recipe(**{
+        key if '.' in key else f'train_cfg.phases.{key}.epochs': value for key, value in epochs.items()}))
+    row, = rows_of(tmp_path)
+    assert missing_phases(row.runs[0]) == [f'module_{i}' for i in range(modules)]
+    assert row.total('images_seen') == (None if modules else 100)
+
+
+def test_the_default_number_of_modules_is_that_of_the_model():
+    from mmincubation.incubation import IncubationModel
+    assert inspect.signature(IncubationModel).parameters['modules'].default == MODULES
 
 
 def test_cost_of_dense_tasks_is_counted_in_images(tmp_path):

@@ -13,7 +13,7 @@ from mmincubation.engine.runner import ToolRunner
 from mmincubation.errors import ConfigError
 from mmincubation.recovery import CheckpointHook
 from mmincubation.recovery.checkpoint_files import damage
-from tests.helpers.toy import e2e_config
+from tests.helpers.toy import e2e_config, incubation_config
 
 
 def config(images, folder, epochs: int = 4, by_epoch: bool = True, **hook):
@@ -101,6 +101,23 @@ def test_best_and_last_together(images, tmp_path, watched, by_epoch):
     assert order == sorted(order)
     assert torch.load(tmp_path / last)['message_hub']['runtime_info']['best_ckpt'] == str(tmp_path / best)
     assert 'optimizer' not in torch.load(tmp_path / best)
+
+
+def test_scores_of_other_networks_do_not_count(images, tmp_path):
+    """The meta model's and the hybrids': neither for the best checkpoint nor for fine-tuning's schedule."""
+    cfg = incubation_config(images, tmp_path, (1, 1, 3))
+    cfg.default_hooks.checkpoint.save_best, cfg.default_hooks.checkpoint.rule = 'score', 'greater'
+    cfg.param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='score', rule='greater')]
+    cfg.custom_hooks = []
+    runner = build(cfg)
+    tell(runner, 0.9, 0.1, 0.2, 0.3, 0.25, 0.5, 0.4)  # meta, two hybrids, assembled, fine-tuning
+    runner.train()
+    assert checkpoints(tmp_path) == ['best_score_epoch_5.pth', *(f'epoch_{i}.pth' for i in range(1, 7))]
+    found = {i: torch.load(tmp_path / f'epoch_{i}.pth') for i in range(1, 7)}
+    best = [found[i]['message_hub']['runtime_info'].get('best_score') for i in found]
+    assert best == [None, None, 0.3, 0.3, 0.5, 0.5]  # of epochs 3 and 5 as they were written again
+    seen = [found[i]['param_schedulers'][0]['best'] for i in found]
+    assert max(seen[:4]) < 0 and seen[4:] == [0.25, 0.5]
 
 
 class Killed(BaseException):

@@ -1,4 +1,5 @@
 """tools/train.py --resume among damaged checkpoints and on a full disk."""
+import json
 import subprocess
 from pathlib import Path
 
@@ -61,6 +62,36 @@ def test_the_tool_refuses_when_none_is_whole(whole, tmp_path, capfd):
     assert train(whole / 'toy.py', tmp_path / 'new', str(folder / 'epoch_3.pth')) == 2
     assert f'{folder}/epoch_3.pth is truncated' in capfd.readouterr().err
     assert {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()} == before and not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('loop, names', [
+    ('epoch', ['epoch_4.pth', 'epoch_5.pth']), ('iter', ['iter_16.pth', 'iter_20.pth']),
+    ('incub', [f'epoch_{i}.pth' for i in (3, 6, 9, 12, 15, 18, 20)])])
+def test_a_run_that_stops_early_is_saved_where_it_ends(images, tmp_path, loop, names):
+    """The weights of the reported number; what is done is done when it is resumed."""
+    cfg = incubation_config(images, tmp_path, (9, 9, 9)) if loop == 'incub' else e2e_config(images, tmp_path, 9)
+    cfg.train_cfg.val_interval, cfg.default_hooks.checkpoint.interval = 1, 3 if loop == 'incub' else 4
+    cfg.param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='accuracy/top1', rule='greater', threshold=1000.,
+                                threshold_rule='abs')]
+    cfg.custom_hooks += [dict(type='EarlyStoppingHook', monitor='accuracy/top1', min_delta=1000., patience=4)]
+    if loop == 'iter':
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=36, val_interval=4)
+        cfg.log_processor.by_epoch = False
+        cfg.default_hooks.checkpoint.update(by_epoch=False, interval=16)
+    cfg.dump(tmp_path / 'toy.py')
+    folder = tmp_path / 'run'
+    assert train(tmp_path / 'toy.py', folder) == 0
+    assert {*checkpoints(folder)} == {*names}
+    last = torch.load(folder / names[-1], weights_only=True)
+    result = json.loads((folder / 'result.json').read_text())
+    assert last['meta']['iter'] == (80 if loop == 'incub' else 20)
+    # Both as before the validation, which a resumed run repeats.
+    assert last['param_schedulers'][0]['num_bad_epochs'] == last['hook_states']['EarlyStoppingHook']['wait_count'] == 3
+    before = {p: p.read_bytes() for p in folder.glob('*.pth')}
+    assert train(tmp_path / 'toy.py', folder, 'auto') == 0
+    assert {p: p.read_bytes() for p in folder.glob('*.pth')} == before
+    again = json.loads((folder / 'result.json').read_text())
+    assert [p['images'] for p in again['phases']] == [p['images'] for p in result['phases']]
 
 
 def test_weights_to_start_from_are_kept_where_nothing_is_to_be_resumed(images, tmp_path, capfd):

@@ -110,19 +110,21 @@ def train(cfg, work_dir, resume=None) -> int:
     return launch.train(arguments(path, name, work_dir=str(work_dir), resume=resume))
 
 
-@pytest.mark.parametrize('loop, kill', [('epoch', 5), ('best', 5), ('iter', 4), ('iter', 7), ('incub', 7)])
+@pytest.mark.parametrize('loop, kill', [
+    ('epoch', 5), ('best', 5), ('iter', 4), ('iter', 7), ('incub', 7), ('incub best', 14)])
 def test_a_hook_goes_on_with_what_it_had_counted(images, tmp_path, loop, kill):
-    """Killed after a checkpoint of every second iteration, or of an epoch, or of a best one within a validation."""
+    """Killed after a checkpoint of every second iteration, or of an epoch, or of a best one within a validation, of the
+    assembled model too."""
     seen = {}
     for name in ('whole', 'killed'):
-        cfg = (incubation_config if loop == 'incub' else e2e_config)(images, tmp_path / name)
+        cfg = (incubation_config if 'incub' in loop else e2e_config)(images, tmp_path / name)
         cfg.custom_hooks += [dict(type='mmincubation.Counts', name=each) for each in (name, f'{name} 2')]
         cfg.train_cfg.val_interval = 1
         if loop == 'iter':
             cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=8, val_interval=3)
             cfg.log_processor.by_epoch = False
             cfg.default_hooks.checkpoint.update(by_epoch=False, interval=2)
-        if loop == 'best':
+        if 'best' in loop:
             cfg.default_hooks.checkpoint.update(save_best='auto')
         if name == 'killed':
             cfg.custom_hooks[-1].kill = kill
@@ -131,7 +133,7 @@ def test_a_hook_goes_on_with_what_it_had_counted(images, tmp_path, loop, kill):
             cfg.custom_hooks[-1].kill = 0
         assert train(cfg, tmp_path / name, 'auto') == 0
         seen[name] = Counts.seen[name], Counts.seen[f'{name} 2']
-    assert seen['whole'][0]['pair'][2][0] == (16 if loop == 'incub' else 8)
+    assert seen['whole'][0]['pair'][2][0] == (16 if 'incub' in loop else 8)
     for whole, killed in zip(*seen.values(), strict=True):
         assert mark(killed, set()) == mark(whole, set()), (whole, killed)
 

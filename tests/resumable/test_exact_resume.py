@@ -8,6 +8,7 @@ from tests.helpers.resumed import assert_same_run, killed_and_resumed
 from tests.helpers.toy import e2e_config, incubation_config, write_images
 
 CROP = [dict(type='torchvision.transforms.RandomCrop', size=8, padding=4)]
+PLATEAU = [dict(type='ReduceOnPlateauLR', monitor='accuracy/top1', rule='greater', patience=0)]
 ITERATION = 'mmincubation.resumable.loops.seed_process'  # called as each iteration begins
 
 
@@ -34,14 +35,17 @@ def drawing(cfg, workers: int = 2, ema: str = 'mmincubation.EMAHook'):
 def incubation(folder):
     """Path of a config and work dir of its run; 4 phases of 2 epochs of 4 iterations."""
     cfg = drawing(incubation_config(folder / 'images', folder / 'incubation', (2, 2, 2), 2, .3, 'grow'))
+    cfg.default_hooks.checkpoint.save_best = 'auto'
+    cfg.param_scheduler += PLATEAU
     cfg.dump(folder / 'incubation.py')
     assert trained(folder / 'incubation.py', folder / 'incubation')
     return folder / 'incubation.py', folder / 'incubation'
 
 
-def test_three_kills_at_chosen_iterations(incubation, tmp_path):
+def test_four_kills_at_chosen_iterations(incubation, tmp_path):
+    """In meta, in module_0 after its resume, in module_1, and after the best checkpoint of the assembled model."""
     config, whole = incubation
-    kills = [dict(kill_at=f'{ITERATION}:{n}') for n in (3, 7, 16)]  # meta, module_0 after its resume, module_1
+    kills = [dict(kill_at=f'{ITERATION}:{n}') for n in (3, 7, 16, 10)]
     killed_and_resumed(config, tmp_path / 'killed', kills)
     assert_same_run(tmp_path / 'killed', whole)
 
@@ -74,14 +78,15 @@ def test_mid_epoch(folder, tmp_path):
     assert_same_run(tmp_path / 'killed', tmp_path / 'whole')
 
 
-@pytest.mark.parametrize('ema', ['EMAHook', 'mmincubation.EMAHook'])
-def test_end_to_end(folder, tmp_path, ema):
+@pytest.mark.parametrize('ema, schedules', [('EMAHook', []), ('mmincubation.EMAHook', PLATEAU)])
+def test_end_to_end(folder, tmp_path, ema, schedules):
     cfg = drawing(e2e_config(folder / 'images', tmp_path / 'whole', 3, .3), 0, ema)
     cfg.train_cfg = dict(by_epoch=True, max_epochs=3, val_interval=1)  # as in any config, the tools take care of it
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, save_best='auto')
+    cfg.param_scheduler += schedules
     cfg.dump(tmp_path / 'c.py')
     assert trained(tmp_path / 'c.py', tmp_path / 'whole')
-    kills = [dict(kill_at='mmincubation.models.accuracy.Accuracy.compute_metrics:1'), dict(kill_at=f'{ITERATION}:3')]
+    kills = [dict(kill_at=f'{ITERATION}:7'), dict(kill_at='mmincubation.models.accuracy.Accuracy.compute_metrics:1')]
     killed_and_resumed(tmp_path / 'c.py', tmp_path / 'killed', kills)
     assert_same_run(tmp_path / 'killed', tmp_path / 'whole')
 
