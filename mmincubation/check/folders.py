@@ -23,8 +23,10 @@ def report_classification(check: DatasetCheck) -> DatasetSummary:
         check.problem('labels that are no class', 'take a split with labels (the public test split has none)',
                       f'{data.name(index)}: {data.labels[index]}')
     if check.place.startswith('train'):
-        for label in np.flatnonzero(np.bincount(data.labels[valid], minlength=len(data.classes)) == 0):
-            check.problem('classes without an image', 'add images, or leave the class out', data.classes[label])
+        taken = data.kept[valid[data.kept]]
+        for label in np.flatnonzero(np.bincount(data.labels[taken], minlength=len(data.classes)) == 0):
+            check.problem('classes without an image', 'add images, take a larger fraction, or leave the class out',
+                          data.classes[label])
 
     def fault(index: int) -> str | None:
         try:

@@ -20,7 +20,8 @@ from .images import planes, read_rgb
 from .subsets import Fraction, balanced_subset
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
-SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
+SPLITS = {
+    'train', 'training', 'trainval', 'val', 'valid', 'validation', 'dev', 'eval', 'evaluation', 'test', 'testing'}
 
 
 def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple]:
@@ -179,9 +180,10 @@ class ImageFolder(ClsDataset):
             names = ', '.join(found.classes[i] for i in empty[:3]) + ', ...' * (len(empty) > 3)
             raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove '
                               f'them{self.left_out and f" ({self.left_out})" or ""}')
-        if {*found.classes} <= SPLITS:
-            raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give root={root}/'
-                              f'{found.classes[0]}')
+        if {name.lower() for name in found.classes} <= SPLITS:
+            split = max(found.classes, key=lambda name: name.lower().startswith('train'))
+            raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give '
+                              f'root={root}/{split}')
         super().__init__(labels, tuple(found.classes), pipeline, fraction, classes, in_memory)
 
     @classmethod

@@ -126,6 +126,12 @@ def test_a_fraction_of_the_folders_is_counted(images):
     assert report_data(cfg, report, Sampling()) == dict(train=3)
 
 
+def test_a_class_whose_images_are_all_outside_the_part_is_named(images):
+    (images / 'train/1/1.png').unlink()
+    [line] = found(dict(arch=ARCH), train=folders(images / 'train', fraction=(.5, 1)))
+    assert 'classes without an image (1: 1); add images, take a larger fraction' in line
+
+
 def coco(root, **more) -> dict:
     steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
     return dict(type='CocoDataset', data_root=f'{root}/', ann_file='annotations/instances_train.json', pipeline=steps,
