@@ -31,7 +31,7 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
         if problem:
             check.problem(*problem)
     _report_classes(check, data, [pixels for _, (_, pixels) in seen if pixels is not None])
-    return DatasetSummary(len(infos), f'{data.data_prefix["img_path"]}: {len(there):,} pairs of image and label; read '
+    return DatasetSummary(data, f'{data.data_prefix["img_path"]}: {len(there):,} pairs of image and label; read '
                           f'{words}')
 
 

@@ -113,6 +113,8 @@ def test_arrow(tmp_path):
     model = dict(arch=ARCH)
     assert not found(model, train=arrow(tmp_path / 'clean'))
     assert 'classes without an image (1: c)' in found(model, train=arrow(tmp_path / 'empty', (0, 1)))[0]
+    [line] = found(model, train=arrow(tmp_path / 'null', (0, None, 1, 2)))
+    assert f'labels that are no class (1: {tmp_path}/null, row 1: -1)' in line
     assert 'dataset: 2 classes, but model.arch.num_classes is 3' in found(
         model, train=arrow(tmp_path / 'two', (0, 1), ('a', 'b')))[0]
     assert 'save_to_disk' in found(model, train=folders(tmp_path, type='mmincubation.HFImages'))[0]
