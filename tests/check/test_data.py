@@ -265,6 +265,16 @@ def test_masks(harm, expected, demo, tmp_path):
     assert any(expected.format(r=tmp_path) in line for line in problems), problems
 
 
+def test_palettes_that_differ(demo, tmp_path):
+    shutil.copytree(demo / 'train', tmp_path / 'train')
+    for number, colour in ((1, 9), (2, 99)):
+        picture = Image.open(demo / f'train/seg/0000{number}.png').convert('P')
+        picture.putpalette([value for i in range(256) for value in (i, 0, colour)])
+        picture.save(tmp_path / f'train/seg/0000{number}.png')
+    lines = found(SEGMENTOR, 'mmseg', train=masks(tmp_path))
+    assert f'{tmp_path}/train/seg/00001.png and {tmp_path}/train/seg/00002.png have palettes' in lines[0]
+
+
 def test_255_is_ignored(demo, tmp_path):
     shutil.copytree(demo / 'train', tmp_path / 'train')
     _save('seg/00002.png', np.full((192, 192), 255, np.uint8))(tmp_path)
