@@ -15,7 +15,7 @@ def transforms(loader: dict) -> list[dict]:
 
 
 def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
-    """Return (height, width) in pixels of the largest training input, None if the pipeline does not bound it.
+    """Return (height, width) in pixels of the largest training input, None if it is not known or not bounded.
 
     The size comes from `arch` for classifiers and from the pipeline for other models. Where a pipeline only gives a
     frame, a landscape image is assumed.
@@ -24,25 +24,33 @@ def input_size(model: dict, loader: dict) -> tuple[int, int] | None:
         from mmincubation.vit import Arch
         return (Arch.parse(model['arch']).img_size, ) * 2
     preprocessor = model.get('data_preprocessor') or {}
-    size = _after(transforms(loader), None)
-    fixed = preprocessor.get('size')
-    size = tuple(fixed) if fixed else size
+    try:
+        fixed = preprocessor.get('size')
+        size = pair(fixed) if fixed else _after(transforms(loader), None)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError):  # of transforms in other forms
+        return None
     step = preprocessor.get('pad_size_divisor') or 1
     return size and tuple(ceil(side / step) * step for side in size)
+
+
+def pair(scale) -> tuple:
+    """Return the two sides that a number, or a pair, gives."""
+    return (scale, scale) if isinstance(scale, int | float) else tuple(scale)
 
 
 def _after(steps: list[dict], size: tuple[int, int] | None) -> tuple[int, int] | None:
     """Return the size (height, width) after the transforms."""
     for step in steps:
         kind = str(step.get('type')).rpartition('.')[2]
-        if kind in ('Resize', 'RandomResize', 'RandomChoiceResize'):
-            size = _largest(step, kind) or size
+        if kind in ('Resize', 'RandomResize', 'RandomChoiceResize', 'ResizeShortestEdge'):
+            size = _largest(step, kind)
         elif kind == 'RandomCrop':
             size = _cropped(step, size)
         elif kind == 'Pad' and step.get('size'):
-            size = _larger(size, tuple(step['size'])[::-1])  # (width, height), as a scale
+            size = _larger(size, pair(step['size'])[::-1])  # (width, height), as a scale
         elif kind == 'RandomChoice':
-            size = max((_after(branch, size) for branch in step['transforms']), key=lambda s: prod(s or (0, )))
+            branches = ([branch] if isinstance(branch, dict) else branch for branch in step['transforms'])
+            size = max((_after(branch, size) for branch in branches), key=lambda s: prod(s or (0, )))
     return size
 
 
@@ -50,10 +58,13 @@ def _largest(step: dict, kind: str) -> tuple[int, int] | None:
     scales = step.get('scales', step.get('scale'))
     if not scales:
         return None
-    scales = scales if isinstance(scales[0], list | tuple) else [scales]
+    several = isinstance(scales, list) if kind == 'RandomChoiceResize' else \
+        isinstance(scales, list | tuple) and isinstance(scales[0], list | tuple)
     # mmcv writes a scale as (width, height).
-    width, height = max(scales, key=prod)
-    ratio = (step.get('ratio_range') or (1, 1))[1] if kind == 'RandomResize' else 1
+    width, height = max(map(pair, scales if several else [scales]), key=prod)
+    if 'ResizeShortestEdge' in (kind, str(step.get('resize_type')).rpartition('.')[2]):
+        return step.get('max_size') and (min(width, height), step['max_size'])  # else the longer edge has no bound
+    ratio = pair(step.get('ratio_range') or 1)[1] if kind == 'RandomResize' else 1
     if kind == 'Resize' and not step.get('keep_ratio'):
         return height, width
     # keep_ratio fits the image into the frame; a landscape image fills it.
@@ -61,8 +72,7 @@ def _largest(step: dict, kind: str) -> tuple[int, int] | None:
 
 
 def _cropped(step: dict, size: tuple[int, int] | None) -> tuple[int, int] | None:
-    crop = step.get('crop_size', step.get('size'))
-    crop = (crop, crop) if isinstance(crop, int) else tuple(crop)
+    crop = pair(step.get('crop_size', step.get('size')))
     # absolute_range draws each side between the two numbers.
     if step.get('crop_type') == 'absolute_range':
         crop = (max(crop), ) * 2

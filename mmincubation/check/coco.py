@@ -45,9 +45,9 @@ def report_coco(check: DatasetCheck) -> DatasetSummary | None:
     words = _look_at_images(check, _found(check, infos, folder))
     # A fault of an image takes its objects away, so that a class may seem to have none.
     objects = None if rules.images else {name: rules.objects[name] for name in dataset.metainfo['classes']}
-    return DatasetSummary(len(dataset), f'{path}: {rules.total:,} images ({len(dataset):,} used), {rules.seen:,} '
+    return DatasetSummary(dataset, f'{path}: {rules.total:,} images ({len(dataset):,} used), {rules.seen:,} '
                           f'annotations, all read; image {"files" if check.sampling.full else "headers"}: {words}',
-                          built=dataset, objects=objects)
+                          objects)
 
 
 def _rules(check: DatasetCheck) -> CocoRules:

@@ -1,11 +1,14 @@
 """Check the data of every dataloader of a config."""
 from collections import Counter
+from copy import copy
 from pathlib import Path
 
 from mmengine.registry import DATASETS
 
-from mmincubation.config.classes import class_counts, class_problems
+from mmincubation.config.classes import class_counts, class_problems, training_names
 from mmincubation.config.keys import data_paths
+from mmincubation.datasets.classes import Names
+from mmincubation.datasets.classification import ClsDataset
 from mmincubation.datasets.coco_rules import absent
 from mmincubation.errors import ConfigError
 from mmincubation.registry import leaf_datasets
@@ -52,40 +55,32 @@ def _key(dataset: dict) -> str:
     return str({k: v for k, v in dataset.items() if k != 'pipeline'})  # a pipeline changes nothing on disk
 
 
-class Counted:
-    """Stand for a data set of which only the number of images is known."""
-
-    def __init__(self, images: int):
-        self.images, self.metainfo = images, {}
-
-    def __len__(self) -> int:
-        return self.images
-
-    def full_init(self) -> None:
-        """Do nothing: it has been read."""
-
-
 def _build(cfg, dataset: dict, place: str, report: Report, found: dict[str, DatasetSummary]):
     """Build a data set's wrappers around what its checkers have read, to count what a loader gives; None if not."""
+    names, _ = training_names(cfg) or ((), '')
 
     def around(settings: dict) -> dict:
         if 'datasets' in settings:
             return dict(settings, datasets=[around(inner) for inner in settings['datasets']])
         if 'dataset' in settings:
             return dict(settings, dataset=around(settings['dataset']))
-        summary = found[_key(settings)]
-        return dict(type=lambda: Counted(summary.images) if summary.built is None else summary.built)
+        return dict(type=lambda: _numbered(found[_key(settings)].built, names))
 
     try:
         built = DATASETS.build(dict(around(dataset), _scope_=cfg.get('default_scope') or 'mmengine'))
         len(built)
         return built
     except Exception as error:  # wrappers of any kind
-        if all(summary.built is not None for summary in found.values()):
-            report.problem(place, f'cannot be built ({type(error).__name__}: {error})', 'correct its wrappers')
-        else:
-            report.say(f'{place}: images are not counted, {dataset["type"]} needs more than their number')
+        report.problem(place, f'cannot be built ({type(error).__name__}: {error})', 'correct its wrappers')
         return None
+
+
+def _numbered(built, names: Names):
+    """Return classified images with the run's class numbers, those of training; strange names have their own line."""
+    if isinstance(built, ClsDataset) and built.classes != names and {*built.classes} <= {*names}:
+        built = copy(built)
+        built.number_by(names)
+    return built
 
 
 def _report_objects(place: str, parts: list[DatasetSummary], report: Report) -> None:
@@ -93,7 +88,12 @@ def _report_objects(place: str, parts: list[DatasetSummary], report: Report) -> 
     totals = Counter()
     for part in parts:
         totals.update(part.objects or {})
-    if empty := [name for name, count in totals.items() if not count]:
+    empty = [name for name, count in totals.items() if not count]
+    if isinstance(parts[0].built, ClsDataset):
+        for name in empty:
+            report.problem(place, 'classes without an image', 'add images, take a larger fraction, or leave the class '
+                           'out', name)
+    elif empty:
         report.problem(place, absent(empty, len(totals)), 'label some, or leave the class out of metainfo.classes')
 
 

@@ -3,7 +3,8 @@ import numpy as np
 
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.datasets.classes import class_of
-from mmincubation.datasets.classification import ClsDataset, image_transform
+from mmincubation.datasets.classification import ClsDataset
+from mmincubation.datasets.images import image_transform
 from mmincubation.errors import DataError
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
@@ -13,7 +14,7 @@ TRIED = 8  # images that pass the whole pipeline
 
 @register_checker('ImageFolder', 'HFImages')
 def report_classification(check: DatasetCheck) -> DatasetSummary:
-    """Report classes without an image, labels that are no class, and images that cannot be decoded."""
+    """Report labels that are no class, and images that cannot be decoded; count the images of each class."""
     settings = {key: value for key, value in check.dataset.items() if key not in ('type', 'pipeline', '_scope_')}
     data = class_of(check.dataset, check.scope)(**settings)
     if getattr(data, 'left_out', None):
@@ -22,9 +23,6 @@ def report_classification(check: DatasetCheck) -> DatasetSummary:
     for index in np.flatnonzero(~valid):
         check.problem('labels that are no class', 'take a split with labels (the public test split has none)',
                       f'{data.name(index)}: {data.labels[index]}')
-    if check.place.startswith('train'):
-        for label in np.flatnonzero(np.bincount(data.labels[valid], minlength=len(data.classes)) == 0):
-            check.problem('classes without an image', 'add images, or leave the class out', data.classes[label])
 
     def fault(index: int) -> str | None:
         try:
@@ -40,8 +38,9 @@ def report_classification(check: DatasetCheck) -> DatasetSummary:
     if not unread and valid.all():
         _try_pipeline(check, data)
     part = '' if len(data) == len(data.labels) else f' ({len(data):,} used)'
-    return DatasetSummary(len(data), f'{data.root}: {len(data.labels):,} images{part} in {len(data.classes):,} '
-                          f'classes; decoded {words}')
+    counts = np.bincount(data.labels[data.kept[valid[data.kept]]], minlength=len(data.classes))
+    return DatasetSummary(data, f'{data.root}: {len(data.labels):,} images{part} in {len(data.classes):,} classes; '
+                          f'decoded {words}', dict(zip(data.classes, counts.tolist(), strict=True)))
 
 
 def _try_pipeline(check: DatasetCheck, data: ClsDataset) -> None:

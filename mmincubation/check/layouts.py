@@ -53,13 +53,12 @@ class DatasetCheck:
 
 @dataclass
 class DatasetSummary:
-    """Hold what a checker found: images of an epoch, and a text for the report.
+    """Hold what a checker found: the data set itself, as its own code has read it, and a text for the report.
 
-    `built` is the data set itself where its own code has read it, `objects` the number of objects of each class.
+    `objects` is the number of objects of each class, or of images where an image has one class.
     """
-    images: int
+    built: object
     text: str
-    built: object = None
     objects: dict[str, int] | None = None
 
 

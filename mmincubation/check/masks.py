@@ -5,7 +5,13 @@ import numpy as np
 from mmengine.registry import DefaultScope
 
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.datasets.labels import Fault, left_out, pixels_of, unlearnable
+from mmincubation.datasets.labels import (
+    Fault,
+    colour_conflict,
+    left_out,
+    pixels_of,
+    unlearnable,
+)
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
 from .sampling import files_below
@@ -30,8 +36,10 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
     for _, (problem, _) in seen:
         if problem:
             check.problem(*problem)
+    if what := colour_conflict(infos[i].get('seg_map_path') or '' for i, _ in seen):
+        check.problem(what, '')
     _report_classes(check, data, [pixels for _, (_, pixels) in seen if pixels is not None])
-    return DatasetSummary(len(infos), f'{data.data_prefix["img_path"]}: {len(there):,} pairs of image and label; read '
+    return DatasetSummary(data, f'{data.data_prefix["img_path"]}: {len(there):,} pairs of image and label; read '
                           f'{words}')
 
 

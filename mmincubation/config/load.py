@@ -89,7 +89,7 @@ def _sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
     if path.suffix != '.py':
         return files
     try:
-        tree = ast.parse(_without_env(path.read_text('utf-8')))
+        tree = ast.parse(_without_env(_text(path)))
     except SyntaxError as error:
         raise ConfigError(f'{path}:{error.lineno}: {error.msg}') from error
     for line, base in _bases(tree):
@@ -97,6 +97,21 @@ def _sources(path: Path, trail: tuple[str, ...] = ()) -> set[str]:
         _need_file(file, f'{path}:{line}: base {file}')
         files |= _sources(file, (*trail, name))
     return files
+
+
+def _text(path: Path) -> str:
+    content, remedy = path.read_bytes(), 'save it as UTF-8 without a byte order mark'
+    try:
+        text = content.decode('utf-8')
+    except UnicodeDecodeError as error:
+        place = f'byte 0x{content[error.start]:02x} in line {1 + content[:error.start].count(10)}'
+        raise ConfigError(f'{path}: is not UTF-8 ({place}); {remedy}') from error
+    if text.startswith('\ufeff'):
+        raise ConfigError(f'{path}: begins with a byte order mark; {remedy}')
+    if '\0' in text:  # UTF-16 is full of them
+        raise ConfigError(f'{path}: has null bytes (the first in line {text[:text.index(chr(0))].count(chr(10)) + 1}); '
+                          f'{remedy}')
+    return text
 
 
 def _bases(tree: ast.Module) -> Iterator[tuple[int, str]]:

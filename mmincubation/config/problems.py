@@ -16,6 +16,7 @@ from .labels import label_problems
 from .mask_metrics import mask_metric_problems
 from .models import incubation_problems, model_problems
 from .old_keys import old_metainfo_problems
+from .parts import part_problems
 from .ranges import range_problems
 from .rehearsal import rehearsal_problems
 from .runtime import runtime_problems
@@ -88,6 +89,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     yield from label_problems(cfg, mode)
     yield from window_problems(cfg, mode)
     yield from mask_metric_problems(cfg, mode)
+    yield from part_problems(cfg, mode)
     if trains:
         yield from class_problems(cfg, mode)  # of a test when its checkpoint is known
         yield from sharding_problems(cfg)

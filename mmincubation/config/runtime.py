@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from mmengine.config import Config
 
+from mmincubation.datasets.crops import without_effect
 from mmincubation.registry import dicts_in, leaf_datasets
 from mmincubation.vit import Arch
 
@@ -17,6 +18,7 @@ def runtime_problems(cfg: Config, mode: str, gpu: bool) -> Iterator[str]:
     """All of them; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`, `gpu` says if the run has GPUs."""
     yield from zero_label_problems(cfg)
     yield from size_problems(cfg, mode)
+    yield from effect_problems(cfg, mode)
     yield from collate_problems(cfg, mode)
     yield from endless_problems(cfg, mode)
     if mode == 'train':
@@ -92,12 +94,24 @@ def size_problems(cfg: Config, mode: str) -> Iterator[str]:
         side = Arch.parse(cfg.model.arch).img_size
     except (ValueError, TypeError):  # `model_problems` says so
         return
+    for place, step in timm_transforms(cfg, mode):
+        size = step.get('input_size')
+        if (set(size[-2:]) if isinstance(size, list | tuple) else {size}) - {side, None}:
+            yield f'{place}.input_size is {size}, model.arch.img_size is {side}: make them equal'
+
+
+def timm_transforms(cfg: Config, mode: str) -> Iterator[tuple[str, dict]]:
+    """Yield (place, settings) of each `create_transform` of timm in the data that the mode uses."""
     for key in ('train_dataloader', 'val_dataloader') if mode == 'train' else ('test_dataloader', ):
-        for place, step in dicts_in(cfg.get(key), key):
-            size = step.get('input_size')
-            sides = set(size[-2:]) if isinstance(size, list | tuple) else {size}
-            if str(step.get('type')).endswith('create_transform') and sides - {side, None}:
-                yield f'{place}.input_size is {size}, model.arch.img_size is {side}: make them equal'
+        yield from ((place, step) for place, step in dicts_in(cfg.get(key), key)
+                    if str(step.get('type')).endswith('create_transform'))
+
+
+def effect_problems(cfg: Config, mode: str) -> Iterator[str]:
+    """Settings of timm's transforms that do nothing, because the model normalises."""
+    for place, step in timm_transforms(cfg, mode):
+        if said := without_effect(step):
+            yield f'{place}: {said}'
 
 
 def collate_problems(cfg: Config, mode: str) -> Iterator[str]:

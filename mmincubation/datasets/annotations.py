@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 BOX_BORDER = 1.  # pixels; boxes of public COCO reach outside by a rounding error
 BORDER = 2.  # of polygons
+ONE = 1.001  # with a rounding error
 NEAR, PART = 3., 0.1  # pixels, and part of a side, by which a box may differ from its segmentation's bounds
 
 POLYGONS = 'write [[x1, y1, x2, y2, ...]]'
@@ -32,6 +33,11 @@ def is_subpixel(annotation: dict) -> bool:
     """
     thin, area = min(annotation['bbox'][2:]), annotation.get('area', 1)
     return area == 0 or thin < 1 and (thin > 0 or area < 1)
+
+
+def is_part_of_one(annotation: dict, image: dict) -> bool:
+    """Return whether no number of a box is above 1 in a larger image, as where boxes are parts of it, from 0 to 1."""
+    return max(annotation['bbox']) <= ONE and min(image['width'], image['height']) > 2
 
 
 def is_lost_as_polygons(annotation: dict) -> bool:

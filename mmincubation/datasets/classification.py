@@ -3,24 +3,22 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.registry import TRANSFORMS
 from torch.utils.data import Dataset
 from torchvision import datasets
-from torchvision.transforms import v2
 
 from mmincubation.errors import ConfigError
 from mmincubation.registry import DATASETS
 
-from .images import planes, read_rgb
+from .images import image_transform, planes, read_rgb
 from .subsets import Fraction, balanced_subset
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
-SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}
+SPLITS = {
+    'train', 'training', 'trainval', 'val', 'valid', 'validation', 'dev', 'eval', 'evaluation', 'test', 'testing'}
 
 
 def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple]:
@@ -34,20 +32,6 @@ def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, 
     new = np.array([order.index(name) for name in classes], labels.dtype)
     known = (labels >= 0) & (labels < len(classes))
     return np.where(known, new[labels * known], -1), tuple(order)
-
-
-def _unchanged(image: torch.Tensor) -> torch.Tensor:
-    return image
-
-
-def image_transform(pipeline: list[dict]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return what a pipeline makes of an image, (3, H, W) uint8 in and out; `ClsDataset` describes `pipeline`."""
-    steps = [TRANSFORMS.build(t) for t in pipeline]
-    if not steps:
-        return _unchanged
-    if not getattr(steps[0], 'takes_pixels', False):
-        steps.insert(0, v2.ToPILImage())
-    return v2.Compose([*steps, v2.PILToTensor()])
 
 
 class ClsDataset(Dataset):
@@ -68,8 +52,11 @@ class ClsDataset(Dataset):
 
     def __init__(self, labels: np.ndarray, classes: tuple[str, ...], pipeline: list[dict],
                  fraction: Fraction, order: tuple[str, ...] | None = None, in_memory: bool = False):
-        self.labels, self.classes = (labels, classes) if order is None else numbered_by(order, labels, classes)
-        self.kept = balanced_subset(self.labels, fraction)
+        self.labels, self.classes, self.fraction = labels, classes, fraction
+        if order is None:
+            self.kept = balanced_subset(labels, fraction)
+        else:
+            self.number_by(order)
         self.transform = image_transform(pipeline)
         self.draws = bool(pipeline)  # else the loops need not seed the generators for each sample
         self.held: dict[int, torch.Tensor] | None = {} if in_memory else None
@@ -90,6 +77,22 @@ class ClsDataset(Dataset):
     def name(self, index: int) -> str:
         """Return the name of the image in error messages."""
         raise NotImplementedError
+
+    def number_by(self, order: tuple[str, ...]) -> None:
+        """Number the classes by the names in `order`, and choose the part of the images again.
+
+        Raises:
+            ConfigError: a class is not in `order`, or no image is in the part.
+        """
+        self.labels, self.classes = numbered_by(order, self.labels, self.classes)
+        self.kept = balanced_subset(self.labels, self.fraction)
+
+    def full_init(self) -> None:
+        """Do nothing: all has been read. mmengine's wrappers, such as RepeatDataset, call it."""
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Return the class of a sample, for ClassBalancedDataset."""
+        return [int(self.labels[self.kept[index]])]
 
     @property
     def metainfo(self) -> dict:
@@ -179,9 +182,10 @@ class ImageFolder(ClsDataset):
             names = ', '.join(found.classes[i] for i in empty[:3]) + ', ...' * (len(empty) > 3)
             raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove '
                               f'them{self.left_out and f" ({self.left_out})" or ""}')
-        if {*found.classes} <= SPLITS:
-            raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give root={root}/'
-                              f'{found.classes[0]}')
+        if {name.lower() for name in found.classes} <= SPLITS:
+            split = max(found.classes, key=lambda name: name.lower().startswith('train'))
+            raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give '
+                              f'root={root}/{split}')
         super().__init__(labels, tuple(found.classes), pipeline, fraction, classes, in_memory)
 
     @classmethod
@@ -220,6 +224,7 @@ class HFImages(ClsDataset):
         _require_columns(root, rows, image, label)
         names = tuple(rows.features[label].names)
         labels = rows.with_format('numpy', columns=[label])[:][label]
+        labels = np.nan_to_num(labels, nan=-1).astype(np.int64)  # a null makes floats; it is no class, as -1
         self.rows = rows.with_format('arrow', columns=[image])
         super().__init__(labels, names, pipeline, fraction, classes, in_memory)
 

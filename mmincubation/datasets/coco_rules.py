@@ -13,6 +13,7 @@ from .annotations import (
     box_reading,
     is_lost_as_polygons,
     is_outside,
+    is_part_of_one,
     is_subpixel,
     repeated_ids,
 )
@@ -45,6 +46,8 @@ class CocoRules:
         self.images: list[str] = []
         self.objects: Counter[str] = Counter()
         self.subpixel: list[str] = []
+        self.tiny: list[str] = []  # of `usable` boxes, those of a pixel at most
+        self.usable = 0
         self.readings: dict[str, list[str]] = dict(right=[], corners=[], other=[])
         self.twice: tuple[set, set] = set(), set()  # ids of images and of annotations
         self.labelled, self.seen, self.total = False, 0, 0
@@ -114,6 +117,9 @@ class CocoRules:
             self.readings[reading].append(where)
         if wrong:
             return
+        self.usable += 1
+        if is_subpixel(annotation) or is_part_of_one(annotation, image):
+            self.tiny.append(where)
         if is_subpixel(annotation):
             self.subpixel.append(where)
         elif self.masks and 'segmentation' not in annotation:
@@ -144,9 +150,9 @@ class CocoRules:
             yield from ((CORNERS, 'write x, y, width, height', where) for where in corners)
         elif len(other) > len(right):
             yield from ((DISAGREE, 'write x, y, width, height in pixels', where) for where in other)
-        if self.seen and len(self.subpixel) == self.seen:
-            yield from (('boxes smaller than a pixel, and no others', 'write pixels, not parts of the image', where)
-                        for where in self.subpixel)
+        if self.usable == len(self.tiny):
+            yield from (('boxes of a pixel at most, and no others', 'write pixels, not parts of the image', where)
+                        for where in self.tiny)
 
     def _all_filtered(self, infos: list[dict]) -> Fault:
         rule = self.dataset.filter_cfg

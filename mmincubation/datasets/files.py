@@ -1,5 +1,6 @@
-"""Read an image, or say in two words why it cannot be read; the folders of images."""
+"""Read an image, or say in two words why it cannot be read; the names and folders of images."""
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -56,6 +57,19 @@ def _lies_on_its_side(image: Image.Image) -> bool:
     exif = Image.Exif()
     exif.load(found)
     return exif.get(ORIENTATION) in (5, 6, 7, 8)
+
+
+def image_names(dataset, indices: Iterable[int]) -> list[str]:
+    """Return the names of classified images by the `index` of their samples, also of a data set inside of wrappers.
+
+    A sample of several data sets does not say of which it is: then all images of this index are named.
+    """
+    while not hasattr(dataset, 'name') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    if hasattr(dataset, 'name'):
+        return [dataset.name(index) for index in indices if index < len(dataset.labels)]
+    parts = getattr(dataset, 'datasets', ())
+    return [' or '.join(name for part in parts for name in image_names(part, [index])) for index in indices]
 
 
 def common_folder(dataset: dict) -> str:

@@ -1,9 +1,13 @@
-"""Decode images for classification: RGB, uint8, as few copies as possible."""
+"""Decode and transform images for classification: RGB, uint8, as few copies as possible."""
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
+from mmengine.registry import TRANSFORMS
 from PIL import Image
 from torchvision.io import decode_jpeg
+from torchvision.transforms import v2
 
 
 def planes(image: torch.Tensor) -> torch.Tensor:
@@ -43,3 +47,17 @@ def read_rgb(file) -> torch.Tensor:
 def _decode_jpeg(image: Image.Image) -> torch.Tensor:
     image.fp.seek(0)
     return decode_jpeg(torch.frombuffer(bytearray(image.fp.read()), dtype=torch.uint8)).expand(3, -1, -1)
+
+
+def _unchanged(image: torch.Tensor) -> torch.Tensor:
+    return image
+
+
+def image_transform(pipeline: list[dict]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what a pipeline makes of an image, (3, H, W) uint8 in and out; `ClsDataset` describes `pipeline`."""
+    steps = [TRANSFORMS.build(t) for t in pipeline]
+    if not steps:
+        return _unchanged
+    if not getattr(steps[0], 'takes_pixels', False):
+        steps.insert(0, v2.ToPILImage())
+    return v2.Compose([*steps, v2.PILToTensor()])

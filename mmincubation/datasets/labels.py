@@ -66,11 +66,12 @@ class LabelRules:
 
 
 def require_exact(path: str) -> None:
-    """Refuse a label picture whose format changes labels, or whose values do not fit the byte that mmseg reads.
+    """Refuse a label picture whose numbers are not what mmseg reads.
 
     Raises:
-        Fault: the file is JPEG or lossy WebP, whatever its name, or has values above 255, of which the lower byte is
-            read: 257 would become class 1.
+        Fault: the file is JPEG or lossy WebP, whatever its name; or has values above 255, of which the lower byte is
+            read: 257 would become class 1; or is grey of 2 or 4 bits, which are read as shades; or has a palette whose
+            greys are other numbers.
     """
     if '://' in path or not os.path.isfile(path):
         return
@@ -79,13 +80,67 @@ def require_exact(path: str) -> None:
     if head[:3] == b'\xff\xd8\xff' or head[8:16] == b'WEBPVP8 ':
         raise Fault('a label picture that is stored with loss (JPEG), which changes labels; draw or export it again as '
                     'PNG')
-    if head[:4] in (b'II*\0', b'MM\0*') or head[1:4] == b'PNG' and head[24] == 16:  # one byte a pixel is the rule
+    png, (bits, colours) = head[1:4] == b'PNG', (*head[24:], 0, 0)[:2]
+    if png and bits in (1, 8) and colours != 3 or not png and not head.startswith((b'II*\0', b'MM\0*', b'BM', b'GIF')):
+        return  # one byte a pixel is the rule
+    with Image.open(path) as image:
+        if image.info.get('compression') == 'jpeg':
+            raise Fault('a label picture that is stored with loss (JPEG), which changes labels; export it again')
+        bits = bits if png else getattr(image, 'tag_v2', {}).get(258, (8, ))[0]
+        if image.mode == 'L' and bits in (2, 4):
+            raise Fault(f'a grey label picture of {bits} bits, which is read as shades from 0 to 255; {REMEDY}')
+        if image.mode == 'P':
+            _require_numbers(image)
+            return
+        values = np.asarray(image)
+    if values.dtype not in (np.uint8, bool) and (values != values.astype(np.uint8)).any():
+        raise Fault(f'a label picture of 16 bits or more, with values above 255; {REMEDY}')
+
+
+def _require_numbers(image: Image.Image) -> None:
+    """Refuse a palette of greys in which a pixel's number is another than its grey; 0 and 1 may be black and white."""
+    colours = _palette(image)
+    greys = colours[:, 0].astype(int)
+    if (colours != colours[:, :1]).any() or (greys == np.arange(len(greys))).all():
+        return
+    used = np.unique(image)
+    wrong = [i for i in used[used < len(greys)] if greys[i] != i]
+    if wrong and not (used.max() == 1 and greys[0] == 0 and greys[1] == 255):
+        raise Fault('a label picture with a palette of greys that are other numbers; write it without a palette, one '
+                    'byte a pixel', f'{wrong[0]} is grey {greys[wrong[0]]}')
+
+
+def _palette(image: Image.Image) -> np.ndarray:
+    """Return the colours (N, 3) of a picture with a palette; of PNG without decoding it."""
+    mode, colours = image.palette.getdata()
+    return np.frombuffer(colours if mode == 'RGB' else bytes(image.getpalette()), np.uint8).reshape(-1, 3)
+
+
+def colour_conflict(paths: Iterable[str]) -> str | None:
+    """Return in words that the palettes of two label pictures give one number different colours; None if none do.
+
+    Only numbers that a pixel has count. It is a fault of the data set: either of the two may be the wrong one.
+    """
+    seen: dict[int, tuple[tuple, str]] = {}
+    for path in paths:
+        for number, colour in _colours_used(path):
+            other, first = seen.setdefault(number, (colour, path))
+            if other != colour:
+                return (f'{first} and {path} have palettes that give {number} different colours, {other} and {colour}, '
+                        'so it cannot be one class in both; write one byte a pixel, the same class number in all')
+    return None
+
+
+def _colours_used(path: str) -> list[tuple[int, tuple]]:
+    """Return (number, colour) of each number that a pixel of a picture with a palette has."""
+    try:
         with Image.open(path) as image:
-            if image.info.get('compression') == 'jpeg':
-                raise Fault('a label picture that is stored with loss (JPEG), which changes labels; export it again')
-            values = np.asarray(image)
-        if values.dtype not in (np.uint8, bool) and (values != values.astype(np.uint8)).any():
-            raise Fault(f'a label picture of 16 bits or more, with values above 255; {REMEDY}')
+            if image.mode != 'P':
+                return []
+            colours = _palette(image).tolist()
+            return [(i, tuple(colours[i])) for i in np.unique(image).tolist() if i < len(colours)]
+    except Exception:  # damaged files are told when their turn comes
+        return []
 
 
 def listed(dataset: BaseDataset) -> Callable[[], list[dict]]:
@@ -151,10 +206,12 @@ def require_classes(dataset: BaseDataset) -> str | None:
     """Read some label pictures; return in words that only a single class is in them, None if there are more.
 
     Raises:
-        ConfigError: it is so in all of the data set.
+        ConfigError: it is so in all of the data set, or palettes of two pictures differ.
     """
     classes = len(dataset.metainfo.get('classes') or ())
     indices = np.unique(np.linspace(0, len(dataset) - 1, LOOK).round().astype(int))
+    if what := colour_conflict(dataset.get_data_info(int(i)).get('seg_map_path') or '' for i in indices):
+        raise ConfigError(what)
     seen = [found for found in (_pixels(dataset, int(i), classes) for i in indices) if found is not None]
     if not seen or not (what := unlearnable(dataset, sum(seen), len(seen))):
         return None

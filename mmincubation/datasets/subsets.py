@@ -6,6 +6,18 @@ from mmincubation.errors import ConfigError
 Fraction = float | tuple[float, float]
 
 
+def part_of(fraction: Fraction) -> tuple[float, float]:
+    """Return (begin, end) in [0, 1] of the part of each class that a `fraction` is.
+
+    Raises:
+        ConfigError: `fraction` is not in (0, 1], or no increasing pair in [0, 1].
+    """
+    begin, end = fraction if isinstance(fraction, list | tuple) and len(fraction) == 2 else (0, fraction)
+    if not all(isinstance(share, int | float) for share in (begin, end)) or not 0 <= begin < end <= 1:
+        raise ConfigError(f'fraction={fraction}: give a number above 0 and not above 1, or a part such as (0.9, 1)')
+    return begin, end
+
+
 def balanced_subset(labels: np.ndarray, fraction: Fraction) -> np.ndarray:
     """Return the increasing indices of a `fraction` of the images of each class (rounded, at least one).
 
@@ -16,9 +28,7 @@ def balanced_subset(labels: np.ndarray, fraction: Fraction) -> np.ndarray:
     Raises:
         ConfigError: `fraction` is not in (0, 1], or no increasing pair in [0, 1]; no class has an image in this part.
     """
-    begin, end = fraction if isinstance(fraction, list | tuple) and len(fraction) == 2 else (0, fraction)
-    if not all(isinstance(share, int | float) for share in (begin, end)) or not 0 <= begin < end <= 1:
-        raise ConfigError(f'fraction={fraction}: give a number above 0 and not above 1, or a part such as (0.9, 1)')
+    begin, end = part_of(fraction)
     if (begin, end) == (0, 1):  # labels that are no class are named later
         return np.arange(len(labels))
     kept = [_part(np.flatnonzero(labels == label), label, begin, end) for label in np.unique(labels)]

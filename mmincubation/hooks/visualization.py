@@ -1,5 +1,6 @@
 """Draw what a model predicts for the images of a test."""
 import os
+from collections import Counter
 
 import numpy as np
 from mmengine.fileio import get
@@ -7,7 +8,7 @@ from mmengine.registry import VISUALIZERS
 from mmengine.visualization import Visualizer
 from PIL import Image
 
-from mmincubation.datasets.files import path_below
+from mmincubation.datasets.files import image_names, path_below
 from mmincubation.registry import HOOKS
 from mmincubation.resumable.protocol import BaseHook
 
@@ -27,6 +28,7 @@ class TestPicturesHook(BaseHook):
     def __init__(self, out_dir: str, images: str, score_thr: float = 0.3):
         self.out_dir, self.images, self.score_thr, self.failed = out_dir, images, score_thr, 0
         self.visualizer: Visualizer | None = None
+        self.rows: Counter[int] = Counter()
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict, outputs: list) -> None:
         """Draw the images of one batch."""
@@ -55,8 +57,11 @@ class TestPicturesHook(BaseHook):
 
     def _name_of_class_image(self, runner, data_batch: dict, i: int) -> str:
         index = int(data_batch['index'][i])
-        name = runner.test_dataloader.dataset.name(index)
-        return name if os.path.isfile(name) else os.path.join(self.images, f'row_{index}.png')
+        [name] = image_names(runner.test_dataloader.dataset, [index])
+        if os.path.isfile(name):
+            return name
+        self.rows[index] += 1  # of several data sets each may have this row
+        return os.path.join(self.images, f'row_{index}{f"_{self.rows[index]}" * (self.rows[index] > 1)}.png')
 
     def _draw(self, runner, path: str, output, target: str) -> None:
         """Draw a sample of mmdet or mmseg by the config's visualiser or, if that is of another kind, a stock one."""

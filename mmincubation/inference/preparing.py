@@ -9,9 +9,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import TRANSFORMS
 from PIL import Image
 
-from mmincubation.datasets.classification import image_transform
 from mmincubation.datasets.files import image_fault
-from mmincubation.datasets.images import planes, read_rgb
+from mmincubation.datasets.images import image_transform, planes, read_rgb
 from mmincubation.engine.outputs import without_truth
 from mmincubation.errors import ConfigError, naming
 

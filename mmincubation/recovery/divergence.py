@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from mmincubation.datasets.files import image_names
 from mmincubation.errors import DivergenceError
 from mmincubation.hooks.cost import phase_name
 from mmincubation.hooks.runtime_info import read_next, wrappers_of
@@ -237,4 +238,4 @@ def batch_files(batch: dict, dataset) -> list[str]:
     """Return the name of each image of a batch: its file, or its row in the data set."""
     if samples := batch.get('data_samples'):
         return [sample.metainfo.get('img_path', f'sample {i}') for i, sample in enumerate(samples)]
-    return [dataset.name(i) for i in batch['index'].tolist()] if 'index' in batch else []
+    return image_names(dataset, batch['index'].tolist()) if 'index' in batch else []

@@ -113,6 +113,8 @@ def test_arrow(tmp_path):
     model = dict(arch=ARCH)
     assert not found(model, train=arrow(tmp_path / 'clean'))
     assert 'classes without an image (1: c)' in found(model, train=arrow(tmp_path / 'empty', (0, 1)))[0]
+    [line] = found(model, train=arrow(tmp_path / 'null', (0, None, 1, 2)))
+    assert f'labels that are no class (1: {tmp_path}/null, row 1: -1)' in line
     assert 'dataset: 2 classes, but model.arch.num_classes is 3' in found(
         model, train=arrow(tmp_path / 'two', (0, 1), ('a', 'b')))[0]
     assert 'save_to_disk' in found(model, train=folders(tmp_path, type='mmincubation.HFImages'))[0]
@@ -124,6 +126,12 @@ def test_a_fraction_of_the_folders_is_counted(images):
     loader = dict(dataset=folders(images / 'train', fraction=0.5))
     cfg = Config(dict(model=dict(arch=ARCH), train_dataloader=loader))
     assert report_data(cfg, report, Sampling()) == dict(train=3)
+
+
+def test_a_class_whose_images_are_all_outside_the_part_is_named(images):
+    (images / 'train/1/1.png').unlink()
+    [line] = found(dict(arch=ARCH), train=folders(images / 'train', fraction=(.5, 1)))
+    assert 'classes without an image (1: 1); add images, take a larger fraction' in line
 
 
 def coco(root, **more) -> dict:
@@ -255,6 +263,16 @@ def test_masks(harm, expected, demo, tmp_path):
     harm(tmp_path)
     problems = found(SEGMENTOR, 'mmseg', train=masks(tmp_path))
     assert any(expected.format(r=tmp_path) in line for line in problems), problems
+
+
+def test_palettes_that_differ(demo, tmp_path):
+    shutil.copytree(demo / 'train', tmp_path / 'train')
+    for number, colour in ((1, 9), (2, 99)):
+        picture = Image.open(demo / f'train/seg/0000{number}.png').convert('P')
+        picture.putpalette([value for i in range(256) for value in (i, 0, colour)])
+        picture.save(tmp_path / f'train/seg/0000{number}.png')
+    lines = found(SEGMENTOR, 'mmseg', train=masks(tmp_path))
+    assert f'{tmp_path}/train/seg/00001.png and {tmp_path}/train/seg/00002.png have palettes' in lines[0]
 
 
 def test_255_is_ignored(demo, tmp_path):

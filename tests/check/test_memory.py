@@ -89,6 +89,7 @@ def test_an_error_of_shapes_is_raised_without_a_traceback_on_the_console(caplog)
 
 
 RESIZE = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+SHORT = dict(type='RandomChoiceResize', scales=[256, 512, 1024], resize_type='ResizeShortestEdge', max_size=2048)
 CROP = dict(type='RandomCrop', crop_type='absolute', crop_size=(1024, 1024))
 
 
@@ -98,6 +99,15 @@ CROP = dict(type='RandomCrop', crop_type='absolute', crop_size=(1024, 1024))
     ([dict(type='RandomResize', scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True), CROP], (1024, 1024)),
     ([dict(type='RandomChoice', transforms=[[RESIZE], [dict(type='Resize', scale=(64, 32))]])], (800, 1344)),
     ([dict(type='mmdet.Resize', scale=(64, 32), keep_ratio=False), dict(type='Pad', size=(96, 64))], (64, 96)),
+    ([dict(type='Resize', scale=512)], (512, 512)), ([dict(type='Resize', scale=[64, 32])], (32, 64)),
+    ([dict(type='Resize', scale=(64, 32)), dict(type='Pad', size=96)], (96, 96)),
+    ([SHORT], (1024, 2048)), ([SHORT, dict(type='RandomCrop', crop_size=512)], (512, 512)),
+    ([dict(type='RandomChoiceResize', scales=[256, 320])], (320, 320)),
+    ([dict(type='RandomChoiceResize', scales=(64, 32))], (32, 64)),
+    ([dict(type='ResizeShortestEdge', scale=(64, 32), max_size=96)], (32, 96)),
+    ([dict(type='ResizeShortestEdge', scale=64)], None), ([dict(type='Resize', scale_factor=.5)], None),
+    ([dict(type='RandomChoice', transforms=[dict(type='RandomFlip'), dict(type='Resize', scale=64)])], (64, 64)),
+    ([dict(type='Resize', scale='large')], None), ([dict(type='RandomCrop')], None),
     ([dict(type='RandomFlip')], None)])
 def test_largest_input(pipeline, size):
     model = dict(data_preprocessor=dict(pad_size_divisor=32))

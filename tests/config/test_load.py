@@ -89,6 +89,22 @@ def test_broken_config_names_file_and_line(write, more, message):
         load_config(write(more))
 
 
+@pytest.mark.parametrize('content, said', [
+    ('# caf\xe9'.encode('latin-1'), 'is not UTF-8 (byte 0xe9 in line 1)'),
+    ('x = 1\n# \u4e2d'.encode('gbk'), 'is not UTF-8 (byte 0xd6 in line 2)'),
+    ('x = 1'.encode('utf-16'), 'is not UTF-8 (byte 0xff in line 1)'),
+    ('x = 1'.encode('utf-16-le'), 'has null bytes (the first in line 1)'),
+    ('x = 1'.encode('utf-8-sig'), 'begins with a byte order mark')])
+def test_other_encodings_are_named_with_the_remedy(write, tmp_path, content, said):
+    path = write()
+    for file in ('run.py', 'base.py'):
+        (tmp_path / 'configs/run.py').write_text("_base_ = './base.py'")
+        (tmp_path / f'configs/{file}').write_bytes(content)
+        with pytest.raises(ConfigError) as raised:
+            load_config(path)
+        assert str(raised.value) == f'configs/{file}: {said}; save it as UTF-8 without a byte order mark'
+
+
 def test_broken_base_names_file_and_line(write, tmp_path):
     path = write()
     (tmp_path / 'configs/base.py').write_text('x = 1\ny = x +\n')

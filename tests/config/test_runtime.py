@@ -151,6 +151,15 @@ def test_an_endless_sampler_where_data_must_end(loop, mode, key, ends, sampler):
         [True] * (not ends)
 
 
+def test_erasing_that_timm_would_leave_out(tmp_path):
+    cfg = e2e_config(tmp_path, tmp_path)
+    for kind in ('timm.data', 'mmincubation'):
+        step = dict(type=f'{kind}.create_transform', input_size=8, is_training=True, re_prob=.25, normalize=False)
+        cfg.train_dataloader.dataset.pipeline = [step]
+        [line] = runtime_problems(cfg, 'train', gpu=False)
+        assert line.startswith('train_dataloader.dataset.pipeline.0: re_prob=0.25 has no effect')
+
+
 def test_amp_optim_wrapper_on_a_cpu_and_its_remedy(tmp_path):
     write_images(tmp_path / 'images')
     for amp in (False, True):

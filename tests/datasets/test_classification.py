@@ -88,7 +88,6 @@ def test_a_part_of_images_whose_labels_are_no_class_can_be_taken():
     assert len(balanced_subset(np.full(10, -1), .5)) == 5  # that they are no class is said later
 
 
-
 @pytest.mark.parametrize('fraction', [0, 1.5, 50, (.5, .5), (.9, .1), (-.1, .5), (0, .5, 1), (0, '1')])
 def test_a_wrong_fraction_is_named(images, fraction):
     with pytest.raises(ConfigError, match=rf'^fraction={re.escape(str(fraction))}: give a number above 0 and not'):
@@ -270,10 +269,11 @@ def test_the_installed_pillow_does_what_randaugment_asks():
     assert black.getextrema() == ((0, 0), ) * 3
 
 
-def test_splits_are_no_classes(tmp_path):
-    for split in ('train', 'val'):
+@pytest.mark.parametrize('splits', [('train', 'val'), ('Test', 'Train'), ('TRAINING', 'dev'), ('Eval', 'trainval')])
+def test_splits_are_no_classes(tmp_path, splits):
+    for split in splits:
         write_images(tmp_path / split, per_class=1)
-    with pytest.raises(ConfigError, match='holds train, val, which are no classes: give root=.*/train'):
+    with pytest.raises(ConfigError, match=f'holds {", ".join(splits)}, which are no classes: give root=.*/(?i:train)'):
         ImageFolder(str(tmp_path))
 
 

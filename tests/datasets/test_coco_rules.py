@@ -85,13 +85,23 @@ def test_other_readings_of_most_boxes_are_refused(tmp_path):
         build(write(tmp_path, turned))
 
 
-def test_boxes_as_parts_of_the_image_are_refused(tmp_path):
+@pytest.mark.parametrize('whole', [None, [0, 0, 1, 1], [.5, .5, 1, 1.0001]])
+def test_boxes_as_parts_of_the_image_are_refused(tmp_path, whole):
     def parts(found):
         for a in found['annotations']:
             a.pop('segmentation')
             a.update(bbox=[a['bbox'][0] / 64, a['bbox'][1] / 48, a['bbox'][2] / 64, a['bbox'][3] / 48], area=0.1)
-    with pytest.raises(DataError, match='boxes smaller than a pixel, and no others .8: .*write pixels'):
+        if whole:
+            found['annotations'][3].update(bbox=whole, area=1)
+    with pytest.raises(DataError, match='boxes of a pixel at most, and no others .8: .*write pixels'):
         build(write(tmp_path, parts) | dict(pipeline=BOXES))
+
+
+def test_one_box_in_pixels_among_tiny_ones_is_enough(tmp_path, said):
+    def tiny(found):
+        for a in found['annotations'][1:]:
+            a.update(bbox=[.1, .2, .5, .6], segmentation=[[.1, .2, .6, .2, .6, .8]], area=.3)
+    assert len(build(write(tmp_path, tiny))) == 4 and '7 annotations without a pixel are left out' in said[0]
 
 
 @pytest.mark.parametrize('change, expected', [

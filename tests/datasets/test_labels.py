@@ -1,5 +1,7 @@
 """Label pictures: what their files may be, which are listed, and that a data set of one class is told."""
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -35,21 +37,43 @@ def stored(picture: Image.Image, kind: str = 'PNG', **options) -> bytes:
     return buffer.getvalue()
 
 
-def palette() -> Image.Image:
-    picture = Image.fromarray(LABELS).convert('P')
-    picture.putdata(LABELS.ravel().tolist())
+def palette(*colours: tuple[int, int, int], labels: np.ndarray = LABELS) -> Image.Image:
+    """A picture with these colours, or with greys that are the numbers."""
+    picture = Image.frombytes('P', labels.shape[::-1], labels.tobytes())
+    picture.putpalette([value for colour in colours or [(i, i, i) for i in range(256)] for value in colour])
     return picture
+
+
+def grey(bits: int) -> bytes:
+    """PNG of the labels in 2 or 4 bits, which Pillow reads and does not write."""
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+    rows = (''.join(f'{value:0{bits}b}' for value in row) for row in LABELS.tolist())
+    lines = b''.join(b'\0' + int(row, 2).to_bytes(bits, 'big') for row in rows)  # eight pixels are `bits` bytes
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 8, 8, bits, 0, 0, 0, 0)) + chunk(
+        b'IDAT', zlib.compress(lines)) + chunk(b'IEND', b'')
+
+
+BLACK, WHITE, RED, GREEN = (0, 0, 0), (255, ) * 3, (255, 0, 0), (0, 255, 0)
 
 
 GREY = Image.fromarray(LABELS)
 READ = {  # as class numbers
-    'one byte': stored(GREY), 'palette': stored(palette()), 'one bit': stored(Image.fromarray(LABELS > 0)),
+    'one byte': stored(GREY), 'palette': stored(palette()), 'colours': stored(palette(BLACK, RED)),
+    'black and white': stored(palette(BLACK, WHITE)),
+    'greys of unused numbers': stored(palette(BLACK, (1, ) * 3, WHITE)),
+    'palette of a gif': stored(palette(BLACK, RED), 'GIF'), 'one bit': stored(Image.fromarray(LABELS > 0)),
     '16 bits': stored(Image.fromarray(LABELS.astype(np.uint16))), 'tiff': stored(GREY, 'TIFF'),
     '32 bits': stored(Image.fromarray(LABELS.astype(np.int32)), 'TIFF'),
     'bitmap': stored(GREY, 'BMP')}
 LOSS = 'stored with loss'
 REFUSED = {
     'jpeg': (stored(GREY, 'JPEG'), LOSS), 'webp': (stored(GREY.convert('RGB'), 'WEBP', quality=100), LOSS),
+    'grey of 2 bits': (grey(2), 'grey label picture of 2 bits'),
+    'grey of 4 bits': (grey(4), 'grey label picture of 4 bits'),
+    'other greys': (stored(palette(BLACK, (7, ) * 3)), 'palette of greys .*: 1 is grey 7'),
+    'greys of a bitmap': (stored(palette((3, ) * 3, (7, ) * 3), 'BMP'), 'palette of greys .*: 0 is grey 3'),
     'jpeg in tiff': (stored(GREY, 'TIFF', compression='jpeg'), LOSS),
     'colours': (stored(GREY.convert('RGB')), '3 channels'), 'alpha': (stored(GREY.convert('LA')), '2 channels'),
     'colours and alpha': (stored(GREY.convert('RGBA')), '4 channels'),
@@ -119,6 +143,18 @@ GROUND = "in 3 of 3 label pictures every pixel is class 'ground' or ignored"
 def test_a_data_set_of_one_class_is_refused(value, more, said, tmp_path):
     data = segmentation(tmp_path, np.full((8, 8), value, np.uint8), **more)
     with pytest.raises(ConfigError, match=said):
+        require_classes(data.dataset)
+
+
+def test_palettes_that_differ_are_refused_before_the_first_step(tmp_path):
+    data = segmentation(tmp_path, LABELS)
+    for colours in ((BLACK, RED), (BLACK, RED, GREEN)):  # numbers that no pixel has do not count
+        (tmp_path / 'seg/1.png').write_bytes(stored(palette(BLACK, RED)))
+        (tmp_path / 'seg/2.png').write_bytes(stored(palette(*colours)))
+        assert require_classes(data.dataset) is None
+    (tmp_path / 'seg/2.png').write_bytes(stored(palette(BLACK, GREEN)))
+    with pytest.raises(ConfigError, match=f'^{tmp_path}/seg/1.png and {tmp_path}/seg/2.png have palettes that give 1 '
+                                          r'different colours, \(255, 0, 0\) and \(0, 255, 0\), so'):
         require_classes(data.dataset)
 
 

@@ -45,9 +45,10 @@ class StopInEpoch2(Hook):
 def stopped(tmp_path_factory):
     """Config, data and work dir of a run that was stopped after the first of its two epochs."""
     folder = tmp_path_factory.mktemp('stopped')
-    write_images(folder / 'images')
-    e2e_config(folder / 'images', folder / 'run').dump(folder / 'run.py')
-    cfg = e2e_config(folder / 'images', folder / 'run')
+    for name in ('images', 'val'):  # two folders, for fractions of the first
+        write_images(folder / name)
+    cfg = e2e_config(folder / 'images', folder / 'run', **{'val_dataloader.dataset.root': str(folder / 'val')})
+    cfg.dump(folder / 'run.py')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, 'HARMLESS', (*settings.HARMLESS, 'custom_hooks.3'))
         cfg.custom_hooks.append(dict(type='mmincubation.StopInEpoch2'))
