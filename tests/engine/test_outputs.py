@@ -217,7 +217,7 @@ def test_pictures_lie_alike_for_all_tasks(task, tmp_path):
             sample.gt_sem_seg = PixelData(data=torch.ones(1, 5, 10, dtype=torch.long))  # resized with the image
         found.append(sample)
     if task == 'classification':
-        dataset.name = lambda i: paths[i]
+        dataset.name, dataset.labels = (lambda i: paths[i]), [0] * 4
         batch = dict(inputs=torch.zeros(4, 3, 8, 8, dtype=torch.uint8), index=torch.arange(4))
         found = [dict(label=0, scores=torch.tensor([.1, .9]))] * 4
     hook = PicturesHook(str(tmp_path / 'shown'), str(tmp_path / 'img'))
@@ -229,7 +229,8 @@ def test_pictures_lie_alike_for_all_tasks(task, tmp_path):
 
 
 def test_rows_have_numbers_for_names(tmp_path):
-    dataset = SimpleNamespace(metainfo=dict(classes=('x', 'y')), name=lambda i: f'/data/hf, row {i}')
+    dataset = SimpleNamespace(
+        metainfo=dict(classes=('x', 'y')), name=lambda i: f'/data/hf, row {i}', labels=[0] * 6)
     batch = dict(inputs=torch.zeros(1, 3, 8, 8, dtype=torch.uint8), index=torch.tensor([5]))
     draw(PicturesHook(str(tmp_path), '/data/hf'), [dict(label=0, scores=torch.tensor([.1, .9]))], batch, dataset)
     assert (tmp_path / 'row_5.png').is_file()
