@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.convert import field
+from tools.train import count
 
 
 def share(text: str) -> float:
@@ -25,7 +26,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--method', metavar='NAME', help='name of the row (default: of the run that wrote the weights, '
                         'else of the file)')
     parser.add_argument('--model', metavar='NAME', help='name of the model (default: likewise, else of its size)')
-    parser.add_argument('--seed', type=int, help='of the weights, and of what is held out (default: likewise, else 0)')
+    parser.add_argument('--seed', type=count, metavar='N',
+                        help='of the weights, and of what is held out (default: likewise, else 0)')
     parser.add_argument('--out', metavar='WORK_DIR', help='default: work_dirs/probes/METHOD_HASH_DATA_SETTINGS')
     parser.add_argument('--data', metavar='NAME', help='name of the data in the tables (default: of the folder)')
     parser.add_argument('--arch', nargs='+', type=field, default=[], metavar='FIELD=VALUE',
@@ -40,7 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--columns', nargs=2, default=['image', 'label'], metavar=('IMAGE', 'LABEL'),
                         help='of an Arrow folder (default: image label)')
     parser.add_argument('--fraction', type=share, default=1., metavar='X', help='of the training images of each class')
-    parser.add_argument('--workers', type=int, default=4, metavar='N', help='processes that read (default: 4)')
+    parser.add_argument('--workers', type=count, default=4, metavar='N', help='processes that read (default: 4)')
     return parser.parse_args(argv)
 
 
