@@ -5,12 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-
-def count(text: str) -> int:
-    """A number from 0 on."""
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f'{number} is less than 0')
-    return number
+from mmincubation.probes.arguments import count
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

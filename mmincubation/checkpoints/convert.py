@@ -20,6 +20,13 @@ from .shards import weight_file, weights_sha256
 SUFFIXES = dict(timm=('.safetensors', ), hf=('.safetensors', ), official=('.pth', ),
                 mmpretrain=('.pth', '.safetensors'))  # mmengine, which loads mmpretrain's files, reads .pth alone
 PAPER_MODULES = 4
+# What is said of a ViT whose head reads the mean of the patches.
+POOLED = dict(timm="create timm's model with global_pool='avg', fc_norm=False, else its head reads the class token",
+              official="take the encoder alone: the public code's head reads the class token, this one the mean of the "
+              'patches',
+              mmpretrain="take the encoder alone: mmpretrain's head reads the class token, this one the mean of the "
+              'patches',
+              hf="take the encoder alone: transformers' head reads the class token, this one the mean of the patches")
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,8 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
     header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
-    if to == 'hf' and shape.get('global_pool') == 'avg':
-        assumed = [*assumed, "take the encoder alone: the head reads the mean of the patches, transformers' head the "
-                   'class token']
+    if shape.get('global_pool') == 'avg' and 'head.weight' in weights.tensors:
+        assumed = [*assumed, POOLED[to]]
     if is_address(src):
         assumed = [*assumed, fetch(src)[1]]
     _write(Path(dst), weights.tensors, header, to)

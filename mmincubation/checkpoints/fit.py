@@ -74,7 +74,7 @@ def load_fitted(module: nn.Module, source: str, arch: Arch, *, cls_token: bool =
     fresh = tuple(name for name in fresh if not (taps and TAPS.startswith(name)))
     report = load_strict(module, tensors | taps, source=source, drop=drop, fresh=fresh, setting=setting)
     return report | {'coverage': '; '.join([report['coverage'], *patch, *grid, *left, *weights.notes,
-                                            *assumed(weights, arch)])}
+                                            *assumed(weights, arch, fields)])}
 
 
 def _fitting_taps(module: nn.Module, weights: Weights) -> tuple[dict[str, Tensor], list[str]]:

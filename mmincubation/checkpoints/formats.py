@@ -8,14 +8,16 @@ from torch import Tensor
 from mmincubation.errors import CheckpointError
 
 from .files import read_tensors, require_finite
-from .keymaps import entries_below, global_names, named_tensors, stage_depth
+from .keymaps import FORMATS, entries_below, global_names, named_tensors, stage_depth
 from .networks import name_network, way_in
 from .shapes import add_class_row
 from .stated import Stated, read_stated
 from .wrappings import Found, find_vit, largest_dict
 
-LEFT_OUT = re.compile(r'(.*\.)?(mask_token|decoder[_.].+|pooler\..+)')  # of pre-training, or not used by a classifier
+# Of pre-training, or not used by a classifier.
+LEFT_OUT = re.compile(r'(.*\.)?(mask_token|masked_embed|decoder[_.].+|pooler\..+)')
 OWN = ('mmincubation', 'mmengine', 'official')  # programs whose ViTs compute what ours do
+HEADS = tuple(sorted({head for known in FORMATS for head in known.heads}))  # those of other shape keep their names
 TAPS = 'tap_norms.'  # of our detectors and segmentors, beside the ViT
 SHOWN = 8
 
@@ -76,7 +78,7 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     require_floating(weights.tensors, str(path))
     weights.tensors, notes = add_class_row(weights.tensors)
     weights.notes += notes
-    _add_patch_bias(weights)
+    _add_biases(weights)
     if not weights.known:
         weights.stated = read_stated(path, content, weights.tensors)
         weights.notes += weights.stated.notes if weights.stated else []
@@ -127,22 +129,25 @@ def refuse_unfinished(path: str | Path, content: dict, header: dict) -> None:
                               'weights/assembled.safetensors or weights/finetune_last.safetensors of its run')
 
 
-def _add_patch_bias(weights: Weights) -> None:
-    """Give the patches of mmseg's own ViT, which have no bias, one of zeros: it computes the same."""
-    if weights.format == 'mmpretrain' and 'patch_embed.proj.bias' not in weights.tensors:
-        kernel = weights.tensors['patch_embed.proj.weight']
-        weights.tensors = weights.tensors | {'patch_embed.proj.bias': kernel.new_zeros(len(kernel))}
-        weights.notes.append('patch_embed.proj.bias: zeros added, the file has none')
+def _add_biases(weights: Weights) -> None:
+    """Give a head, and the patches of mmseg's own ViT, that have no bias one of zeros: it computes the same."""
+    for layer in ('head', *(('patch_embed.proj', ) if weights.format == 'mmpretrain' else ())):
+        kernel, bias = weights.tensors.get(f'{layer}.weight'), f'{layer}.bias'
+        if kernel is not None and bias not in weights.tensors:
+            weights.tensors = weights.tensors | {bias: kernel.new_zeros(len(kernel))}
+            weights.notes.append(f'{bias}: zeros added, the file has none')
 
 
 def _leave_out(weights: Weights) -> None:
+    """Leave out what no ViT has: norms of taps, parts of pre-training, and a head that is no linear classifier."""
     weights.taps = {name: value for name, value in weights.tensors.items() if name.startswith(TAPS)}
-    weights.tensors = {name: value for name, value in weights.tensors.items() if name not in weights.taps}
-    names = [name for name in weights.tensors if LEFT_OUT.fullmatch(name)]
-    if names:
+    head = {name: value for name, value in weights.tensors.items() if name.startswith(HEADS)}
+    linear = 'head.weight' in head and head['head.weight'].ndim == 2 and head.keys() <= {'head.weight', 'head.bias'}
+    for names, said in ((weights.taps, ''), ([*filter(LEFT_OUT.fullmatch, weights.tensors)], 'left out by name: {}'),
+                        ({} if linear else head, 'left out: {} (no linear classifier)')):
         weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}
         more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-        weights.notes.append(f'left out by name: {", ".join(names[:SHOWN])}{more}')
+        weights.notes += [said.format(', '.join([*names][:SHOWN]) + more)] if said and names else []
 
 
 def _searched(content: dict, prefix: str | None) -> Weights:

@@ -77,6 +77,8 @@ def describe(weights: Weights, source: str | Path, stated: dict | None = None) -
         notes = [] if set(WITHOUT_TRACE) <= set(stated) else notes  # nothing is guessed if both are stated
         if not weights.known and 'activation' not in (weights.stated.fields if weights.stated else {}):
             notes.append('activation=GELU, which no file says')
+        if 'global_pool' in guessed.keys() - stated.keys() and 'head.weight' in weights.tensors:
+            notes.append(f'global_pool={guessed["global_pool"]}, which the file does not say')
     _require_agreement(stated, shown, source)
     if stated:
         notes.append(' '.join(f'{key}={value}' for key, value in stated.items()) + ', as given by --arch')
@@ -96,7 +98,8 @@ def _guess(weights: Weights, source: str | Path) -> tuple[dict, dict, list[str]]
         note += "; global_pool is in the run's config alone"
     stated = dict(weights.stated.fields) if weights.stated else {}
     stated.pop('activation', None)  # no field of Arch
-    guessed = {key: arch.pop(key) for key in WITHOUT_TRACE if key in arch}
+    pooling = [] if weights.known else ['global_pool']
+    guessed = {key: arch.pop(key) for key in (*WITHOUT_TRACE, *pooling) if key in arch}
     guessed = {key: value for key, value in guessed.items() if key not in stated}
     # transformers' epsilon differs between conversions, so the width does not tell it.
     if weights.format.startswith('hf') and guessed.pop('norm_eps', None):

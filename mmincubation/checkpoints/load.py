@@ -125,13 +125,18 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
                 f'header: tools/convert.py SRC DST --arch {field}={ours}')
 
 
-def assumed(weights: Weights, arch: Arch) -> list[str]:
-    """Return one note on what neither the file nor `config.json` says, and what is assumed; none if all is known."""
+def assumed(weights: Weights, arch: Arch, fields=('num_heads', 'norm_eps', 'global_pool')) -> list[str]:
+    """Return one note on what neither the file nor `config.json` says, and what is assumed; none if all is known.
+
+    `fields` are those of `require_known_fields`. Pooling is nothing to assume without the file's head.
+    """
     if weights.known:
         notes = weights.header.get('assumed') or []  # of a converted file
         return [f'assumed when it was converted: {"; ".join(map(str, notes))}'] if notes else []
     stated = weights.stated.fields if weights.stated else {}
     values = dict(activation='GELU', num_heads=arch.num_heads, norm_eps=f'{arch.norm_eps:g}')
+    if 'global_pool' in fields and 'head.weight' in weights.tensors:
+        values['global_pool'] = arch.global_pool
     unknown = {key: value for key, value in values.items() if key not in stated}
     listed = ', '.join(f'{key}={value}' for key, value in unknown.items())
     return [f'assumed, the file does not say it: {listed}'] if unknown else []

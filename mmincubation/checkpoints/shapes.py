@@ -64,6 +64,12 @@ def _is_square(number: int) -> bool:
     return math.isqrt(number)**2 == number
 
 
+def _mlp_ratio(hidden: int, dim: int) -> float:
+    """Return a ratio of which timm makes `hidden` again: it rounds dim x ratio down."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
+
+
 def public_arch(tensors: Mapping[str, Tensor]) -> tuple[str, Arch] | None:
     """Return name and architecture of the public ViT with the width and qkv bias of `tensors`; None without one."""
     traits = tensors['patch_embed.proj.weight'].shape[0], 'blocks.0.attn.qkv.bias' in tensors
@@ -105,7 +111,7 @@ def infer_arch(tensors: Mapping[str, Tensor]) -> tuple[dict, str]:
         patch_size=patch,
         img_size=math.isqrt(tensors['pos_embed'].shape[1] - ('cls_token' in tensors)) * patch,
         num_classes=tensors['head.weight'].shape[0] if 'head.weight' in tensors else 0,
-        mlp_ratio=tensors['blocks.0.mlp.fc1.weight'].shape[0] / dim,
+        mlp_ratio=_mlp_ratio(tensors['blocks.0.mlp.fc1.weight'].shape[0], dim),
         qkv_bias='blocks.0.attn.qkv.bias' in tensors,
         global_pool='token')  # as in the public code
     if 'fc_norm.weight' in tensors:  # it pools before its norm, this ViT after it

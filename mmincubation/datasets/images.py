@@ -24,12 +24,11 @@ def planes(image: torch.Tensor) -> torch.Tensor:
 def read_rgb(file) -> torch.Tensor:
     """Read an RGB image (3, H, W) uint8, with colours last in memory, from a path or a binary file.
 
-    Orientation tags are ignored, as in torchvision's ImageFolder. Of 16 bits the upper 8 are kept, as in OpenCV; Pillow
-    would clip values to 255. torchvision decodes JPEG to the same pixels as Pillow, with three bytes a pixel instead of
-    four. Pillow reads everything else, and JPEG that torchvision refuses.
+    Orientation tags are ignored, as in torchvision's ImageFolder. torchvision decodes JPEG to the same pixels as
+    Pillow, with three bytes a pixel instead of four. Pillow reads everything else, and JPEG that torchvision refuses.
 
     Raises:
-        OSError: the file is not an image, or has 32 bits a pixel, whose value for white is unknown.
+        OSError: the file is not an image, or has 32 bits a pixel.
     """
     with Image.open(file) as image:  # reads only the header
         if image.format == 'JPEG' and image.mode in ('L', 'RGB'):
@@ -37,11 +36,22 @@ def read_rgb(file) -> torch.Tensor:
                 return _decode_jpeg(image)
             except RuntimeError:  # Pillow reads some that torchvision refuses, or says what is wrong
                 pass
-        if image.mode.startswith('I;16'):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        elif image.mode in ('I', 'F'):
-            raise OSError(f'pixels of 32 bits (mode {image.mode}) have no known range')
-        return torch.from_numpy(np.array(image.convert('RGB'))).permute(2, 0, 1)
+        return torch.from_numpy(eight_bits(image)).permute(2, 0, 1)
+
+
+def eight_bits(image: Image.Image) -> np.ndarray:
+    """Return the pixels (H, W, 3) uint8 of a PIL image in RGB order, a copy.
+
+    Of 16 bits the upper 8 are kept, as in OpenCV; Pillow would clip values to 255.
+
+    Raises:
+        OSError: the image has 32 bits a pixel, whose value for white is unknown.
+    """
+    if image.mode.startswith('I;16'):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ('I', 'F'):
+        raise OSError(f'pixels of 32 bits (mode {image.mode}) have no known range')
+    return np.array(image.convert('RGB'))
 
 
 def _decode_jpeg(image: Image.Image) -> torch.Tensor:

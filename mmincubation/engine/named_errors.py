@@ -19,6 +19,8 @@ BUILDERS = dict(  # the Runner's methods -> what they build
     build_test_loop='test_cfg', build_evaluator='the evaluator', build_optim_wrapper='optim_wrapper',
     build_param_scheduler='param_scheduler')
 SHOWN = 4
+LESS_MEMORY = ('Give a smaller batch_size and accumulative_counts, or with_cp=True; tools/check.py estimates the '
+               'memory')
 
 
 def name_builders(runner: type) -> type:
@@ -46,7 +48,8 @@ def naming_steps(runner: Runner) -> Iterator[None]:
         if (place := _step_of(error)) is None:
             raise
         _log_traceback(runner.logger, error)
-        raise ConfigError(f'{place}: {_said(error)}; the traceback is in the log in {runner.work_dir}') from error
+        raise ConfigError(f'{place}: {said(error, LESS_MEMORY)}; the traceback is in the log in '
+                          f'{runner.work_dir}') from error
 
 
 def _step_of(error: Exception) -> str | None:
@@ -67,10 +70,11 @@ def _step_of(error: Exception) -> str | None:
     return found
 
 
-def _said(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError):
-        return (f'{str(error).splitlines()[0][:200]} Give a smaller batch_size and accumulative_counts, or '
-                'with_cp=True; tools/check.py estimates the memory')
+def said(error: Exception, less_memory: str) -> str:
+    """Return an error of a step in one line; where memory ran out, with what to do, `less_memory`."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or 'DefaultCPUAllocator' in str(error):
+        first = (str(error) or 'out of memory').splitlines()[0][:200]
+        return f'{first.rstrip(".")}. {less_memory}'
     return one_line(error)
 
 

@@ -15,12 +15,15 @@ from mmincubation.config.classes import class_counts, count_problems, data_sets,
 from mmincubation.config.load import load_config
 from mmincubation.datasets.classes import Names, names_in, names_of
 from mmincubation.engine.loading import load_for_test, mended
+from mmincubation.engine.named_errors import said
 from mmincubation.errors import ConfigError, naming
 from mmincubation.models.classifier import BaseClassifier
 from mmincubation.vit import arch_of
 
 from .preparing import ClassifierInput, PackedInput, path_of
 from .results import colours, plain
+
+LESS_MEMORY = 'Give a smaller image, or parts of it'
 
 
 class Predictor:
@@ -55,14 +58,20 @@ class Predictor:
         pixel, and `names`, those of all classes.
 
         Raises:
-            ConfigError: the image cannot be read, or is no image.
+            ConfigError: the image cannot be read, is no image, or the model fails on it; memory may run out.
         """
         if isinstance(image, list | tuple):
             return [self.predict(one) for one in image]
         data = self._prepare(image)
-        with autocast(enabled=self._fp16):
-            [output] = self.model.test_step(data)
-        return plain(output, self.names)
+        try:
+            with autocast(enabled=self._fp16):
+                [output] = self.model.test_step(data)
+            return plain(output, self.names)
+        except ConfigError:
+            raise
+        except Exception as error:  # of other people's code
+            place = image if isinstance(image, str | PathLike) else 'the image'
+            raise ConfigError(f'{place}: {said(error, LESS_MEMORY)}') from error
 
 
 def load_model(config: str | PathLike | Config, checkpoint: str | PathLike, device: str | torch.device = 'cpu'

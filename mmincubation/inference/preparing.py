@@ -7,10 +7,10 @@ import torch
 from mmcv.transforms import BaseTransform, Compose
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import TRANSFORMS
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmincubation.datasets.files import image_fault
-from mmincubation.datasets.images import image_transform, planes, read_rgb
+from mmincubation.datasets.images import eight_bits, image_transform, planes, read_rgb
 from mmincubation.engine.outputs import without_truth
 from mmincubation.errors import ConfigError, naming
 
@@ -60,10 +60,17 @@ class PackedInput:
 
     def _loaded(self, image: Any) -> dict:
         """Return what the first step, which reads files, would return of these pixels: in the order BGR."""
+        if isinstance(image, Image.Image) and self._obeys_orientation():
+            image = ImageOps.exif_transpose(image)
         pixels = np.ascontiguousarray(rgb(image)[..., ::-1])
         if getattr(self.steps[0], 'to_float32', False):
             pixels = pixels.astype(np.float32)
         return dict(img=pixels, img_shape=pixels.shape[:2], ori_shape=pixels.shape[:2])
+
+    def _obeys_orientation(self) -> bool:
+        """Whether the first step turns an image as its EXIF tag says; mmcv.imread lists what does not."""
+        kind, backend = (getattr(self.steps[0], name, None) for name in ('color_type', 'imdecode_backend'))
+        return kind in ('color', 'grayscale') and backend not in ('turbojpeg', 'tifffile')
 
 
 def path_of(image: Any) -> str | None:
@@ -84,9 +91,10 @@ def rgb(image: Any) -> np.ndarray:
 
     Raises:
         ConfigError: it is something else.
+        OSError: a PIL image of 32 bits a pixel, whose value for white is unknown.
     """
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert('RGB'))
+        return eight_bits(image)
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
         return image
     what = f'an array {image.shape} of {image.dtype}' if isinstance(image, np.ndarray) else f'a {type(image).__name__}'

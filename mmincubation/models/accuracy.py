@@ -25,12 +25,16 @@ class Accuracy(BaseMetric):
             raise ConfigError(f'Accuracy: topk={topk!r}: give whole numbers from 1 on, such as (1, 5)')
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Keep the rank of each image's label among its scores. Equal and non-finite scores rank above the label."""
+        """Keep the rank of each image's label among its scores; equal scores rank above it.
+
+        An image with a score that is not finite is right for no k.
+        """
         scores = torch.stack([sample['scores'] for sample in data_samples])
         labels = torch.stack([sample['label'] for sample in data_samples])
         ranks = (scores >= scores.gather(1, labels[:, None])).sum(1) - 1
         finite = scores.isfinite().all(1)
-        self.results += torch.where(finite, ranks, scores.shape[1]).tolist()  # one transfer for the batch
+        never = torch.iinfo(ranks.dtype).max  # a k may be above the number of classes
+        self.results += torch.where(finite, ranks, never).tolist()  # one transfer for the batch
 
     def compute_metrics(self, results: list[int]) -> dict:
         """Return the percentages from the ranks of all images."""

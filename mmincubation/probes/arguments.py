@@ -24,6 +24,13 @@ def share(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """A number from 0 on."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f'{number} is less than 0')
+    return number
+
+
 def probe_parser(description: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(description=description, epilog='docs/guides/probes.md says what is measured.')
@@ -33,7 +40,7 @@ def probe_parser(description: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument('--probes', nargs='+', choices=['knn', 'linear'], default=['knn', 'linear'],
                         help='default: both')
     parser.add_argument('--out', metavar='WORK_DIR', help='default: work_dirs/probes/METHOD_HASH_DATA_SETTINGS')
-    parser.add_argument('--workers', type=int, default=4, metavar='N', help='processes that read (default: 4)')
+    parser.add_argument('--workers', type=count, default=4, metavar='N', help='processes that read (default: 4)')
     _add_names(parser)
     _add_features(parser)
     return parser
@@ -43,7 +50,8 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--method', metavar='NAME', help='name of the row (default: of the run that wrote the weights, '
                         'else of the file)')
     parser.add_argument('--model', metavar='NAME', help='name of the model (default: likewise, else of its size)')
-    parser.add_argument('--seed', type=int, help='of the weights, and of what is held out (default: likewise, else 0)')
+    parser.add_argument('--seed', type=count, metavar='N',
+                        help='of the weights, and of what is held out (default: likewise, else 0)')
     parser.add_argument('--data', metavar='NAME', help='name of the data in the tables (default: of the folder)')
 
 

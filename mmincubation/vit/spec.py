@@ -6,6 +6,7 @@ from difflib import get_close_matches
 HEAD_KEYS = ('norm', 'head')
 STEM_KEYS = ('patch_embed', 'cls_token', 'pos_embed')
 SIZES = ('embed_dim', 'depth', 'num_heads')
+ABOVE_ZERO = (*SIZES, 'patch_size', 'img_size', 'mlp_ratio', 'norm_eps')
 RENAMED = {'dim': 'embed_dim', 'heads': 'num_heads'}  # fields of earlier versions: timm's names since
 
 KINDS = {
@@ -21,7 +22,8 @@ KINDS = {
 class Arch:
     """The shape of a plain ViT; names as in timm.
 
-    `init_values` is LayerScale's first value (None: no LayerScale). `norm_eps` is the epsilon of every LayerNorm.
+    `num_classes` is 0 for weights without a head. `init_values` is LayerScale's first value (None: no LayerScale).
+    `norm_eps` is the epsilon of every LayerNorm.
     `global_pool` says what the head reads: 'token', the class token, as in the paper; or 'avg', the mean of the patch
     tokens (timm's with `fc_norm=False`), which then know more of the class: dense tasks gain from it.
     """
@@ -39,16 +41,13 @@ class Arch:
 
     def __post_init__(self):
         self._require_types()
+        self._require_ranges()
         if self.embed_dim % self.num_heads:
             raise ValueError(f'embed_dim={self.embed_dim} is not divisible by num_heads={self.num_heads}')
         if self.img_size % self.patch_size:
             raise ValueError(f'img_size={self.img_size} is not a multiple of patch_size={self.patch_size}')
         if self.global_pool not in ('token', 'avg'):
             raise ValueError(f"global_pool={self.global_pool!r}: give 'token' or 'avg'")
-        if not self.norm_eps > 0:
-            raise ValueError(f'norm_eps={self.norm_eps}: give a number above 0')
-        if self.depth < 1:
-            raise ValueError(f'depth={self.depth}: a ViT needs at least one block')
 
     def _require_types(self) -> None:
         """Values come from configs and files: a text would fail later, in other words."""
@@ -57,6 +56,14 @@ class Arch:
             value = getattr(self, field.name)
             if not isinstance(value, kinds) or isinstance(value, bool) and bool not in kinds:
                 raise ValueError(f'arch: {field.name}={value!r}: give {words}')
+
+    def _require_ranges(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ABOVE_ZERO and not value > 0:
+                raise ValueError(f'{field.name}={value}: give {KINDS[field.type][1]} above 0')
+        if self.num_classes < 0:
+            raise ValueError(f'num_classes={self.num_classes}: give a whole number from 0 on')
 
     @property
     def grid(self) -> int:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmincubation.checkpoints import CheckpointError, settle_arch, write_tensors
+from mmincubation.checkpoints import CheckpointError, infer_arch, settle_arch, vit_shapes, write_tensors
 from mmincubation.config.auto_arch import settle_archs
 from mmincubation.downstream import ViTBackbone
 from mmincubation.models import Arch, ViTClassifier
@@ -35,6 +35,18 @@ def test_public_widths_say_heads(tmp_path):
     assert Arch.parse(settled(tmp_path / 'small.pth')['arch']) == SMALL
     found = settled(tmp_path / 'small.pth', dict(name='auto', num_classes=2, img_size=32))['arch']
     assert (found['num_classes'], found['img_size'], found['num_heads']) == (2, 32, 3)
+
+
+def test_the_width_of_an_mlp_survives_timms_rounding():
+    tensors = random_vit().state_dict()
+    for dim in range(16, 1700, 16):
+        tensors['patch_embed.proj.weight'] = torch.empty(dim, 3, 4, 4, device='meta')
+        for hidden in range(dim, 6 * dim, 16):
+            tensors['blocks.0.mlp.fc1.weight'] = torch.empty(hidden, dim, device='meta')
+            assert int(dim * infer_arch(tensors)[0]['mlp_ratio']) == hidden
+    shapes = vit_shapes(ARCH.to_dict() | dict(embed_dim=176, mlp_ratio=784.5 / 176))
+    found, _ = infer_arch({name: torch.empty(shape, device='meta') for name, shape in shapes.items()})
+    assert vit_shapes(found) == shapes
 
 
 def test_config_beside_says_heads(bare):

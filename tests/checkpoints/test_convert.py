@@ -26,6 +26,7 @@ from tests.helpers.weight_files import (
     DIVISION,
     FILES,
     equal,
+    headless,
     hf_names,
     mmpretrain_names,
     random_vit,
@@ -213,9 +214,28 @@ def test_tool_errors_are_one_line(tool, tmp_path):
     assert os.listdir(tmp_path) == ['timm.pth']
 
 
-def test_a_head_on_the_mean_of_the_patches_is_said_for_transformers(tmp_path):
+# --- pooling
+
+@pytest.mark.parametrize('to, suffix, said', [
+    ('hf', '.safetensors', 'take the encoder alone'), ('mmpretrain', '.pth', 'take the encoder alone'),
+    ('official', '.pth', 'take the encoder alone'), ('timm', '.safetensors', "global_pool='avg', fc_norm=False")])
+def test_a_head_on_the_mean_of_the_patches_is_said(tmp_path, to, suffix, said):
     arch = Arch.parse(dict(ARCH.to_dict(), global_pool='avg'))
-    write_tensors(tmp_path / 'vit.safetensors', VisionTransformer(arch).state_dict(), dict(
-        kind='vit', arch=arch.to_dict()))
-    done = convert(str(tmp_path / 'vit.safetensors'), tmp_path / 'hf.safetensors', 'hf')
-    assert any('take the encoder alone' in line for line in done.assumed)
+    state = random_vit(arch).state_dict()
+    for name, tensors in (('vit', state), ('encoder', headless(state))):
+        write_tensors(tmp_path / f'{name}.safetensors', tensors, dict(kind='vit', arch=arch.to_dict() | dict(
+            num_classes=5 if name == 'vit' else 0)))
+        done = convert(str(tmp_path / f'{name}.safetensors'), tmp_path / f'{name}_{to}{suffix}', to)
+        assert any(said in line for line in done.assumed) == (name == 'vit')
+        assert open_vit(tmp_path / f'{name}_{to}{suffix}').header['arch']['global_pool'] == 'avg'
+
+
+def test_pooling_that_no_file_says_can_be_said(tmp_path):
+    src, _ = write_file(tmp_path, 'timm.pth')
+    done = convert(str(src), tmp_path / 'a.safetensors')
+    assert 'global_pool=token, which the file does not say' in done.assumed
+    done = convert(str(src), tmp_path / 'b.safetensors', arch=dict(global_pool='avg'))
+    assert done.arch['global_pool'] == 'avg' and not any('does not say' in line for line in done.assumed)
+    for name in ('mae.pth', 'official.pth', 'ours.safetensors'):  # no head, or known
+        src, _ = write_file(tmp_path, name)
+        assert not any('global_pool' in line for line in inspect_weights(src).assumed)

@@ -17,6 +17,7 @@ from mmincubation.checkpoints import (
     sha256_of,
     write_tensors,
 )
+from mmincubation.checkpoints.convert import convert
 from mmincubation.downstream import ViTBackbone
 from mmincubation.models import ViTClassifier
 from tests.helpers.weight_files import (
@@ -172,6 +173,65 @@ def test_a_pooled_head_is_dropped_by_the_backbone(tmp_path):
     model = ViTBackbone(ARCH, (3, ), init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
     model.init_weights()
     assert 'dropped by name' in model.load_report['coverage'] and 'fc_norm.weight' in model.load_report['coverage']
+
+
+def modules(*layers) -> dict:
+    """The tensors of layers in a Sequential."""
+    return {f'head.{key}': value for key, value in nn.Sequential(*layers).state_dict().items()}
+
+
+HEADS = {
+    "MoCo v3's": modules(nn.Linear(16, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4)),
+    "MAE's linear probe": modules(nn.BatchNorm1d(16, affine=False), nn.Linear(16, 5)),
+    "DINO's": {'head.mlp.0.weight': torch.ones(8, 16), 'head.mlp.0.bias': torch.ones(8),
+               'head.last_layer.weight_g': torch.ones(9, 1), 'head.last_layer.weight_v': torch.ones(9, 8)},
+    'a convolution': {'head.weight': torch.ones(5, 16, 1, 1), 'head.bias': torch.ones(5)},
+    'scaled': {'head.weight': torch.ones(5, 16), 'head.scale': torch.ones(1)},
+    "transformers'": {'classifier.0.weight': torch.ones(5, 16), 'classifier.0.bias': torch.ones(5)},
+}
+
+
+@pytest.mark.parametrize('kind', HEADS)
+def test_a_head_that_is_no_linear_classifier_is_left_out(tmp_path, kind):
+    body = headless(random_vit().state_dict())
+    named = hf_names(body) if kind.startswith('transformers') else body
+    torch.save(dict(model=named | HEADS[kind] | {'head.count': torch.tensor(1)}), tmp_path / 'a.pth')
+    weights, path = open_vit(tmp_path / 'a.pth'), str(tmp_path / 'a.pth')
+    assert equal(weights.tensors, body) and '(no linear classifier)' in weights.notes[-1]
+    assert all(name in weights.notes[-1] for name in HEADS[kind]) or 'and 2 more' in weights.notes[-1]
+    done = convert(path, tmp_path / 'b.safetensors', arch=dict(num_heads=2, norm_eps=1e-6))
+    assert done.arch['num_classes'] == 0 and weights.notes[-1] in done.assumed
+    with pytest.raises(CheckpointError, match=r"the file has no head; fresh=\('head',\) in init_cfg begins it anew"):
+        ViTClassifier(ARCH, init_cfg=dict(type='Pretrained', checkpoint=path)).init_weights()
+    ViTClassifier(ARCH, init_cfg=dict(type='Pretrained', checkpoint=path, fresh=('head', ))).init_weights()
+
+
+def test_dinos_checkpoint_gives_its_teacher(tmp_path):
+    """The command of docs/guides/weights.md; iBOT's is alike and has masked_embed."""
+    body = headless(random_vit().state_dict())
+    inner = body | {'masked_embed': torch.zeros(1, 16)}
+    below = {f'backbone.{key}': value for key, value in inner.items()} | HEADS["DINO's"]
+    torch.save(dict(teacher=below, student={f'module.{key}': value + 1 for key, value in below.items()}),
+               tmp_path / 'checkpoint.pth')
+    convert(str(tmp_path / 'checkpoint.pth'), tmp_path / 'teacher.safetensors', prefix='teacher')
+    torch.save(dict(student=inner), tmp_path / 'ibot.pth')
+    convert(str(tmp_path / 'ibot.pth'), tmp_path / 'ibot.safetensors')
+    assert equal(open_vit(tmp_path / 'teacher.safetensors').tensors, body)
+    assert equal(open_vit(tmp_path / 'ibot.safetensors').tensors, body)
+
+
+def test_a_linear_head_without_a_bias_gets_zeros(tmp_path):
+    state = random_vit().state_dict()
+    torch.save({key: value for key, value in state.items() if key != 'head.bias'}, tmp_path / 'a.pth')
+    weights = open_vit(tmp_path / 'a.pth')
+    assert equal(weights.tensors, state | {'head.bias': torch.zeros(5)})
+    assert weights.notes == ['head.bias: zeros added, the file has none']
+
+
+def test_quantised_weights_are_refused_still(tmp_path):
+    torch.save(random_vit().state_dict() | {'head.weight': torch.ones(5, 16, dtype=torch.int8)}, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='head.weight holds torch.int8, quantised weights'):
+        open_vit(tmp_path / 'a.pth')
 
 
 def test_layer_scale_needs_init_values(tmp_path):

@@ -75,7 +75,7 @@ def test_what_agrees_is_said_and_nothing_is_assumed(tmp_path):
 
 
 @pytest.mark.parametrize('config, said', [
-    (None, 'assumed, the file does not say it: activation=GELU, num_heads=2, norm_eps=1e-06'),
+    (None, 'assumed, the file does not say it: activation=GELU, num_heads=2, norm_eps=1e-06, global_pool=token'),
     (dict(lr=.1), 'assumed, the file does not say it: activation=GELU'), ('[1]', 'assumed'),
     ('{"model_type": ', r'config.json cannot be read \(.*\): not used; assumed'),
     (HF | dict(hidden_size=768, hidden_act='relu'), 'another network .hidden_size=768, .*: not used; assumed'),
@@ -86,6 +86,17 @@ def test_what_agrees_is_said_and_nothing_is_assumed(tmp_path):
     (TIMM | dict(model_args=[1]), 'describes another network')])
 def test_what_is_not_known_is_said(tmp_path, config, said):
     assert re.search(said, coverage(written(tmp_path, config)))
+
+
+def test_pooling_is_assumed_where_the_files_head_is_loaded(tmp_path):
+    path = written(tmp_path, None)
+    init_cfg = dict(type='Pretrained', checkpoint=path)
+    models = {'global_pool=token': ViTClassifier(ARCH.to_dict(), init_cfg=init_cfg),
+              'a new head': ViTClassifier(ARCH.to_dict(), init_cfg=dict(init_cfg, fresh=('head', ))),
+              'no head': ViTBackbone(ARCH, (3, ), init_cfg=init_cfg)}
+    for said, model in models.items():
+        model.init_weights()
+        assert ('global_pool' in model.load_report['coverage']) == (said == 'global_pool=token')
 
 
 def test_our_headers_say_all(tmp_path):

@@ -8,6 +8,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 import mmincubation
+from mmincubation.inference.folder import predict_all
 from tests.helpers.models import TASKS, small_model
 from tests.helpers.paths import ROOT
 
@@ -91,6 +92,29 @@ def test_what_cannot_be_read_is_named_and_skipped(models, photos, tmp_path, tool
     said = [line for line in done.stderr.splitlines() if line.startswith('skipped: ')]
     assert len(said) == 2 and 'c.png: ' in said[0] and said[1].endswith('images, first notes.txt')
     assert len(json.loads((tmp_path / 'out/predictions.json').read_text())) == 4
+
+
+def test_an_image_on_which_the_model_fails_is_named_and_skipped(models, photos, tmp_path, monkeypatch, capfd):
+    """Such as a large one: mmseg enlarges the scores of all classes to the size of the image."""
+    model = mmincubation.load_model(*models['classification'])
+    step, left = model.model.test_step, iter([None, RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory\nframe #0"),
+        ValueError('odd'), MemoryError()])
+
+    def failing(data):
+        if error := next(left):
+            raise error
+        return step(data)
+
+    monkeypatch.setattr(model.model, 'test_step', failing)
+    images = ['a.jpg', 'b.png', 'sub/a.png', 'sub/a.tif']
+    assert predict_all(model, photos, images, tmp_path / 'out') == 3
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith('skipped: ')]
+    assert said[0].startswith(f'skipped: {photos}/b.png: [enforce fail') and said[0].endswith(
+        "can't allocate memory. Give a smaller image, or parts of it")
+    assert f'{photos}/sub/a.png: ValueError: odd (' in said[1] and f'{photos}/sub/a.tif: out of memory. Give' in said[2]
+    assert set(files(tmp_path / 'out')) == {'pictures/a.jpg', 'predictions.json'} | LISTS
+    assert len(json.loads((tmp_path / 'out/predictions.json').read_text())) == 1
 
 
 def test_one_image(models, photos, tmp_path, tool):

@@ -11,8 +11,10 @@ from pycocotools import mask as mask_utils
 
 import mmincubation
 from mmincubation.checkpoints import CheckpointError, write_tensors
+from mmincubation.datasets.files import ORIENTATION
 from mmincubation.engine import launch
 from mmincubation.errors import ConfigError
+from mmincubation.inference.preparing import PackedInput
 from tests.helpers.models import TASKS, small_model
 from tests.helpers.toy import arguments
 
@@ -71,6 +73,33 @@ def test_pixels_are_as_good_as_a_path(tested, tmp_path):
     assert task == 'classification' or sizes[task]() == (70, 50)
 
 
+@pytest.mark.parametrize('how', ['16 bits', 'orientation tag'])
+def test_an_open_image_is_as_good_as_its_path(tested, tmp_path, how):
+    task, model, _, _ = tested
+    size, exif = (8, 8) if task == 'classification' else (70, 50), Image.Exif()
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    if how == '16 bits':
+        pixels = pixels[..., 0].astype(np.uint16) << 8
+    else:
+        exif[ORIENTATION] = 6
+    Image.fromarray(pixels).save(tmp_path / 'image.png', exif=exif)
+    by_path = plain(model.predict(tmp_path / 'image.png'))
+    with Image.open(tmp_path / 'image.png') as image:
+        assert plain(model.predict(image)) == by_path
+    upright = pixels if how != '16 bits' else np.repeat((pixels >> 8).astype(np.uint8)[..., None], 3, 2)
+    assert (plain(model.predict(upright)) == by_path) == (how == '16 bits' or task == 'classification')
+
+
+@pytest.mark.parametrize('settings, turns', [
+    ({}, True), (dict(imdecode_backend='pillow'), True), (dict(imdecode_backend='tifffile'), False),
+    (dict(color_type='color_ignore_orientation'), False)])
+def test_an_open_image_is_turned_where_the_first_step_would(settings, turns):
+    image = Image.new('RGB', (50, 70))
+    image.getexif()[ORIENTATION] = 6
+    prepare = PackedInput([dict(type='LoadImageFromFile', **settings), dict(type='mmdet.PackDetInputs')])
+    assert prepare(image)['inputs'][0].shape == ((3, 50, 70) if turns else (3, 70, 50))
+
+
 def plain(result):
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in result.items()}
 
@@ -85,6 +114,7 @@ def test_what_is_no_image_is_named(tested, tmp_path):
     else:
         model.predict(str(tmp_path / 'small.png'))
     for image, words in ((tmp_path / 'notes.txt', 'notes.txt: unreadable'), (tmp_path / 'none.png', 'missing file'),
+                         (Image.new('F', (8, 8)), r'pixels of 32 bits \(mode F\) have no known range'),
                          (np.zeros((4, 4)), r'an array \(4, 4\) of float64'), (7, 'a int is no image')):
         with pytest.raises(ConfigError, match=words):
             model.predict(image)

@@ -87,10 +87,17 @@ def test_each_weight_file_has_a_folder_of_its_own(tool, data, weights, monkeypat
 @pytest.mark.parametrize('given, said', [
     (['--fraction', .5], '20 neighbours, but there are 12 training images'),
     (['--train', 'nowhere'], 'nowhere cannot be read'),
-    (['--arch', 'num_heads=4'], 'num_heads=4'), (['--arch', 'img_size=9'], 'img_size=9')])
+    (['--arch', 'num_heads=4'], 'num_heads=4'), (['--arch', 'img_size=9'], 'img_size=9'),
+    (['--arch', 'img_size=0'], 'img_size=0: give a whole number above 0')])
 def test_refusals_are_one_line(tool, data, weights, tmp_path, given, said):
     assert said in refused(tool(weights, *options(data, tmp_path / 'out'), *given))
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('option', ['--seed', '--workers'])
+def test_negative_counts_are_refused_before_anything_is_read(tool, option):
+    done = tool('none.pth', '--train', 'none', '--val', 'none', option, '-1')
+    assert done.returncode == 2 and f'error: argument {option}: -1 is less than 0' in done.stderr
 
 
 def test_other_classes_in_the_validation_set_are_refused(tool, data, weights, tmp_path):

@@ -56,6 +56,17 @@ def test_arch_errors_name_the_culprit():
     assert Arch.parse(dict(name='vit_large', depth=2)) == ARCHS['vit_large'].with_depth(2)
 
 
+@pytest.mark.parametrize('field, value, said', [
+    ('embed_dim', 0, 'a whole number above 0'), ('depth', 0, 'a whole number above 0'),
+    ('num_heads', 0, 'a whole number above 0'), ('num_heads', -3, 'a whole number above 0'),
+    ('patch_size', 0, 'a whole number above 0'), ('img_size', 0, 'a whole number above 0'),
+    ('mlp_ratio', 0., 'a number above 0'), ('mlp_ratio', float('nan'), 'a number above 0'),
+    ('norm_eps', 0, 'a number above 0'), ('num_classes', -1, 'a whole number from 0 on')])
+def test_sizes_of_nothing_are_refused(field, value, said):
+    with pytest.raises(ValueError, match=f'^{field}={value}: give {said}$'):
+        Arch.parse(dict(name='vit_tiny') | {field: value})
+
+
 def test_division():
     division = Division.of(7, [3, 1, 3])
     assert [list(division.span(i)) for i in range(3)] == [[0, 1, 2], [3], [4, 5, 6]]
