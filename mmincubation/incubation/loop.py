@@ -71,8 +71,7 @@ class IncubationLoop(EpochLoop):
                                      incubated_modules(every))
         self.phases = select_phases(every, phase)
         self.phase, self.phase_epoch, self.runs, self._resumed = self.phases[0], 0, [], False
-        self.phase_name = self.phase.name
-        self._max_epochs = sum(p.epochs for p in self.phases)
+        self.phase_name, self._max_epochs = self.phase.name, sum(p.epochs for p in self.phases)
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._optim_cfg, default = runner.optim_wrapper, runner.param_schedulers or []
         self._schedules = schedules_of(self.phases, default, recipe, len(self.dataloader))
@@ -112,8 +111,7 @@ class IncubationLoop(EpochLoop):
             self._validate()
         if self.phase_epoch or self.epoch_iters_done:
             return
-        # Also where a checkpoint of the assembled model was resumed: it is written within this validation.
-        if self.phase.name == FINETUNE and self.runner.val_loop is not None:
+        if self.phase.name == FINETUNE and self.runner.val_loop is not None:  # again if it wrote what was resumed
             self.phase_name = ASSEMBLED
             self.runner.val_loop.run()
             self.phase_name = self.phase.name
