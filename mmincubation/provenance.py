@@ -18,6 +18,7 @@ from torch import nn
 
 from mmincubation.errors import ConfigError
 from mmincubation.hashes import sha256_of
+from mmincubation.registry import pretrained_of
 
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmcv-lite', 'mmdet', 'mmsegmentation', 'timm')
 # How a run was started, not what it computes: the same experiment, resumed or run phase by phase, keeps its hash.
@@ -186,12 +187,10 @@ def loaded_weights(model: nn.Module) -> dict | None:
 
 
 def _loaded_by_mmengine(module: nn.Module) -> dict | None:
-    given = getattr(module, 'init_cfg', None)
-    for cfg in given if isinstance(given, list | tuple) else [given]:
-        path = cfg.get('checkpoint') if isinstance(cfg, dict) and cfg.get('type') == 'Pretrained' else None
-        if path and os.path.isfile(path):
-            return dict(path=str(path), sha256=sha256_of(path), coverage=UNSAID)
-    return None
+    path = pretrained_of(getattr(module, 'init_cfg', None))
+    if path is None or not os.path.isfile(path):
+        return None
+    return dict(path=str(path), sha256=sha256_of(path), coverage=UNSAID)
 
 
 def written_weights(work_dir: Path) -> list[dict]:

@@ -34,6 +34,17 @@ def dicts_in(node, place: str) -> Iterator[tuple[str, dict]]:
         yield from dicts_in(value, f'{place}.{key}')
 
 
+def is_pretrained(init) -> bool:
+    """Return whether an entry of `init_cfg` loads a weight file."""
+    return isinstance(init, dict) and str(init.get('type')).rpartition('.')[2] == 'Pretrained'
+
+
+def pretrained_of(init_cfg) -> str | None:
+    """Return the weight file, or the name or address of one, in an `init_cfg` or a list of them; None without one."""
+    given = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
+    return next((init['checkpoint'] for init in given if is_pretrained(init) and init.get('checkpoint')), None)
+
+
 def nested_datasets(dataset: dict) -> Iterator[dict]:
     """Yield a data set's dict and those of all data sets that it wraps (`dataset`, `datasets`)."""
     yield dataset

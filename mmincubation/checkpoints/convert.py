@@ -20,13 +20,7 @@ from .shards import weight_file, weights_sha256
 SUFFIXES = dict(timm=('.safetensors', ), hf=('.safetensors', ), official=('.pth', ),
                 mmpretrain=('.pth', '.safetensors'))  # mmengine, which loads mmpretrain's files, reads .pth alone
 PAPER_MODULES = 4
-# What is said of a ViT whose head reads the mean of the patches.
-POOLED = dict(timm="create timm's model with global_pool='avg', fc_norm=False, else its head reads the class token",
-              official="take the encoder alone: the public code's head reads the class token, this one the mean of the "
-              'patches',
-              mmpretrain="take the encoder alone: mmpretrain's head reads the class token, this one the mean of the "
-              'patches',
-              hf="take the encoder alone: transformers' head reads the class token, this one the mean of the patches")
+OWNERS = dict(official='the public code', mmpretrain='mmpretrain', hf='transformers')  # of heads on the class token
 
 
 @dataclass(frozen=True)
@@ -66,12 +60,19 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
     header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
     if shape.get('global_pool') == 'avg' and 'head.weight' in weights.tensors:
-        assumed = [*assumed, POOLED[to]]
+        assumed = [*assumed, _pooled(to)]
     if is_address(src):
         assumed = [*assumed, fetch(src)[1]]
     _write(Path(dst), weights.tensors, header, to)
     parameters = sum(tensor.numel() for tensor in weights.tensors.values())
     return Converted(weights.format, shape, division, assumed, len(weights.tensors), parameters, sha256_of(dst))
+
+
+def _pooled(to: str) -> str:
+    """Say what to do with a head that reads the mean of the patches."""
+    if to == 'timm':
+        return "create timm's model with global_pool='avg', fc_norm=False, else its head reads the class token"
+    return f"take the encoder alone: {OWNERS[to]}'s head reads the class token, this one the mean of the patches"
 
 
 def _require_new_dst(src: str, dst: Path, to: str) -> None:

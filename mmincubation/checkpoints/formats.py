@@ -1,5 +1,6 @@
 """Recognise from its keys which program wrote a file, and read the ViT in it under timm's names."""
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,13 +142,19 @@ def _add_biases(weights: Weights) -> None:
 def _leave_out(weights: Weights) -> None:
     """Leave out what no ViT has: norms of taps, parts of pre-training, and a head that is no linear classifier."""
     weights.taps = {name: value for name, value in weights.tensors.items() if name.startswith(TAPS)}
+    _drop(weights, weights.taps)
+    _drop(weights, filter(LEFT_OUT.fullmatch, weights.tensors), 'left out by name: {}')
     head = {name: value for name, value in weights.tensors.items() if name.startswith(HEADS)}
     linear = 'head.weight' in head and head['head.weight'].ndim == 2 and head.keys() <= {'head.weight', 'head.bias'}
-    for names, said in ((weights.taps, ''), ([*filter(LEFT_OUT.fullmatch, weights.tensors)], 'left out by name: {}'),
-                        ({} if linear else head, 'left out: {} (no linear classifier)')):
-        weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}
-        more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
-        weights.notes += [said.format(', '.join([*names][:SHOWN]) + more)] if said and names else []
+    _drop(weights, () if linear else head, 'left out: {} (no linear classifier)')
+
+
+def _drop(weights: Weights, names: Iterable[str], said: str = '') -> None:
+    names = [*names]
+    weights.tensors = {name: value for name, value in weights.tensors.items() if name not in names}
+    if said and names:
+        more = f' and {len(names) - SHOWN} more' * (len(names) > SHOWN)
+        weights.notes.append(said.format(', '.join(names[:SHOWN]) + more))
 
 
 def _searched(content: dict, prefix: str | None) -> Weights:

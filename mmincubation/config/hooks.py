@@ -28,6 +28,11 @@ def hook_problems(cfg: Config) -> Iterator[str]:
         if cls is hooks.EMAHook:  # not a subclass: ours knows phases
             yield "custom_hooks: mmengine's EMAHook would average over the phases of an incubation; write " \
                   "type='mmincubation.EMAHook', which averages fine-tuning"
+    finetune = (cfg.train_cfg.get('phases') or {}).get('finetune') or {}
+    for place, hook, _ in hooks_of(cfg, hooks.CheckpointHook):
+        if hook.get('save_best') and not finetune.get('epochs'):
+            yield f'{place}.save_best: it counts the whole model, which this run does not train; leave it out, or ' \
+                  'give train_cfg.phases.finetune epochs. WeightsHook writes the best weights of each phase'
     for place, _, _ in hooks_of(cfg, hooks.EarlyStoppingHook):
         if mode in ('joint', 'parallel'):
             yield f'{place}: one EarlyStoppingHook sees the scores of all modules mixed in mode={mode!r}; use ' \

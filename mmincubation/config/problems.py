@@ -89,8 +89,8 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     yield from label_problems(cfg, mode)
     yield from window_problems(cfg, mode)
     yield from mask_metric_problems(cfg, mode)
-    yield from part_problems(cfg, mode)
     if trains:
+        yield from part_problems(cfg)
         yield from class_problems(cfg, mode)  # of a test when its checkpoint is known
         yield from sharding_problems(cfg)
         yield from scaling_problems(cfg)

@@ -2,10 +2,10 @@
 import inspect
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmincubation.datasets.crops import without_effect
 from mmincubation.registry import dicts_in, leaf_datasets
 from mmincubation.vit import Arch
 
@@ -18,10 +18,10 @@ def runtime_problems(cfg: Config, mode: str, gpu: bool) -> Iterator[str]:
     """All of them; `mode` is `'train'` or `'test'`, `cfg` names its `launcher`, `gpu` says if the run has GPUs."""
     yield from zero_label_problems(cfg)
     yield from size_problems(cfg, mode)
-    yield from effect_problems(cfg, mode)
     yield from collate_problems(cfg, mode)
     yield from endless_problems(cfg, mode)
     if mode == 'train':
+        yield from effect_problems(cfg)
         yield from norm_problems(cfg, gpu)
         yield from precision_problems(cfg, gpu)
         yield from compile_problems(cfg)
@@ -107,11 +107,20 @@ def timm_transforms(cfg: Config, mode: str) -> Iterator[tuple[str, dict]]:
                     if str(step.get('type')).endswith('create_transform'))
 
 
-def effect_problems(cfg: Config, mode: str) -> Iterator[str]:
-    """Settings of timm's transforms that do nothing, because the model normalises."""
-    for place, step in timm_transforms(cfg, mode):
-        if said := without_effect(step):
-            yield f'{place}: {said}'
+def effect_problems(cfg: Config) -> Iterator[str]:
+    """Settings of timm's transforms in training that do nothing, because the model normalises, and so erases."""
+    own = cfg.model.get('data_preprocessor') or {}
+    for place, step in timm_transforms(cfg, 'train'):
+        if not step.get('is_training') or step.get('normalize', True) and not step.get('use_prefetcher'):
+            continue
+        said = 'has no effect without normalisation, which is the model\'s: give model.data_preprocessor'
+        if chance := step.get('re_prob'):
+            yield f"{place}: re_prob={chance} {said}.erasing=dict(type='timm.data.random_erasing.RandomErasing', " \
+                  f"probability={chance}, mode={step.get('re_mode', 'const')!r}, max_count={step.get('re_count', 1)})"
+        for key in ('mean', 'std'):
+            there, here = _numbers(own.get(key)), [255 * value for value in _numbers(step.get(key))]
+            if here and there and not np.allclose(here, there, atol=.5):
+                yield f'{place}: {key}={step[key]} {said}.{key}, which is {there}, for pixels in 0..255'
 
 
 def collate_problems(cfg: Config, mode: str) -> Iterator[str]:

@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 
 from mmengine.config import Config
 
+from mmincubation.registry import is_pretrained
+
 from .scaling import images_per_step
 from .types import runner_keys
 
@@ -70,11 +72,11 @@ def _read(cfg: Config) -> dict:
 def _without_weights(node):
     """Return a copy without the weights that a model begins with: a model without them has the same recipe."""
     if isinstance(node, list | tuple):
-        return [_without_weights(item) for item in node]
+        return [_without_weights(item) for item in node if not is_pretrained(item)]
     if not isinstance(node, dict):
         return node
-    return {key: _without_weights(value) for key, value in node.items() if key != 'pretrained' and not (
-        key == 'init_cfg' and isinstance(value, dict) and value.get('type') == 'Pretrained')}
+    return {key: _without_weights(value) for key, value in node.items()
+            if key != 'pretrained' and not is_pretrained(value)}
 
 
 def _observes(hook: dict) -> bool:

@@ -44,6 +44,16 @@ def is_numbered_anew(dataset: dict, scope: str) -> bool:
         return False
 
 
+def numbered(dataset: dict, names: Names | None, scope: str) -> dict:
+    """Return the config of a data set with `names` as the classes of all inside it that take an order of classes."""
+    if isinstance(dataset.get('dataset'), dict):
+        return dict(dataset, dataset=numbered(dataset['dataset'], names, scope))
+    if isinstance(dataset.get('datasets'), list | tuple):
+        return dict(dataset, datasets=[numbered(inner, names, scope) for inner in dataset['datasets']])
+    anew = names and is_numbered_anew(dataset, scope) and names_of(dataset, scope) != names
+    return dict(dataset, classes=names) if anew else dataset
+
+
 def difference(names: Names, known: Names, source: str, numbered_anew: bool) -> str | None:
     """Return in words the first class of a data set that differs from the `known` ones of `source`; None if none does.
 

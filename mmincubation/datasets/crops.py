@@ -7,7 +7,6 @@ from timm import data as timm_data
 from timm.data.transforms import RandomResizedCropAndInterpolation as TimmCrop
 from torch.nn.functional import interpolate
 
-from mmincubation.errors import ConfigError
 from mmincubation.registry import TRANSFORMS
 
 KERNELS = ('bilinear', 'bicubic')  # torch's for uint8 with antialiasing; Pillow has more
@@ -37,12 +36,7 @@ def create_transform(**settings):
     """Return timm's `create_transform(**settings)` with `ResizedCrop` as its random resized crop.
 
     All other transforms, and those of evaluation, are timm's.
-
-    Raises:
-        ConfigError: a setting has no effect, as `without_effect` says.
     """
-    if said := without_effect(settings):
-        raise ConfigError(f'create_transform: {said}')
     transform = timm_data.create_transform(**settings)
     transform.transforms = [_faster(step) for step in transform.transforms]
     transform.takes_pixels = getattr(transform.transforms[0], 'takes_pixels', False)
@@ -50,26 +44,6 @@ def create_transform(**settings):
 
 
 create_transform.makes = lambda: timm_data.create_transform  # whose keys a config may give; see engine/signatures.py
-
-
-def without_effect(settings: dict) -> str | None:
-    """Return in words what timm's `create_transform(**settings)` leaves undone since it does not normalise.
-
-    None if it does all. The mean is also what RandAugment and a border are filled with.
-    """
-    if settings.get('normalize', True) and not settings.get('use_prefetcher'):
-        return None
-    trains, here = settings.get('is_training'), 'has no effect without normalisation, which is the model\'s: give'
-    chance = settings.get('re_prob') or 0
-    if trains and chance > 0:
-        return (f're_prob={chance} {here} model.data_preprocessor.erasing=dict(type='
-                f"'timm.data.random_erasing.RandomErasing', probability={chance}, "
-                f"mode={settings.get('re_mode', 'const')!r}, max_count={settings.get('re_count', 1)}) instead")
-    fills = settings.get('auto_augment') if trains else settings.get('crop_mode') == 'border'
-    for key in ('std', ) if fills else ('mean', 'std'):
-        if settings.get(key) is not None:
-            return f'{key}={settings[key]} {here} model.data_preprocessor.{key}, for pixels in 0..255, instead'
-    return None
 
 
 def _faster(step):

@@ -98,16 +98,24 @@ def require_exact(path: str) -> None:
 
 
 def _require_numbers(image: Image.Image) -> None:
-    """Refuse a palette of greys in which a pixel's number is another than its grey; 0 and 1 may be black and white."""
+    """Refuse a palette of greys in which a pixel's number is another than its grey; 0 and 1 may be black and white.
+
+    A palette of one colour says nothing about numbers.
+    """
     colours = _palette(image)
     greys = colours[:, 0].astype(int)
-    if (colours != colours[:, :1]).any() or (greys == np.arange(len(greys))).all():
+    if (colours != colours[:, :1]).any() or _is_ramp(colours) or (colours == colours[0]).all():
         return
     used = np.unique(image)
     wrong = [i for i in used[used < len(greys)] if greys[i] != i]
-    if wrong and not (used.max() == 1 and greys[0] == 0 and greys[1] == 255):
+    if wrong and not ({*used.tolist()} <= {0, 1, IGNORED} and greys[0] == 0 and greys[1] == 255):
         raise Fault('a label picture with a palette of greys that are other numbers; write it without a palette, one '
                     'byte a pixel', f'{wrong[0]} is grey {greys[wrong[0]]}')
+
+
+def _is_ramp(colours: np.ndarray) -> bool:
+    """Return whether each number has the grey of this number: such a palette is as good as none."""
+    return (colours == np.arange(len(colours))[:, None]).all()
 
 
 def _palette(image: Image.Image) -> np.ndarray:
@@ -116,14 +124,15 @@ def _palette(image: Image.Image) -> np.ndarray:
     return np.frombuffer(colours if mode == 'RGB' else bytes(image.getpalette()), np.uint8).reshape(-1, 3)
 
 
-def colour_conflict(paths: Iterable[str]) -> str | None:
+def colour_conflict(paths: Iterable[str], ignored: int) -> str | None:
     """Return in words that the palettes of two label pictures give one number different colours; None if none do.
 
-    Only numbers that a pixel has count. It is a fault of the data set: either of the two may be the wrong one.
+    Only numbers that a pixel has count, but not the `ignored` one. It is a fault of the data set: either of the two may
+    be the wrong one.
     """
     seen: dict[int, tuple[tuple, str]] = {}
     for path in paths:
-        for number, colour in _colours_used(path):
+        for number, colour in _colours_used(path, ignored):
             other, first = seen.setdefault(number, (colour, path))
             if other != colour:
                 return (f'{first} and {path} have palettes that give {number} different colours, {other} and {colour}, '
@@ -131,14 +140,15 @@ def colour_conflict(paths: Iterable[str]) -> str | None:
     return None
 
 
-def _colours_used(path: str) -> list[tuple[int, tuple]]:
-    """Return (number, colour) of each number that a pixel of a picture with a palette has."""
+def _colours_used(path: str, ignored: int) -> list[tuple[int, tuple]]:
+    """Return (number, colour) of each number that a pixel of a picture with a palette has, but the `ignored` one."""
     try:
         with Image.open(path) as image:
             if image.mode != 'P':
                 return []
-            colours = _palette(image).tolist()
-            return [(i, tuple(colours[i])) for i in np.unique(image).tolist() if i < len(colours)]
+            colours = _palette(image)
+            used = [] if _is_ramp(colours) else np.unique(image).tolist()
+            return [(i, tuple(colours[i].tolist())) for i in used if i < len(colours) and i != ignored]
     except Exception:  # damaged files are told when their turn comes
         return []
 
@@ -210,7 +220,8 @@ def require_classes(dataset: BaseDataset) -> str | None:
     """
     classes = len(dataset.metainfo.get('classes') or ())
     indices = np.unique(np.linspace(0, len(dataset) - 1, LOOK).round().astype(int))
-    if what := colour_conflict(dataset.get_data_info(int(i)).get('seg_map_path') or '' for i in indices):
+    paths = (dataset.get_data_info(int(i)).get('seg_map_path') or '' for i in indices)
+    if what := colour_conflict(paths, dataset.ignore_index):
         raise ConfigError(what)
     seen = [found for found in (_pixels(dataset, int(i), classes) for i in indices) if found is not None]
     if not seen or not (what := unlearnable(dataset, sum(seen), len(seen))):

@@ -9,7 +9,7 @@ from mmengine.registry import METRICS
 
 from mmincubation.config.classes import class_counts, training_names
 from mmincubation.datasets.checked import CheckedDataset
-from mmincubation.datasets.classes import Names, is_numbered_anew, names_of
+from mmincubation.datasets.classes import Names, numbered
 from mmincubation.datasets.labels import left_out, require_classes
 from mmincubation.datasets.records import LIMIT, LISTED, RECORDS, read_records, summary_of
 from mmincubation.downstream.coco_metric import named_coco_metric
@@ -35,7 +35,8 @@ def wrap_datasets(runner, *kinds: str, known: tuple[Names, str] | None = None) -
             if kind == 'train':
                 options |= dict(data_errors=cfg.get('data_errors', 'raise'), records=runner.work_dir,
                                 max_data_errors=cfg.get('max_data_errors', LIMIT))
-            setattr(runner, name, dict(loader, dataset=_wrapped(loader['dataset'], options, known and known[0], scope)))
+            dataset = numbered(loader['dataset'], known and known[0], scope)
+            setattr(runner, name, dict(loader, dataset=_wrapped(dataset, options)))
         if evaluator := getattr(runner, name := f'_{kind}_evaluator', None):
             setattr(runner, name, named_metrics(evaluator))
 
@@ -56,19 +57,17 @@ def named_metrics(evaluator):
     return dict(evaluator, type=named_coco_metric)
 
 
-def _wrapped(dataset: dict, options: dict, names: Names | None, scope: str) -> dict:
+def _wrapped(dataset: dict, options: dict) -> dict:
     """Return the config with each data set that reads files wrapped in a CheckedDataset."""
     # Wrappers such as RepeatDataset read no file: the check belongs around the data set inside.
     if 'dataset' in dataset:
-        dataset = dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset'), names, scope))
+        dataset = dict(dataset, dataset=_wrapped(dataset['dataset'], _below(options, 'dataset')))
         if not dataset.get('pipeline'):  # MultiImageMixDataset has transforms of its own, which may fail too
             return dataset
         return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options)
     if 'datasets' in dataset:
-        return dict(dataset, datasets=[_wrapped(inner, _below(options, f'datasets.{i}'), names, scope)
+        return dict(dataset, datasets=[_wrapped(inner, _below(options, f'datasets.{i}'))
                                        for i, inner in enumerate(dataset['datasets'])])
-    if names and is_numbered_anew(dataset, scope) and names_of(dataset, scope) != names:
-        dataset = dict(dataset, classes=names)
     return dict(type='mmincubation.CheckedDataset', dataset=dataset, **options)
 
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmincubation.checkpoints.hub import is_address
+from mmincubation.config.classes import training_names
 from mmincubation.config.settings import recipe_of
+from mmincubation.datasets.classes import numbered
 from mmincubation.hashes import sha256_of
 from mmincubation.probes.arguments import probe_options
 from mmincubation.probes.features import image_set
@@ -21,7 +23,8 @@ from mmincubation.provenance import content_digest, dataset_name
 from mmincubation.result import Result
 
 SAID = dict(train='training', val='validation')
-DIGESTS: dict[str, str] = {}  # of data that were read, and may be asked for several times
+DIGESTS: dict[str, str | None] = {}  # of data that were read, and may be asked for several times
+UNSAID = ('arch', 'prefix', 'columns')  # options of probes that results of older versions do not have
 Names = dict[str, str | None]  # settings by name, as text; None is not set
 
 
@@ -53,8 +56,8 @@ def training_differs(cfg: Config, result: Result, gpus: int) -> list[str]:
     found = _differ(then, now)
     for kind in SAID:
         data = (cfg.get(f'{kind}_dataloader') or {}).get('dataset')
-        same = _same_content(result, kind, f'{data}', lambda data=data: _build(data, cfg))
-        found += _data_differ(kind, result['data'][kind], data and dataset_name(data), same)
+        found += _data_differ(kind, result, result['data'][kind], data and dataset_name(data), f'{data}',
+                              partial(_build, data, cfg))
     return found
 
 
@@ -64,7 +67,9 @@ def _training(recipe: dict, experiment: dict, seed: int) -> Names:
 
 
 def _build(dataset: dict, cfg: Config):
-    return DATASETS.build(dict(deepcopy(dataset), _scope_=cfg.get('default_scope') or 'mmengine'))
+    """Build a data set with the numbers of classes that the run gave it."""
+    scope, (names, _) = cfg.get('default_scope') or 'mmengine', training_names(cfg) or (None, '')
+    return DATASETS.build(dict(numbered(deepcopy(dataset), names, scope), _scope_=scope))
 
 
 def probe_differs(now: Namespace, usual: Namespace, result: Result) -> list[str]:
@@ -73,26 +78,25 @@ def probe_differs(now: Namespace, usual: Namespace, result: Result) -> list[str]
     `usual` are the arguments of a probe that is given none.
     """
     found = _differ(result.get('options') or _older(now, usual, result), probe_options(now))
-
-    def build(kind: str):
-        train = _images(now, now.train, now.fraction)
-        return train if kind == 'train' else _images(now, now.val, classes=train.classes)
-
     for kind in SAID:
-        same = _same_content(result, kind, f'{kind} {now}', lambda kind=kind: build(kind))
         then = result['data'][kind].partition(' ')[2]  # after the class of the data set
-        found += _data_differ(kind, then, getattr(now, kind), same)
+        found += _data_differ(kind, result, then, getattr(now, kind), f'{kind} {now}', partial(_images, now, kind))
     return found
 
 
-def _images(args: Namespace, root: str, fraction: float = 1, classes: tuple[str, ...] | None = None):
-    return image_set(root, 32, args.crop_pct, tuple(args.columns), fraction, classes)  # any size: nothing is decoded
+def _images(args: Namespace, kind: str):
+    size = 32  # any: nothing is decoded
+    train = image_set(args.train, size, args.crop_pct, tuple(args.columns), args.fraction)
+    return train if kind == 'train' else image_set(
+        args.val, size, args.crop_pct, tuple(args.columns), classes=train.classes)
 
 
 def _older(now: Namespace, usual: Namespace, result: Result) -> Names:
-    """Return the options of a result of an older version, which has not recorded all: others were the usual ones."""
+    """Return the options of a result of an older version; what it has not recorded is taken as it is now."""
     given, experiment = probe_options(now), result['experiment']
-    shown = {**probe_options(usual), **result['recipe'],
+    pool = 'avg' if 'mean of the patch' in result['recipe'].get('feature', '') else 'token'
+    shown = {**given, **{key: value for key, value in probe_options(usual).items() if key not in UNSAID},
+             **result['recipe'], 'pool': json.dumps(pool),
              **{key: json.dumps(value) for key, value in {**experiment, 'seed': result['seed']}.items()}}
     then = {key: value if value == 'null' else shown[key] for key, value in given.items()}
     if experiment.get('data') == data_name(now):  # it tells the fraction too
@@ -108,21 +112,22 @@ def _differ(then: Names, now: Names) -> list[str]:
             for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
 
 
-def _data_differ(kind: str, then: str | None, now: str | None, same: Callable[[], bool]) -> list[str]:
-    """Return a line if a data set has another name, that of its place, and does not have the same content there."""
-    return [] if then == now or then and now and same() else [f'{SAID[kind]} data were {then}, are now {now}']
+def _data_differ(kind: str, result: Result, then: str | None, now: str | None, key: str, build: Callable) -> list[str]:
+    """Return a line if a data set has another name, that of its place, and does not have the same content there.
+
+    `build` makes the data set that `key` names.
+    """
+    digest = result['data'].get(f'{kind}_content')
+    same = then == now or then and now and digest and _digest_of(key, build) == digest
+    return [] if same else [f'{SAID[kind]} data were {then}, are now {now}']
 
 
-def _same_content(result: Result, kind: str, key: str, build: Callable) -> Callable[[], bool]:
-    """Return a test whether what `build` makes, which `key` names, has the content of the data of a result."""
-    def same() -> bool:
-        digest = result['data'].get(f'{kind}_content')
-        if digest and key not in DIGESTS:
-            try:
-                with redirect_stdout(StringIO()):  # what pycocotools tells
-                    DIGESTS[key] = content_digest(build()) or ''
-            except Exception:  # of data that are not there, or are wrong in any way: then they are not the same
-                return False
-        return bool(digest) and DIGESTS[key] == digest
-
-    return same
+def _digest_of(key: str, build: Callable) -> str | None:
+    """Return the digest of a data set's content; None of data that are not there, or are wrong in any way."""
+    if key not in DIGESTS:
+        try:
+            with redirect_stdout(StringIO()):  # what pycocotools tells
+                DIGESTS[key] = content_digest(build())
+        except Exception:
+            DIGESTS[key] = None
+    return DIGESTS[key]

@@ -11,6 +11,7 @@ from mmincubation.check.cost import gib
 from mmincubation.checkpoints.hub import is_address
 from mmincubation.config.problems import problems
 from mmincubation.errors import ConfigError, clean, one_line
+from mmincubation.incubation.phases import FINETUNE
 from mmincubation.recovery.checkpoint_files import checkpoints_of
 
 from .cost import Durations, checkpoint_bytes
@@ -93,7 +94,8 @@ def _never_written(setting: Setting, makers: Iterable[Run], settings: Settings) 
         except ConfigError as error:
             yield f'{path}, of {maker.name}: {error}'
         else:
-            if path.name not in {f'{name}_{which}.safetensors' for name in files for which in ('last', 'best')}:
+            names = {f'{name}_{which}.safetensors' for name in files for which in ('last', 'best')}
+            if path.name not in names and not (FINETUNE in files and path.name == 'assembled.safetensors'):
                 yield f'{path}: {maker.name} writes no such file, but {", ".join(file.name for file in files.values())}'
 
 

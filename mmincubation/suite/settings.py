@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmincubation.config.load import load_config
 from mmincubation.engine.options import apply_options
 from mmincubation.errors import ConfigError, clean
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, pretrained_of
 from mmincubation.result import ResultError, read_result
 from mmincubation.resumable import make_resumable
 
@@ -103,8 +103,7 @@ def weight_file_of(setting: Setting) -> str:
     """Return the first weight file that a run begins with, as `weights` in its result has it; '' without one."""
     if setting.cfg is None:
         return setting.weights
-    nodes = [node for _, node in dicts_in(setting.cfg.get('model'), 'model')]
-    named = [node.get('checkpoint') if str(node.get('type')).endswith('Pretrained') else node.get('pretrained')
-             for node in nodes]  # `pretrained` is the old name, of stock backbones
+    named = [pretrained_of(node.get('init_cfg')) or node.get('pretrained')  # its old name, in stock backbones
+             for _, node in dicts_in(setting.cfg.get('model'), 'model')]
     # `load_from` is loaded last, into the whole model.
     return next((path for path in [setting.cfg.get('load_from'), *named] if path and isinstance(path, str)), '')

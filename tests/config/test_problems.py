@@ -77,6 +77,8 @@ INCUBATION = [
      "custom_hooks.0: one EarlyStoppingHook sees the scores of all modules mixed in mode='joint'"),
     ({'train_cfg.mode': 'joint', 'custom_hooks': [dict(EARLY, type='tests.config.test_problems.OwnStopping')]},
      "custom_hooks.0: one EarlyStoppingHook sees the scores of all modules mixed in mode='joint'"),
+    ({'train_cfg.phases.finetune.epochs': 0, 'default_hooks.checkpoint.save_best': 'accuracy/top1'},
+     'default_hooks.checkpoint.save_best: it counts the whole model, which this run does not train'),
     ({'train_cfg.mode': 'joint', 'default_hooks.early': EARLY}, 'default_hooks.early: one EarlyStoppingHook'),
     ({'train_cfg.mode': 'joint', 'param_scheduler': PLATEAU},
      'param_scheduler: a ReduceOnPlateauLR would see the scores of all modules mixed'),

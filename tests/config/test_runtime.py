@@ -151,13 +151,24 @@ def test_an_endless_sampler_where_data_must_end(loop, mode, key, ends, sampler):
         [True] * (not ends)
 
 
-def test_erasing_that_timm_would_leave_out(tmp_path):
-    cfg = e2e_config(tmp_path, tmp_path)
-    for kind in ('timm.data', 'mmincubation'):
-        step = dict(type=f'{kind}.create_transform', input_size=8, is_training=True, re_prob=.25, normalize=False)
-        cfg.train_dataloader.dataset.pipeline = [step]
-        [line] = runtime_problems(cfg, 'train', gpu=False)
-        assert line.startswith('train_dataloader.dataset.pipeline.0: re_prob=0.25 has no effect')
+@pytest.mark.parametrize('kind', ['timm.data', 'mmincubation'])
+@pytest.mark.parametrize('settings, said', [
+    (dict(re_prob=.25, re_mode='pixel'), "re_prob=0.25 has no effect without normalisation, which is the model's: give "
+     "model.data_preprocessor.erasing=dict(type='timm.data.random_erasing.RandomErasing', probability=0.25, "
+     "mode='pixel', max_count=1)"),
+    (dict(re_prob=.25, normalize=True, use_prefetcher=True), 're_prob=0.25 has no effect'),
+    (dict(std=(.5, .5, .5)), 'std=(0.5, 0.5, 0.5) has no effect'),
+    (dict(mean=(.5, .5, .5)), 'mean=(0.5, 0.5, 0.5) has no effect'), (dict(re_prob=0.), None),
+    (dict(re_prob=.25, is_training=False), None), (dict(re_prob=.25, normalize=True), None),
+    (dict(mean=(.485, .456, .406), std=(.229, .224, .225)), None)])  # as the model's own
+def test_settings_of_timm_without_effect(kind, settings, said, tmp_path):
+    own = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+    cfg = e2e_config(tmp_path, tmp_path, **{'model.data_preprocessor': own})
+    step = dict(dict(type=f'{kind}.create_transform', input_size=8, is_training=True, normalize=False), **settings)
+    cfg.train_dataloader.dataset.pipeline = cfg.val_dataloader.dataset.pipeline = [step]
+    found = [line for line in runtime_problems(cfg, 'train', gpu=False) if 'has no effect' in line]
+    assert len(found) == 2 * bool(said) and not list(runtime_problems(cfg, 'test', gpu=False))
+    assert all(f'_dataloader.dataset.pipeline.0: {said}' in line for line in found)
 
 
 def test_amp_optim_wrapper_on_a_cpu_and_its_remedy(tmp_path):

@@ -138,24 +138,6 @@ def test_only_the_training_crop_is_replaced():
         assert [type(step) for step in ours.transforms] == [type(step) for step in theirs.transforms]
         assert not ours.takes_pixels
 
-@pytest.mark.parametrize('settings, said', [
-    (dict(re_prob=.25, re_mode='pixel'), r"re_prob=0.25 .* give model.data_preprocessor.erasing=dict\(type='timm.data."
-     r"random_erasing.RandomErasing', probability=0.25, mode='pixel', max_count=1\)"),
-    (dict(re_prob=.25, normalize=True, use_prefetcher=True), 're_prob=0.25 has no effect'),
-    (dict(std=(.5, .5, .5)), r'std=\(0.5, 0.5, 0.5\) .* model.data_preprocessor.std, for pixels in 0..255'),
-    (dict(mean=(.5, .5, .5)), 'mean=.* has no effect'), (dict(mean=(.5, .5, .5), is_training=False), 'mean=.* has no')])
-def test_settings_without_effect_are_refused(settings, said):
-    with pytest.raises(ConfigError, match=said):
-        create_transform(**PLAIN | settings)
-
-
-@pytest.mark.parametrize('settings', [
-    dict(DEIT, mean=(.5, .5, .5)), dict(PLAIN, is_training=False, crop_mode='border', mean=(.5, .5, .5)),
-    dict(PLAIN, re_prob=0.), dict(PLAIN, re_prob=.25, is_training=False), dict(PLAIN, re_prob=.25, normalize=True)])
-def test_settings_with_an_effect_are_not(settings):
-    create_transform(**settings)
-
-
 @pytest.mark.parametrize('shape', [(5, 7), (1, 1), (1, 9), (64, 64)])
 def test_planes_are_the_same_values_in_one_piece(shape):
     pixels = torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

@@ -62,7 +62,7 @@ GREY = Image.fromarray(LABELS)
 READ = {  # as class numbers
     'one byte': stored(GREY), 'palette': stored(palette()), 'colours': stored(palette(BLACK, RED)),
     'black and white': stored(palette(BLACK, WHITE)),
-    'greys of unused numbers': stored(palette(BLACK, (1, ) * 3, WHITE)),
+    'one colour': stored(palette(*[BLACK] * 256)), 'greys of unused numbers': stored(palette(BLACK, (1, ) * 3, WHITE)),
     'palette of a gif': stored(palette(BLACK, RED), 'GIF'), 'one bit': stored(Image.fromarray(LABELS > 0)),
     '16 bits': stored(Image.fromarray(LABELS.astype(np.uint16))), 'tiff': stored(GREY, 'TIFF'),
     '32 bits': stored(Image.fromarray(LABELS.astype(np.int32)), 'TIFF'),
@@ -152,10 +152,24 @@ def test_palettes_that_differ_are_refused_before_the_first_step(tmp_path):
         (tmp_path / 'seg/1.png').write_bytes(stored(palette(BLACK, RED)))
         (tmp_path / 'seg/2.png').write_bytes(stored(palette(*colours)))
         assert require_classes(data.dataset) is None
+    (tmp_path / 'seg/2.png').write_bytes(stored(palette()))  # greys that are the numbers: as good as no palette
+    assert require_classes(data.dataset) is None
     (tmp_path / 'seg/2.png').write_bytes(stored(palette(BLACK, GREEN)))
     with pytest.raises(ConfigError, match=f'^{tmp_path}/seg/1.png and {tmp_path}/seg/2.png have palettes that give 1 '
                                           r'different colours, \(255, 0, 0\) and \(0, 255, 0\), so'):
         require_classes(data.dataset)
+
+
+def test_the_ignored_number_may_have_any_colour(tmp_path):
+    labels = np.where(LABELS == 0, 0, np.where(np.arange(8) < 4, 1, 255)).astype(np.uint8)
+    data = segmentation(tmp_path, labels)
+    for i, border in enumerate((GREEN, WHITE)):
+        picture = palette(BLACK, RED, *[GREEN] * 253, border, labels=labels)
+        (tmp_path / f'seg/{i}.png').write_bytes(stored(picture))
+    (tmp_path / 'seg/2.png').write_bytes(stored(palette(BLACK, *[WHITE] * 255, labels=labels)))
+    assert np.array_equal(data[2]['gt_seg_map'], labels)  # black and white
+    (tmp_path / 'seg/2.png').write_bytes(stored(Image.fromarray(labels)))
+    assert require_classes(data.dataset) is None
 
 
 def test_a_sample_of_one_class_is_told_not_refused(tmp_path):
