@@ -6,6 +6,7 @@ from mmengine.registry import DefaultScope
 
 from mmincubation.datasets.checked import CheckedDataset
 from mmincubation.datasets.labels import (
+    IGNORED,
     Fault,
     colour_conflict,
     left_out,
@@ -36,7 +37,8 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
     for _, (problem, _) in seen:
         if problem:
             check.problem(*problem)
-    if what := colour_conflict(infos[i].get('seg_map_path') or '' for i, _ in seen):
+    paths = (infos[i].get('seg_map_path') or '' for i, _ in seen)
+    if what := colour_conflict(paths, getattr(data, 'ignore_index', IGNORED)):
         check.problem(what, '')
     _report_classes(check, data, [pixels for _, (_, pixels) in seen if pixels is not None])
     return DatasetSummary(data, f'{data.data_prefix["img_path"]}: {len(there):,} pairs of image and label; read '

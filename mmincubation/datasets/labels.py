@@ -221,7 +221,7 @@ def require_classes(dataset: BaseDataset) -> str | None:
     classes = len(dataset.metainfo.get('classes') or ())
     indices = np.unique(np.linspace(0, len(dataset) - 1, LOOK).round().astype(int))
     paths = (dataset.get_data_info(int(i)).get('seg_map_path') or '' for i in indices)
-    if what := colour_conflict(paths, dataset.ignore_index):
+    if what := colour_conflict(paths, getattr(dataset, 'ignore_index', IGNORED)):
         raise ConfigError(what)
     seen = [found for found in (_pixels(dataset, int(i), classes) for i in indices) if found is not None]
     if not seen or not (what := unlearnable(dataset, sum(seen), len(seen))):

@@ -26,9 +26,9 @@ def share(text: str) -> float:
 
 def count(text: str) -> int:
     """A number from 0 on."""
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f'{number} is less than 0')
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is no whole number from 0 on')
+    return int(text)
 
 
 def probe_parser(description: str | None = None) -> argparse.ArgumentParser:

@@ -52,7 +52,7 @@ WRAPPED = {
 def test_the_images_of_an_epoch_are_those_that_the_loader_gives(tmp_path, how):
     settings = WRAPPED[how](write(tmp_path, rare))
     images, problems, _ = check(train=settings)
-    run = DATASETS.build(_wrapped(settings, dict(place='train_dataloader.dataset'), None, 'mmdet'))
+    run = DATASETS.build(_wrapped(settings, dict(place='train_dataloader.dataset')))
     assert not problems and images == dict(train=len(run))
     expected = dict(plain=4, repeated=40, joined=7, part=2, last=1, filtered=1, nested=36, mosaic=4)
     assert images['train'] == expected.get(how, len(run)) and (how != 'balanced' or len(run) > 4)

@@ -97,7 +97,7 @@ def test_refusals_are_one_line(tool, data, weights, tmp_path, given, said):
 @pytest.mark.parametrize('option', ['--seed', '--workers'])
 def test_negative_counts_are_refused_before_anything_is_read(tool, option):
     done = tool('none.pth', '--train', 'none', '--val', 'none', option, '-1')
-    assert done.returncode == 2 and f'error: argument {option}: -1 is less than 0' in done.stderr
+    assert done.returncode == 2 and f'error: argument {option}: \'-1\' is no whole number from 0 on' in done.stderr
 
 
 def test_other_classes_in_the_validation_set_are_refused(tool, data, weights, tmp_path):

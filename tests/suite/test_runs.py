@@ -72,7 +72,7 @@ def test_another_folder(suite, tmp_path):
           ('probes=3', ': argument --probes: invalid choice'), ("probes='kmm'", ": argument --probes: invalid choice"),
           ('train_=3', '.train_: no key of a suite; nearest: train'), ("out='x'", '.out: no key of a suite'),
           ('fraction=3', ': argument --fraction: 3.0 is not above 0 and up to 1'), ('mean=5', ': argument --mean: exp'),
-          ("arch=dict(num_heads=2)", ': argument --arch:'), ("seed='x'", ': argument --seed: invalid int')])])
+          ("arch=dict(num_heads=2)", ': argument --arch:'), ("seed='x'", ": argument --seed: 'x' is no whole")])])
 def test_mistakes_are_one_line_that_names_them(suite, text, said):
     with pytest.raises(ConfigError) as error:
         suite(text)
