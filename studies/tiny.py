@@ -16,7 +16,9 @@ _methods = ('e2e', 'meta_only', 'grow_only', 'incub')
 def _run(share, method, seed):
     options = {'experiment.method': method, 'experiment.model': f'ViT-24 w32, {_cost:,} blocks an image'}
     if share < 1:
+        warmup = round(300 * share)  # in iterations, the same share of the epochs
         options |= {'train_dataloader.dataset.fraction': share,
+                    'param_scheduler.0.end': warmup, 'param_scheduler.1.begin': warmup,
                     'experiment.data': f'Tiny-ImageNet-32, {round(100 * share)} %'}
     if method in ('e2e', 'meta_only'):
         alone = method == 'meta_only'
