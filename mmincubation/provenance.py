@@ -175,6 +175,11 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
+def reported_weights(model: nn.Module) -> dict | None:
+    """Return the first `load_report` of a module of the model, None without one; no file is read."""
+    return next(filter(None, (getattr(module, 'load_report', None) for module in model.modules())), None)
+
+
 def loaded_weights(model: nn.Module) -> dict | None:
     """Return `path`, `sha256` and `coverage` of the file that a module of the model loaded first, None without one.
 

@@ -91,8 +91,7 @@ def weights_line(runner) -> str:
         return f'goes on from {runner._load_from}, after iteration {runner.iter}'
     if runner._load_from:
         return f'weights: load_from {runner._load_from}'
-    loaded = provenance.loaded_weights(unwrap(runner.model))
-    if loaded and loaded['coverage'] != provenance.UNSAID:
+    if loaded := provenance.reported_weights(unwrap(runner.model)):
         return f'weights: {loaded["coverage"]}'
     named = [f'{place}.{key}={node[key]}' for place, node in dicts_in(runner.cfg.get('model'), 'model')
              for key in ('checkpoint', 'pretrained') if node.get(key)]

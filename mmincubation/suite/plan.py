@@ -11,14 +11,13 @@ from mmincubation.check.cost import gib
 from mmincubation.checkpoints.hub import is_address
 from mmincubation.config.problems import problems
 from mmincubation.errors import ConfigError, clean, one_line
-from mmincubation.incubation.phases import FINETUNE
 from mmincubation.recovery.checkpoint_files import checkpoints_of
 
 from .cost import Durations, checkpoint_bytes
 from .runs import ROOT, Run, command_of, probe_arguments, words_of
 from .settings import FINISHED, OTHER, Setting, Settings, weight_file_of
 from .work import of_others, shown
-from .written import written_weights
+from .written import all_names, written_weights
 
 
 def dry_run(settings: Settings, jobs: int) -> int:
@@ -94,8 +93,7 @@ def _never_written(setting: Setting, makers: Iterable[Run], settings: Settings) 
         except ConfigError as error:
             yield f'{path}, of {maker.name}: {error}'
         else:
-            names = {f'{name}_{which}.safetensors' for name in files for which in ('last', 'best')}
-            if path.name not in names and not (FINETUNE in files and path.name == 'assembled.safetensors'):
+            if path.name not in all_names(files):
                 yield f'{path}: {maker.name} writes no such file, but {", ".join(file.name for file in files.values())}'
 
 

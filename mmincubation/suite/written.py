@@ -45,6 +45,12 @@ def written_weights(cfg: Config, folder: Path) -> dict[str, Path]:
     return {name: Path(loop.get('weights_dir') or folder / 'weights') / f'{name}_last.safetensors' for name in names}
 
 
+def all_names(files: dict[str, Path]) -> set[str]:
+    """Return the names of all files of a training that writes these: also the best of each phase, and the assembled."""
+    names = {f'{name}_{which}.safetensors' for name in files for which in ('last', 'best')}
+    return names | {'assembled.safetensors'} if FINETUNE in files else names
+
+
 def _phases(cfg: Config) -> list[str]:
     loop = cfg.train_cfg
     try:
