@@ -161,7 +161,8 @@ class Work:
         command = command_of(run, setting.options, setting.weights, gpus)
         run.folder.mkdir(parents=True, exist_ok=True)
         threads = str(max(1, cores() // self.jobs))
-        env = dict(OMP_NUM_THREADS=threads, MKL_NUM_THREADS=threads) | os.environ | dict(PYTHONUNBUFFERED='1')
+        # MKL follows OMP_NUM_THREADS: a number of its own would stay when the user sets OMP_NUM_THREADS alone.
+        env = dict(OMP_NUM_THREADS=threads) | os.environ | dict(PYTHONUNBUFFERED='1')
         env |= dict(PORT=str(29500 + slot)) if gpus > 1 else {}
         if self.devices:
             first = slot % (len(self.devices) // gpus) * gpus

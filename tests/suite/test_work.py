@@ -218,6 +218,19 @@ def test_each_run_has_its_devices_and_threads(made, monkeypatch, gpus, jobs, exp
     assert [env.get('PORT') for env in found] == ([None] * jobs if gpus == 1 else ['29500', '29501'])
 
 
+def test_a_users_number_of_threads_holds_for_all_libraries(made, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    monkeypatch.delenv('MKL_NUM_THREADS', raising=False)
+    monkeypatch.setattr(work, 'cores', lambda: 8)
+    show = [sys.executable, '-c', 'import torch; print(torch.__config__.parallel_info())']
+    monkeypatch.setattr(work, 'command_of', lambda *_: show)
+    run = made.runs['first']
+    job = work.Work(Settings(made.suite, 1), 1, [])._popen(run, 0)
+    assert job.wait() == 0
+    info = (run.folder / 'suite.log').read_text()
+    assert 'at::get_num_threads() : 1\n' in info and 'mkl_get_max_threads() : 1\n' in info
+
+
 def test_the_demo_takes_all_cores_and_begins_anew(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     found = []
