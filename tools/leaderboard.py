@@ -13,8 +13,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('sources', nargs='*', metavar='DIR', type=Path, default=[Path('work_dirs')],
                         help='folders of runs, single result.json files, or reported.yaml files')
     parser.add_argument('--format', choices=['html', 'md', 'csv', 'json', 'latex'], help='print this form alone')
-    parser.add_argument('--baseline', metavar='METHOD', help="what others are compared with (default: e2e, else the "
-                                                             'first row)')
+    parser.add_argument('--baseline', metavar='METHOD', help='what others are compared with (default: e2e, else the '
+                                                             'first by name)')
     parser.add_argument('--with-paper', action='store_true', help='add the numbers of the paper, marked *')
     parser.add_argument('--check', nargs='*', metavar='FILE', type=Path, help='fail if a table in FILE, of the first '
                         'DIR or a folder below it, is stale (default: README.md and docs/)')

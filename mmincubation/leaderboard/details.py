@@ -22,7 +22,7 @@ class Detail:
 
 
 def details_of(row: Row, base: Row | None, apart: dict[str, Difference], unlike: dict[str, tuple[str, str]],
-               wrote: dict[str, str]) -> list[Detail]:
+               wrote: dict[str, Run]) -> list[Detail]:
     """Return what a row was made of, and how it differs from its baseline.
 
     `apart` are its differences from the row `base`, `unlike` the settings in which it differs; `wrote` has the run that
@@ -78,20 +78,20 @@ def _sizes(row: Row) -> Detail:
     return Detail('AP by size of the objects', ('', *SIZES), cells)
 
 
-def _weights(row: Row, wrote: dict[str, str]) -> Detail:
+def _weights(row: Row, wrote: dict[str, Run]) -> Detail:
     cells = [(str(run.result['seed']), origin(own['sha256'], wrote), own['coverage'])
              for run in row.runs if (own := run.result['weights'])]
     return Detail('Weights', ('seed', 'file', 'loaded'), cells)
 
 
-def origin(sha256: str, wrote: dict[str, str]) -> str:
+def origin(sha256: str, wrote: dict[str, Run]) -> str:
     """Return the first 8 digits of a weight file's hash, and the run that wrote it if known."""
-    return f'{sha256[:8]} ({wrote[sha256]})' if sha256 in wrote else sha256[:8]
+    return f'{sha256[:8]} ({wrote[sha256].result["run"]})' if sha256 in wrote else sha256[:8]
 
 
-def written_by(runs: list[Run]) -> dict[str, str]:
-    """Return the name of the run that wrote each weight file, by the sha256 of the file."""
-    return {output['sha256']: run.result['run'] for run in runs for output in run.result['outputs']}
+def written_by(runs: list[Run]) -> dict[str, Run]:
+    """Return the run that wrote each weight file, by the sha256 of the file."""
+    return {output['sha256']: run for run in runs for output in run.result['outputs']}
 
 
 def _runs(row: Row) -> Detail:
@@ -112,6 +112,7 @@ def number(value: float | None) -> str:
 
 def short(value: float) -> str:
     """Return a large count with three digits: '1.34 M', '9.22 G'."""
+    value = float(f'{value:.3g}')  # 999,900 is 1 M
     for unit, sign in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
         if value >= unit:
             return f'{value / unit:.3g} {sign}'

@@ -3,29 +3,39 @@ from __future__ import annotations
 
 from mmincubation.result import METRICS
 
+from .collect import Run
 from .rows import Row, first_few, missing_phases, unmeasured
 from .stats import Difference
-from .versus import control_faults
+from .versus import ENOUGH, control_faults, cost_faults, method_faults
 
 EVEN = 1.05  # between the costs of the seeds of a row
 
 
 def remarks_of(row: Row, rows: list[Row], base: Row | None, apart: dict[str, Difference],
-               unlike: dict[str, tuple[str, str]], wrote: dict[str, str]) -> list[str]:
+               unlike: dict[str, tuple[str, str]], wrote: dict[str, Run]) -> list[str]:
     """Return the remarks of a row; `rows` are all rows, `apart` and `unlike` what tells it from its baseline `base`.
 
-    `wrote` has the run that wrote a weight file of this sha256.
+    `wrote` has the run that wrote a weight file of this sha256. Of `apart` the task's main metric counts.
     """
-    found = [*_seeds(row), *_not_measured(row), *_skipped(row), *_cost(row), *_weights(row, wrote)]
+    found = [*_seeds(row), *_not_measured(row), *method_faults(row), *_skipped(row), *_cost(row),
+             *_weights(row, wrote), *_pretraining(row, base, wrote)]
     if unlike and base:
         texts = [f'{name} {own} | {other}' for name, (own, other) in unlike.items()]
         found.append(f'unlike {base.label}: {first_few(texts)}')
-    found += control_faults(row, rows)
-    if said := {each.how for each in apart.values() if not each.how.startswith('paired')}:
-        found.append(', '.join(sorted(said)))
+    found += cost_faults(row, base) + control_faults(row, rows, base)
+    main = apart.get(METRICS[row.task][0][0])
+    if main and not main.how.startswith('paired'):
+        found.append(main.how)
+    return found + _surroundings(row, base)
+
+
+def _surroundings(row: Row, base: Row | None) -> list[str]:
+    """Return that machines or versions of torch differ, in the row or from its baseline."""
     if base and base is not row and row.machines() != base.machines() and row.total('block_forwards') is None:
-        found.append(f'on {", ".join(row.machines())}, the baseline on {", ".join(base.machines())}')
-    return found
+        return [f'on {", ".join(row.machines())}, the baseline on {", ".join(base.machines())}']
+    own, other = row.surroundings(), base.surroundings() if base else set()
+    return [f'{what} of several machines or versions of torch' for what, several in (
+        ('seeds', len(own) > 1), (f'it and {base.label}' if base else '', other and own != other)) if several][:1]
 
 
 def _seeds(row: Row) -> list[str]:
@@ -82,3 +92,27 @@ def _weights(row: Row, wrote: dict[str, str]) -> list[str]:
         return ['its runs loaded their weights differently']
     unknown = {file['sha256'] for file in begun if file['sha256'] not in wrote}
     return [f'{len(unknown)} weight files of unknown origin'] if len(unknown) > 1 else []
+
+
+def _pretraining(row: Row, base: Row | None, wrote: dict[str, Run]) -> list[str]:
+    """Return what the pre-training behind a row's weights does not share with its name, its seeds and its baseline."""
+    others: dict[str, list[int]] = {}
+    for run in row.runs:
+        for source in _sources([run], wrote):
+            others.setdefault(source.method, []).append(run.result['seed'])
+    found = [f'seed {", ".join(map(str, seeds))} began with weights of {method}'
+             for method, seeds in others.items() if method != row.method]
+    begun = {run.result['weights']['sha256'] for run in row.runs if run.result['weights']}
+    if len(begun) == 1 < len(row.runs):
+        found.append('all seeds began with one weight file: ± leaves out its pre-training')
+    costs = [[source.result['block_forwards'] for source in _sources(side.runs, wrote)] for side in (row, base or row)]
+    if all(costs) and not any(None in cost for cost in costs):
+        share = sum(costs[1]) * len(costs[0]) / (sum(costs[0]) * len(costs[1]))
+        if not ENOUGH <= share <= 1 / ENOUGH:
+            found.append(f'pre-training of {base.label} had {100 * share:.0f} % of the cost')
+    return found
+
+
+def _sources(runs: list[Run], wrote: dict[str, Run]) -> list[Run]:
+    """Return the runs that wrote the weights with which runs began."""
+    return [wrote[file['sha256']] for run in runs if (file := run.result['weights']) and file['sha256'] in wrote]

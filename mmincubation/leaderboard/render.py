@@ -8,7 +8,7 @@ from itertools import count
 from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .rows import settings_apart
+from .rows import first_few, settings_apart
 from .table import LEGEND, Line, Section
 
 TITLE = 'Leaderboard'
@@ -87,14 +87,16 @@ def bold(text: str) -> str:
 def overview(sections: list[Section]) -> str:
     """Return one Markdown table of all tasks: a row for each model and method, a column for each metric of each data.
 
-    The name of the model is there where models differ: of one metric of one data set each model has a column, and
-    settings of the optimiser that differ along a row are named below. Rows of equal names stay apart.
+    The name of the model is there where models differ: of one metric of one data set each model has a column. There a
+    method has a row for each setting in which its results of one model differ; where each model has one result of it,
+    settings of the optimiser that differ along its row are named below. Rows of equal names stay apart.
     """
     lines = [(section, line) for section in sections for line in section.lines]
     data = {section.task: {line.cells['data'] for line in section.lines} for section in sections}
     several = len({line.cells['model'] for _, line in lines}) > 1
     side_by_side = several and len(sections) == len(data[sections[0].task]) == len(_shown(sections[0])) == 1
     columns, rows, along = [], {}, {}
+    labels = _labels([line for _, line in lines]) if side_by_side else {}
     for section, line in lines:
         own = {}
         for title in _shown(section):
@@ -102,7 +104,7 @@ def overview(sections: list[Section]) -> str:
             column = f'{line.cells["model"]}: {title}' if side_by_side else column
             columns += [] if column in columns else [column]
             own[column] = line.cells[title]
-        names = '' if side_by_side else line.cells['model'], line.cells['method']
+        names = '' if side_by_side else line.cells['model'], labels.get(id(line), line.cells['method'])
         number = next(i for i in count() if not own.keys() & rows.get((*names, i), {}).keys())
         rows.setdefault((*names, number), {}).update(own)
         along.setdefault((*names, number), []).append(line)
@@ -110,16 +112,42 @@ def overview(sections: list[Section]) -> str:
     head = ['model'] * (several and not side_by_side) + ['method']
     cells = [[*map(escaped, names[-len(head) - 1:-1]), *(escaped(row.get(column, '-')) for column in columns)]
              for names, row in rows.items()]
-    notes = [note for same in along.values() for note in _optimiser_apart(same)] if side_by_side else []
+    notes = [note for (_, name, _), same in along.items() for note in _optimiser_apart(name, same)
+             ] if side_by_side else []
     return '\n\n'.join(filter(None, [markdown_table([*head, *columns], cells, {*columns}), bullets(notes)]))
 
 
-def _optimiser_apart(lines: list[Line]) -> list[str]:
+def _labels(lines: list[Line]) -> dict[int, str]:
+    """Return a method's name for each of our lines, by `id`: with all settings that differ for any one model."""
+    methods: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.runs:
+            methods.setdefault(line.runs[0].method, []).append(line)
+    found = {}
+    for method, same in methods.items():
+        several = {key for model in {line.cells['model'] for line in same}
+                   for key in _differ([_recipe(line) for line in same if line.cells['model'] == model])}
+        apart = settings_apart([{key: _recipe(line).get(key) for key in several} for line in same])
+        for line, own in zip(same, apart, strict=True):
+            said = first_few([f'{name} {value}' for name, value in own.items()])
+            found[id(line)] = f'{method} ({said})' if said else method
+    return found
+
+
+def _recipe(line: Line) -> dict[str, str]:
+    return line.runs[0].result.get('recipe') or {}
+
+
+def _differ(recipes: list[dict[str, str]]) -> set[str]:
+    return {key for key in set().union(*recipes) if len({recipe.get(key) for recipe in recipes}) > 1}
+
+
+def _optimiser_apart(method: str, lines: list[Line]) -> list[str]:
     """Name the settings of the optimiser in which lines of one name but of several models differ."""
     lines = sorted((line for line in lines if line.runs), key=lambda line: _by_numbers(line.cells['model']))
-    found = settings_apart([{key: value for key, value in (line.runs[0].result.get('recipe') or {}).items()
-                             if key.startswith('optim_wrapper.')} for line in lines])
-    return [f'{lines[0].cells["method"]} has {name} ' + ', '.join(
+    found = settings_apart([{key: value for key, value in _recipe(line).items() if key.startswith('optim_wrapper.')}
+                            for line in lines])
+    return [f'{method} has {name} ' + ', '.join(
         f'{own[name]} ({line.cells["model"]})' for line, own in zip(lines, found, strict=True))
         for name in (found[0] if found else {})]
 

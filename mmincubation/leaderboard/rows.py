@@ -76,6 +76,15 @@ class Row:
         _, key, factor = METRICS[self.task][0]
         return self.mean(key, factor)
 
+    @property
+    def n(self) -> int:
+        """The number of runs that measured the metric that its task is judged by."""
+        return len(self.main().values) if self.main() else 0
+
+    def seconds(self) -> float | None:
+        """Return the mean device-seconds of its runs; None if unknown, or of several machines."""
+        return None if len(self.machines()) > 1 else self.total('device_seconds')
+
     def total(self, key: str) -> float | None:
         """Return the mean over the runs of a cost; None if it is unknown for a run, or lacks phases."""
         values = [run.result[key] for run in self.runs]
@@ -84,6 +93,11 @@ class Row:
     def machines(self) -> list[str]:
         """Return the machines of its runs, each once."""
         return sorted({f'{run.result["devices"]} x {run.result["hardware"]}' for run in self.runs})
+
+    def surroundings(self) -> set[tuple[str, str]]:
+        """Return machine and version of torch of each run."""
+        return {(f'{run.result["devices"]} x {run.result["hardware"]}', run.result['versions'].get('torch', '?'))
+                for run in self.runs}
 
 
 def unmeasured(value: float | None, factor: float = 1) -> str | None:
@@ -208,8 +222,14 @@ def final_points(run: Run, cost: str) -> list[tuple[float, float]]:
 
 def is_final(run: Run, phase: Phase) -> bool:
     """Return whether a phase trains the model that the run is about."""
-    incubation = any(phase['name'] in FINAL for phase in run.result['phases'])
-    return phase['name'] in FINAL or not incubation
+    incubation = any(each['name'] in FINAL for each in run.result['phases'])
+    # Growth alone assembles the meta model, in more blocks: that the meta model was there is not the method's merit.
+    return phase['name'] == 'finetune' or phase['name'] == 'assembled' and trains_modules(run) or not incubation
+
+
+def trains_modules(run: Run) -> bool:
+    """Return whether a run trained modules in hybrid networks."""
+    return any(phase['name'].startswith('module') and phase['images'] for phase in run.result['phases'])
 
 
 def points(run: Run, cost: str, key: str) -> list[tuple[Phase, float, float]]:

@@ -38,8 +38,16 @@ class Difference:
         return self.half is not None and abs(self.mean) > self.half
 
     def __str__(self) -> str:
-        """Return the difference with its interval: '+5.2', '+5.2 ± 1.1'."""
-        return f'{self.mean:+.1f}' + ('' if self.half is None else f' ± {self.half:.1f}')
+        """Return the difference with its interval: '+5.2', '+5.2 ± 1.1'; with more digits if these tell them apart."""
+        if self.half is None:
+            return signed(self.mean, 1)
+        digits = 1 if f'{abs(self.mean):.1f}' != f'{self.half:.1f}' else 2
+        return f'{signed(self.mean, digits)} ± {self.half:.{digits}f}'
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a number with its sign, which is + for what rounds to 0."""
+    return f'{round(value, digits) + 0.:+.{digits}f}'
 
 
 def t_quantile(freedom: float) -> float:

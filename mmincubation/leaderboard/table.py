@@ -20,7 +20,7 @@ LEGEND = ('± is half the width of the 95 % interval of the mean over seeds (Stu
           'one comparison in 20 does by chance.',
           'To baseline: the cost at which a method first reaches the baseline\'s mean, as a share of the cost at which '
           'the baseline first reaches its own end, interpolated on the curves; in block-forwards, or in images where '
-          'these were not counted.',
+          'these were not counted. An assembled network counts if modules were trained for it.',
           'Cost: blocks are block-forwards, transformer blocks times images (M: million, G: 1000 M); s are '
           'device-seconds.')
 
@@ -92,14 +92,14 @@ def columns_of(task: str) -> list[str]:
     return ['model', 'data', 'method', main, f'Δ {main}', *others, 'n', 'images', 'cost', 'to baseline']
 
 
-def make_line(row: Row, rows: list[Row], base: Row | None, wrote: dict[str, str]) -> Line:
+def make_line(row: Row, rows: list[Row], base: Row | None, wrote: dict[str, Run]) -> Line:
     """Return one row as text and numbers, compared with its baseline."""
     main = METRICS[row.task][0][0]
     apart = differences(row, base) if base and base is not row else {}
     unlike = recipe_apart(row, base) if base else {}
     share = share_of_cost(row, base) if apart else None
     cells = {'model': row.model, 'data': row.data, 'method': row.label, **metric_cells(row),
-             f'Δ {main}': 'baseline' if base is row else str(apart.get(main, '-')), 'n': str(len(row.runs)),
+             f'Δ {main}': 'baseline' if base is row else str(apart.get(main, '-')), 'n': str(row.n),
              'images': number(row.total('images_seen')), 'cost': cost(row), 'to baseline': share_text(share)}
     bold = {f'Δ {main}'} if main in apart and apart[main].supported else set()
     remarks = remarks_of(row, rows, base, apart, unlike, wrote)
@@ -116,9 +116,9 @@ def cost(row: Row) -> str:
     """Return what a run of the row costs: block-forwards, or time on a machine where they were not counted."""
     if (blocks := row.total('block_forwards')) is not None:
         return f'{short(blocks)} blocks'
-    if row.total('device_seconds') is None:
-        return '-'
-    return 'several machines' if len(row.machines()) > 1 else f'{number(row.total("device_seconds"))} s'
+    if len(row.machines()) > 1:
+        return 'several machines'
+    return '-' if (seconds := row.seconds()) is None else f'{number(seconds)} s'
 
 
 def share_text(share: float | None) -> str:
@@ -152,6 +152,6 @@ def record_of(row: Row, base: Row | None, apart: dict[str, Difference], share: f
                 difference=own and own.mean, difference_half_interval=own and own.half, interval=own and own.how)
     return dict(
         kind='measured', task=row.task, model=row.model, data=row.data, method=row.method, recipe=row.runs[0].recipe,
-        unlike=row.unlike, baseline=base.label if base and base is not row else None, metrics=metrics, n=len(row.runs),
+        unlike=row.unlike, baseline=base.label if base and base is not row else None, metrics=metrics, n=row.n,
         images=row.total('images_seen'), block_forwards=row.total('block_forwards'),
-        device_seconds=row.total('device_seconds'), machines=row.machines(), cost_to_baseline=share)
+        device_seconds=row.seconds(), machines=row.machines(), cost_to_baseline=share)

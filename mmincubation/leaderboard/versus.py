@@ -7,14 +7,16 @@ from statistics import fmean
 
 from mmincubation.result import METRICS, PROBES
 
-from .rows import Row, final_points, settings_apart
+from .rows import FINAL, Row, final_points, settings_apart, trains_modules
 from .stats import Difference, difference, reach
 
 DEFAULT_BASELINE = 'e2e'
 ENOUGH = 0.9  # of an incubation's cost, for a control
 # What an incubation is compared with before a gain is its own: the name in remarks, and the methods that do.
 CONTROLS = {'E2E': ('e2e', ), 'growth': ('grow_only', 'stack_only'), 'meta-model': ('meta_only', )}
-OF_THE_METHOD = ('model.type', 'model.modules', 'model.arch.depth', 'model.drop_path_rate', 'train_cfg')
+OF_THE_METHOD = ('model.type', 'model.modules', 'train_cfg')
+OF_THE_META_MODEL = ('model.arch.depth', )  # which is trained alone in a row of meta_only
+DROP_PATH, LAST_DROP_PATH = 'model.drop_path_rate', 'train_cfg.phases.finetune.drop_path_rate'
 
 
 class UnknownBaseline(ValueError):
@@ -74,15 +76,29 @@ def share_of_cost(row: Row, base: Row) -> float | None:
 
 def is_incubation(row: Row) -> bool:
     """Return whether a row is one of incubation, by its phases or by its name."""
-    trained = any(phase['name'].startswith('module') and phase['images'] for run in row.runs
-                  for phase in run.result['phases'])
-    return trained or row.method.startswith('incub')
+    return any(map(trains_modules, row.runs)) or row.method.startswith('incub')
 
 
-def control_faults(row: Row, rows: list[Row]) -> list[str]:
+def method_faults(row: Row) -> list[str]:
+    """Return where the name of a row's method contradicts what its runs did."""
+    if any(row.method in methods for methods in CONTROLS.values()):
+        return [f'named {row.method}, but it trained modules'] if any(map(trains_modules, row.runs)) else []
+    grown = any(phase['name'] in FINAL for run in row.runs for phase in run.result['phases'])
+    idle = row.method.startswith('incub') and grown and not any(map(trains_modules, row.runs))
+    return [f'named {row.method}, but it trained no modules'] if idle else []
+
+
+def cost_faults(row: Row, base: Row | None) -> list[str]:
+    """Return the share of a row's cost that its baseline has, if these differ."""
+    share = cost_share(base, row) if base and base is not row else None
+    differs = share is not None and not ENOUGH <= share <= 1 / ENOUGH
+    return [f'{base.label} has {100 * share:.0f} % of its cost'] if differs else []
+
+
+def control_faults(row: Row, rows: list[Row], base: Row | None) -> list[str]:
     """Return which controls an incubation lacks among the rows of its group, or has at less cost.
 
-    For example 'no growth control' or 'E2E control at 75 % of the cost'.
+    For example 'no growth control' or 'growth control at 75 % of the cost'. `cost_faults` tells that of the baseline.
     """
     if not is_incubation(row):
         return []
@@ -94,7 +110,7 @@ def control_faults(row: Row, rows: list[Row]) -> list[str]:
         if not shares and (name != 'meta-model' or row.task == 'classification'):
             missing.append(name)
         known = [share for share in shares if share is not None]
-        if known and max(known) < ENOUGH:
+        if known and max(known) < ENOUGH and not (base and base.method in methods):
             cheap.append(f'{name} control at {100 * max(known):.0f} % of the cost')
     return ([f'no {" or ".join(missing)} control'] if missing else []) + cheap
 
@@ -110,16 +126,24 @@ def cost_share(row: Row, other: Row) -> float | None:
 def recipe_apart(row: Row, base: Row) -> dict[str, tuple[str, str]]:
     """Return the settings in which a row differs from its baseline, beside its method's own: (its value, the base's).
 
-    Incubation and its controls are ways of training, so their loop and the depth of their model are their own.
+    Incubation and its controls are ways of training, so their loop is their own, and the meta model's depth. A rate of
+    drop path is that of fine-tuning.
     """
     recipes = [other.runs[0].result.get('recipe') for other in (row, base)]
     if row is base or not all(recipes):
         return {}
     controls = {method for methods in CONTROLS.values() for method in methods} - {DEFAULT_BASELINE}
     if row.task == 'classification' and any(is_incubation(one) or one.method in controls for one in (row, base)):
-        recipes = [{key: value for key, value in recipe.items() if not key.startswith(OF_THE_METHOD)}
+        alone = 'meta_only' in (row.method, base.method)
+        own = OF_THE_METHOD + OF_THE_META_MODEL * alone
+        recipes = [{key: value for key, value in _with_drop_path(recipe).items() if not key.startswith(own)}
                    for recipe in recipes]
     own, other = settings_apart(recipes)
     return {name: (own[name], other[name]) for name in own}
 
 
+def _with_drop_path(recipe: dict[str, str]) -> dict[str, str]:
+    """Return a recipe with the drop path of its last phase as that of its model; a rate of 0 is none."""
+    rate = recipe.get(LAST_DROP_PATH, recipe.get(DROP_PATH, '0'))
+    rest = {key: value for key, value in recipe.items() if key != DROP_PATH}
+    return rest if rate in ('0', '0.0', 'null') else rest | {DROP_PATH: rate}

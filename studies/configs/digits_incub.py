@@ -1,6 +1,6 @@
 """Deep Incubation (arXiv 2212.04129) of a deep, very narrow ViT on the demo's digits, in two modules of six blocks.
 
-Two modules, because depth pays here above a meta model of two blocks, and not above one of four. A module and
+Two modules, because depth pays here above a meta model of two blocks. A module and
 fine-tuning have a third of E2E's epochs, as in the paper; what is left is the meta model's.
 
 Paper:    no row; the study of docs/study.md

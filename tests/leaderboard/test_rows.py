@@ -171,7 +171,7 @@ def test_an_incubation_says_which_controls_it_lacks(tmp_path, there, said):
     for method in there:
         put(tmp_path, method, 60.0)
     rows = rows_of(tmp_path)
-    assert [control_faults(row, rows) for row in rows] == [[said] if said else []] + [[]] * len(there)
+    assert [control_faults(row, rows, None) for row in rows] == [[said] if said else []] + [[]] * len(there)
 
 
 def test_a_control_counts_if_it_was_measured_at_the_cost(tmp_path):
@@ -180,13 +180,13 @@ def test_a_control_counts_if_it_was_measured_at_the_cost(tmp_path):
     put(tmp_path, 'grow_only', 60.0, phases=[phase('train', 30, 60.0)])
     put(tmp_path, 'meta_only', 60.0, metrics={})
     rows = rows_of(tmp_path)
-    assert control_faults(rows[0], rows) == ['no meta-model control', 'growth control at 10 % of the cost']
+    assert control_faults(rows[0], rows, None) == ['no meta-model control', 'growth control at 10 % of the cost']
 
 
 def test_growth_without_incubation_is_none(tmp_path):
     put(tmp_path, 'grow_only', 70.0, phases=[phase('meta', 10), phase('finetune', 5, 70.0)])
     rows = rows_of(tmp_path)
-    assert control_faults(rows[0], rows) == []
+    assert control_faults(rows[0], rows, None) == []
 
 
 def test_only_the_whole_model_can_reach_the_baseline(tmp_path):
@@ -198,6 +198,16 @@ def test_only_the_whole_model_can_reach_the_baseline(tmp_path):
     assert final_points(incub.runs[0], 'block_forwards') == [(120, 50.0), (200, 60.0), (280, 70.0)]
     assert share_of_cost(incub, e2e) == 240 / 480
     assert share_of_cost(e2e, incub) is None  # 65 is never 70
+
+
+def test_growth_does_not_reach_the_baseline_by_its_meta_model(tmp_path):
+    put(tmp_path, 'grow_only', 70.0, phases=[
+        phase('meta', 10, 66.0, 4, curve=[(10, 66.0)]), phase('assembled', 0, 66.0, curve=[(0, 66.0)]),
+        phase('finetune', 10, 70.0, curve=[(5, 60.0), (10, 70.0)])])
+    put(tmp_path, 'e2e', 65.0, phases=[phase('train', 30, 65.0)])
+    grown, e2e = rows_of(tmp_path)
+    assert final_points(grown.runs[0], 'block_forwards') == [(120, 60.0), (200, 70.0)]
+    assert share_of_cost(grown, e2e) == 160 / 480
 
 
 def test_a_plateau_of_the_baseline_is_no_gain_and_a_spike_is_no_arrival(tmp_path):

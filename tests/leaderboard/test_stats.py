@@ -2,7 +2,8 @@
 import pytest
 from scipy import stats
 
-from mmincubation.leaderboard.stats import difference, mean_of, reach
+from mmincubation.leaderboard.details import short
+from mmincubation.leaderboard.stats import Difference, difference, mean_of, reach
 
 A, B = [60.0, 62.5, 67.0, 64.0], [58.0, 61.0, 65.5, 61.5]
 
@@ -64,3 +65,14 @@ def test_an_interval_that_only_rounding_makes_is_none(first, second):
 def test_cost_is_interpolated_where_a_curve_first_reaches_a_value(target, cost):
     assert reach([(10, 50.0), (20, 60.0), (30, 40.0), (40, 65.0)], target) == cost
     assert reach([], target) is None
+
+
+@pytest.mark.parametrize('mean, half, text', [
+    (.496, .494, '+0.50 ± 0.49'), (-.72, .68, '-0.72 ± 0.68'), (-.02, .2, '+0.0 ± 0.2'), (-.5, None, '-0.5'),
+    (1.04, .9, '+1.0 ± 0.9')])
+def test_a_difference_shows_the_digits_that_decide(mean, half, text):
+    assert str(Difference(mean, half, '')) == text
+
+
+def test_a_large_count_is_rounded_before_its_unit_is_chosen():
+    assert [short(value) for value in (999_700_000, 999_400_000, 999.9, 12)] == ['1 G', '999 M', '1 k', '12']

@@ -86,6 +86,9 @@ def test_trainings(trained, tmp_path):
     assert judged('stock') == (OTHER, f'{tmp_path}/stock.pth is another file now')
     (tmp_path / 'stock.pth').unlink()  # after use
     assert judged('stock') == (FINISHED, '')
+    elsewhere = str(tmp_path / 'other' / 'gone.pth')
+    assert judged('stock', model__stock__init_cfg__checkpoint=elsewhere) == (
+        OTHER, f'weights were {tmp_path}/stock.pth, are now {elsewhere}, which does not exist')
     assert judged('two', load_from=None)[0] == OTHER  # vit.safetensors is left
 
 
