@@ -96,7 +96,7 @@ def named_class() -> type:
 
         @property
         def takes_last(self) -> bool:
-            """Whether mAP counts the last of `proposal_nums`, as COCOevalMP and hotcoco do; pycocotools counts 100."""
+            """Whether mAP counts the last of `proposal_nums`, as COCOevalMP does; pycocotools counts 100."""
             return self.use_mp_eval
 
     return NamedCocoMetric
@@ -139,12 +139,9 @@ def fast_class() -> type:
     """Create the class on its first use, as `named_class` does."""
 
     class FastCocoMetric(named_class()):
-        """NamedCocoMetric evaluated by `FastEval`, with the same options, keys and values.
-
-        Without 100 in `proposal_nums` mAP counts the last of them, where pycocotools says -1.
-        """
+        """NamedCocoMetric evaluated by `FastEval`, with the same options, keys and values."""
         kinds = dict(COCOeval=FastEval, COCOevalMP=FastEval)
-        takes_last = True
+        takes_last = False
 
     return FastCocoMetric
 

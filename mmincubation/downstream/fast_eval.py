@@ -1,5 +1,4 @@
 """COCO's evaluation by hotcoco under the names of pycocotools."""
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -60,11 +59,10 @@ class FastEval:
                 sorted(self._categories[key] for key in set(self.params.catIds)))
 
     def summarize(self) -> None:
-        """Print the 12 numbers, without hotcoco's warnings about settings that mmdet always uses."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'hotcoco: ')
-            self._eval.summarize()
+        """Print the 12 numbers by pycocotools: hotcoco's mAP counts the last of `maxDets`, where this counts 100."""
+        from pycocotools.cocoeval import COCOeval
         self.eval = in_class_order(self._eval.eval, self.params)
+        COCOeval.summarize(self)
 
 
 def numbered(ids: Iterable) -> dict:

@@ -42,7 +42,8 @@ train_cfg = dict(max_iters=400, val_interval=400)
 auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(checkpoint=dict(interval=100), visualization=dict(draw=False))
 model = dict(
-    data_preprocessor=dict(size=_crop, seg_pad_val=void),
+    # Four patches of 8: the coarsest level of the neck is a quarter of the patches.
+    data_preprocessor=dict(size=_crop, seg_pad_val=void, test_cfg=dict(size_divisor=32)),
     backbone=dict(arch=dict(embed_dim=32, num_heads=1)),
     neck=dict(embed_dim=32),
     decode_head=dict(in_channels=[32] * 4, num_classes=11, ignore_index=void, sampler=None),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -134,6 +135,22 @@ def test_the_metric_is_mmdets(found, ann_file, options):
     ours = measure('mmincubation.FastCocoMetric', found, made, ann_file=ann_file, **options)
     assert list(ours) == list(theirs) and len(ours) >= 3
     assert np.array_equal([*ours.values()], [*theirs.values()], equal_nan=True)
+
+
+@pytest.mark.parametrize('options', [dict(), dict(proposal_nums=(1, 50, 100)), dict(proposal_nums=(1, 10, 50))])
+def test_map_counts_a_hundred_results_of_an_image_as_pycocotools_does(tmp_path, options):
+    boxes = [[13. * (i % 15), 13. * (i // 15), 10., 10.] for i in range(150)]
+    found = dict(images=[dict(id=1, width=200, height=200)], categories=[dict(id=1, name='cell')], annotations=[
+        dict(id=i, image_id=1, category_id=1, bbox=box, area=100., iscrowd=0) for i, box in enumerate(boxes, 1)])
+    path = tmp_path / 'instances.json'
+    path.write_text(json.dumps(found))
+    ends = torch.tensor(boxes)
+    ends[:, 2:] += ends[:, :2]
+    made = [dict(img_id=1, ori_shape=(200, 200), pred_instances=dict(
+        bboxes=ends, scores=torch.linspace(.9, .1, 150), labels=torch.zeros(150, dtype=torch.long)))]
+    theirs, ours = (measure(kind, found, made, ann_file=str(path), metric='bbox', **options)
+                    for kind in ('mmdet.CocoMetric', 'mmincubation.FastCocoMetric'))
+    assert ours == theirs and ours['coco/bbox_mAP'] < .7
 
 
 def test_nothing_predicted(found, ann_file):
