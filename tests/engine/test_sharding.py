@@ -31,8 +31,9 @@ class HeldBytes(Hook):
     priority = 'LOWEST'
 
     def before_val_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        parts = sum(isinstance(parameter, DTensor) for parameter in runner.model.parameters())
-        Path(runner.work_dir, f'parts_{get_rank()}').write_text(str(parts))
+        if batch_idx == 0:  # the first would gather them
+            parts = sum(isinstance(parameter, DTensor) for parameter in runner.model.parameters())
+            Path(runner.work_dir, f'parts_{get_rank()}').write_text(str(parts))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         optimizer = runner.optim_wrapper.optimizer

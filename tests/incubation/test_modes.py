@@ -126,13 +126,16 @@ def test_parallel_is_sequential_but_for_the_order_of_sums(folder, tmp_path, coun
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
-def test_groups_wait_as_long_as_the_run():
+def test_groups_wait_as_long_as_the_run(monkeypatch):
     """`env_cfg.dist_cfg.timeout`; a new group of torch has 30 minutes, or 10 on GPUs."""
+    made, make = [], distributed.new_subgroups
+    monkeypatch.setattr(distributed, 'new_subgroups', lambda size, timeout: (made.append(size), make(
+        size, timeout=timeout))[1])
     distributed.init_process_group(
         'gloo', store=distributed.HashStore(), rank=0, world_size=1, timeout=timedelta(seconds=77))
     try:
         group = ModuleGroups([None], torch.device('cpu')).data_group
-        assert group._get_backend(torch.device('cpu')).options._timeout == timedelta(seconds=77)
+        assert group._get_backend(torch.device('cpu')).options._timeout == timedelta(seconds=77) and made == [1]
     finally:
         distributed.destroy_process_group()
 
