@@ -1,10 +1,16 @@
 """Where a result says that it comes from."""
 import os
 
+import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import LOG_PROCESSORS
+from mmengine.runner import LogProcessor
 from torch import nn
 
 from mmincubation import provenance
+from mmincubation.engine.runner import ToolRunner
+from tests.helpers.toy import e2e_config
 
 
 def test_config_hash_knows_what_matters():
@@ -89,3 +95,21 @@ def test_data_of_equal_names_and_other_pictures_differ_wherever_they_lie(tmp_pat
     (tmp_path / 'a/0.png').unlink()
     assert len(provenance.content_digest(one)) == 12
     assert provenance.content_digest([1, 2]) is None
+
+
+@LOG_PROCESSORS.register_module()
+class OwnLogProcessor(LogProcessor):
+    """A log processor of another project."""
+
+
+@pytest.mark.parametrize('kind', ['LogProcessor', 'mmincubation.PhaseLogProcessor', 'OwnLogProcessor'])
+def test_log_lines_do_not_forget_the_peak_memory_of_a_gpu(images, tmp_path, monkeypatch, kind):
+    """mmengine's get_max_cuda_memory begins anew at each."""
+    peak, cfg = [300 * 2**20], e2e_config(images, tmp_path)
+    cfg.log_processor.type, cfg.experiment_name = kind, str(tmp_path)
+    runner = ToolRunner.from_cfg(cfg)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda device=None: peak[0])
+    monkeypatch.setattr(torch.cuda, 'reset_peak_memory_stats', lambda device=None: peak.__setitem__(0, 0))
+    assert [runner.log_processor._get_max_memory(runner) for _ in range(2)] == [300, 300]
+    assert provenance.peak_memory_mib() == 300

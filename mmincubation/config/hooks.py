@@ -19,6 +19,15 @@ def experiment_problems(cfg: Config) -> Iterator[str]:
             yield str(error)
 
 
+def picture_problems(cfg: Config, ranks: int | None) -> Iterator[str]:
+    """Pictures of a test on several ranks: mmengine's visualisers draw on rank 0 alone, and say nothing."""
+    if (ranks or 1) > 1:
+        for _, _, cls in hooks_of(cfg, hooks.Hook):
+            if getattr(cls, 'needs_one_rank', False):
+                yield f'--show-dir: only the first of {ranks} ranks would draw its share of the images; draw with ' \
+                      'tools/test.py, in one process'
+
+
 def hook_problems(cfg: Config) -> Iterator[str]:
     """One line for each hook that would mix what belongs to different phases or modules."""
     if not is_incubation(cfg):

@@ -10,7 +10,7 @@ from .channels import channel_problems
 from .classes import class_problems
 from .counting import counting_problems
 from .data_errors import policy_problems
-from .hooks import experiment_problems, hook_problems
+from .hooks import experiment_problems, hook_problems, picture_problems
 from .keys import data_problems, key_problems, weight_problems
 from .labels import label_problems
 from .mask_metrics import mask_metric_problems
@@ -85,6 +85,8 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
     if trains:
         yield from incubation_problems(cfg, ranks)
         yield from hook_problems(cfg)
+    else:
+        yield from picture_problems(cfg, ranks)
     yield from runtime_problems(cfg, mode, gpu)
     yield from label_problems(cfg, mode)
     yield from window_problems(cfg, mode)

@@ -10,9 +10,11 @@ from mmengine.config import Config
 
 from mmincubation.errors import ConfigError
 
-LAUNCHER_VARIABLES = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+# Of rank, number of ranks and rank on its machine; mmengine counts the last itself under Slurm.
+LAUNCHER_VARIABLES = dict(
+    pytorch=('RANK', 'WORLD_SIZE', 'LOCAL_RANK'), slurm=('SLURM_PROCID', 'SLURM_NTASKS'),
+    mpi=('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'))
 LINGER = 2.  # seconds
-SIZE_VARIABLES = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 
 
 def rank_and_ranks(launcher: str) -> tuple[int, int]:
@@ -23,11 +25,14 @@ def rank_and_ranks(launcher: str) -> tuple[int, int]:
     """
     if launcher == 'none':
         return 0, 1
-    for variable in (LAUNCHER_VARIABLES[launcher], SIZE_VARIABLES[launcher]):
+    for variable in LAUNCHER_VARIABLES[launcher]:
         if variable not in os.environ:
             raise ConfigError(f'--launcher {launcher}: {variable} is not set; start through torchrun '
                               '(tools/dist_train.sh), srun or mpirun, or use --launcher none')
-    return int(os.environ[LAUNCHER_VARIABLES[launcher]]), int(os.environ[SIZE_VARIABLES[launcher]])
+    rank, ranks, *local = (os.environ[variable] for variable in LAUNCHER_VARIABLES[launcher])
+    if launcher == 'mpi':  # mmengine does not set it then, and reads it where it wraps the model
+        os.environ['LOCAL_RANK'] = local[0]
+    return int(rank), int(ranks)
 
 
 def restarted() -> bool:
@@ -47,6 +52,8 @@ def init_process_group(launcher: str, cfg: Config) -> float:
         if launcher != 'pytorch':
             raise ConfigError(f'--launcher {launcher} needs a GPU; on CPUs start through tools/dist_train.sh')
         torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout))
+    elif launcher == 'mpi' and 'MASTER_ADDR' not in os.environ:
+        raise ConfigError('--launcher mpi: MASTER_ADDR is not set; give mpirun -x MASTER_ADDR=<the first machine>')
     return timeout
 
 

@@ -24,6 +24,7 @@ from mmincubation.downstream.iou_metric import extend_iou_metrics
 from mmincubation.errors import ConfigError, naming
 from mmincubation.hooks.logs import PhaseLogProcessor
 from mmincubation.hooks.runtime_info import RuntimeInfoHook
+from mmincubation.provenance import peak_memory_mib
 from mmincubation.recovery.checkpoint_files import write_checkpoint
 from mmincubation.recovery.checkpoint_hook import CheckpointHook
 from mmincubation.recovery.plateau_hook import ParamSchedulerHook
@@ -138,13 +139,19 @@ class ToolRunner(Runner):
         super().register_hook(hook, priority)
 
     def build_log_processor(self, log_processor):
-        """Put PhaseLogProcessor in the place of a plain one: curves need the iteration of each validation."""
+        """Put PhaseLogProcessor in the place of a plain one: curves need the iteration of each validation.
+
+        The memory in a log line, in MiB, is the run's peak so far.
+        """
         if isinstance(log_processor, dict):
             kind = log_processor.get('type', LogProcessor)
             kind = LOG_PROCESSORS.get(kind) if isinstance(kind, str) else kind
             if kind is LogProcessor:
                 log_processor = dict(log_processor, type=PhaseLogProcessor)
-        return super().build_log_processor(log_processor)
+        built = super().build_log_processor(log_processor)
+        # mmengine's own resets torch's peak at each log line; `result.json` gives that of the whole run.
+        built._get_max_memory = lambda runner: int(peak_memory_mib())
+        return built
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wrap the model as mmengine does, or shard it in place if the config asks for `FullyShard`."""

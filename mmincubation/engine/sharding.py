@@ -10,7 +10,7 @@ class ShardingHook(Hook):
 
     Ranks may have different numbers of batches, so no batch may need the other ranks.
     """
-    priority = 'VERY_HIGH'
+    priority = 'ABOVE_NORMAL'  # after FiniteGuard, whose state_dict() shards again; before EMA, weights and checkpoints
 
     def before_val_epoch(self, runner) -> None:
         """Gather the full parameters on each rank."""

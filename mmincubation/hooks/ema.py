@@ -20,9 +20,14 @@ class EMAHook(StockEMAHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Update the average in fine-tuning and in runs without phases."""
-        if loop_protocol(runner).phase_name in (None, FINETUNE):
+        if self.averages_in(loop_protocol(runner).phase_name):
             self._leave_out_waiting()
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+    @staticmethod
+    def averages_in(phase: str | None) -> bool:
+        """Return whether the hook averages in a phase; None stands for a run without phases."""
+        return phase in (None, FINETUNE)
 
     def _leave_out_waiting(self) -> None:
         """Keep no average on the GPU of weights that wait on the CPU: they do not train, so it is themselves.

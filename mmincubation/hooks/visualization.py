@@ -24,6 +24,7 @@ class TestPicturesHook(BaseHook):
     A picture is `out_dir` and the image's path below the folder `images`. Objects below `score_thr` are left out. An
     image that cannot be drawn is a warning: the test goes on.
     """
+    needs_one_rank = True  # read by config/hooks.py
 
     def __init__(self, out_dir: str, images: str, score_thr: float = 0.3):
         self.out_dir, self.images, self.score_thr, self.failed = out_dir, images, score_thr, 0

@@ -2,14 +2,13 @@
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._pytree import tree_map_only
 
 from mmincubation.vit.spec import Division
 
 
 class ModuleGroups:
-    """A mesh (module, data) of all ranks, in which consecutive ranks train the same module.
+    """Equal groups of all ranks, in which consecutive ranks train the same module.
 
     Each rank emulates K ranks of a run without groups, one after another (`emulated_ranks`). So the total batch of a
     step is the recipe's, and the weights become those of the other modes.
@@ -19,9 +18,10 @@ class ModuleGroups:
         self.division, self.device = division, device
         modules = len(division)
         self.width = get_world_size() // modules
-        mesh = init_device_mesh(device.type, (modules, self.width), mesh_dim_names=('module', 'data'))
         self.module, place = get_rank() // self.width, get_rank() % self.width
-        self.data_group = mesh.get_group('data')
+        # A new group has torch's timeout, unless it is given the run's (`env_cfg.dist_cfg.timeout`).
+        timeout = distributed.group.WORLD._get_backend(device).options._timeout
+        self.data_group, _ = distributed.new_subgroups(self.width, timeout=timeout)
         self.emulated_ranks = list(range(place * modules, (place + 1) * modules))
 
     def first_rank(self, module: int) -> int:

@@ -56,13 +56,13 @@ class Joint(Sequential):
 class Parallel(Sequential):
     """Each module trains on its own group of ranks; in other phases all ranks train the same network."""
     groups: ModuleGroups | None = None
-    _mesh: ModuleGroups | None = None
+    _module_groups: ModuleGroups | None = None
 
     def begin(self, phase: Phase) -> list[Phase]:
         """Return the phase of the module of this rank's group; other phases are not divided."""
-        if phase.subphases and self._mesh is None:
-            self._mesh = ModuleGroups(self.model.division, self.model.data_preprocessor.mean.device)
-        self.groups = groups = self._mesh if phase.subphases else None
+        if phase.subphases and self._module_groups is None:
+            self._module_groups = ModuleGroups(self.model.division, self.model.data_preprocessor.mean.device)
+        self.groups = groups = self._module_groups if phase.subphases else None
         self.data_group = groups and groups.data_group
         self.agreement_period = 10 if groups else 1  # in a check all groups wait for each other
         self.emulated_ranks = groups.emulated_ranks if groups else [get_rank()]

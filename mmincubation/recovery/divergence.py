@@ -14,6 +14,7 @@ from torch.nn.utils import get_total_norm
 from mmincubation.datasets.files import image_names
 from mmincubation.errors import DivergenceError
 from mmincubation.hooks.cost import phase_name
+from mmincubation.hooks.ema import EMAHook as PhaseEMAHook
 from mmincubation.hooks.runtime_info import read_next, wrappers_of
 from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import local_shard, unwrap
@@ -21,6 +22,7 @@ from mmincubation.vit.sharding import local_shard, unwrap
 from .checkpoint_files import checkpoints_of
 
 SHOWN = 4  # files of a batch that the error names; the log has all
+SCALER_PATIENCE = 50  # steps; by 20, halved from 2^16 at each, a scale is below all that fp16 needs
 
 
 class FiniteGuard(BaseHook):
@@ -35,7 +37,10 @@ class FiniteGuard(BaseHook):
 
     The host reads the flag after each step where that is free (CPU), where steps may be left out (`skip`: it counts
     them and restores buffers), and where an EMAHook must know. Optimisers that are not fused cannot obey a flag on the
-    device, so the host reads it before their step. The loss scaler of an AmpOptimWrapper does its own check.
+    device, so the host reads it before their step.
+
+    The loss scaler of an AmpOptimWrapper leaves steps out itself. It does so whenever its scale is too large, so they
+    do not count as left out, and only more than `SCALER_PATIENCE` of them in a row stop the run.
 
     A step left out changes neither weights, optimiser, EMA nor buffers (batch statistics), but it counts as an
     iteration, so schedules go on. Weights are checked before each validation and in each checkpoint.
@@ -50,23 +55,28 @@ class FiniteGuard(BaseHook):
         self._since_update: list[tuple[dict, list[str]]] = []
         self._flag: Flag | None = None
         self._unread: list[Update] = []
-        self._averages, self._group = False, None
+        self._scaled, self._in_a_row = False, 0
+        self._emas: list[EMAHook] = []
+        self._group = None
 
     def before_train(self, runner) -> None:
         """Record the losses of each forward pass; stop the EMA from averaging after a step left out."""
         unwrap(runner.model).register_forward_hook(self._see_losses, with_kwargs=True)
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
-                self._averages = True
+                self._emas.append(hook)
                 hook.after_train_iter = self._unless_left_out(hook.after_train_iter)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Check the gradients of the current optimiser; each phase has its own optimiser."""
         self._group = loop_protocol(runner).data_group  # other groups' steps are their own
         if runner.optim_wrapper is not self._wrapper:
-            self._wrapper, self._losses = runner.optim_wrapper, []
+            self._wrapper, self._losses, self._scaled = runner.optim_wrapper, [], False
             for wrapper in wrappers_of(self._wrapper):
-                if not hasattr(wrapper, 'loss_scaler'):
+                if hasattr(wrapper, 'loss_scaler') and wrapper.loss_scaler.is_enabled():
+                    self._scaled = True
+                    self._watch_scaler(wrapper.loss_scaler, wrapper.optimizer)
+                else:
                     wrapper.optimizer.register_step_pre_hook(self._before_step)
         # The forward pass changes buffers before the flag is known: keep copies to restore.
         if self.allowed and not self._buffers:
@@ -77,9 +87,10 @@ class FiniteGuard(BaseHook):
         """Keep the losses and file names of the step for the error's text; read the flag if it is due."""
         losses = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items() if 'loss' in name}
         self._since_update.append((losses, batch_files(data_batch, runner.train_dataloader.dataset)))
-        self.left_out, at_once = False, bool(self.allowed) or self._averages
+        phase = loop_protocol(runner).phase_name
+        self.left_out, at_once = False, bool(self.allowed) or any(averages_in(hook, phase) for hook in self._emas)
         if self._flag is not None:
-            self._unread.append(Update(runner.iter + 1, self._flag, self._since_update))
+            self._unread.append(Update(runner.iter + 1, self._flag, self._since_update, self._scaled))
             self._losses, self._buffers, self._since_update = [], [], []
             at_once |= self._flag.free
         if at_once or read_next(runner, batch_idx):
@@ -89,12 +100,19 @@ class FiniteGuard(BaseHook):
         """Read the flags of all steps since the last call, on every rank; count the steps left out.
 
         Raises:
-            DivergenceError: more steps were left out than are allowed.
+            DivergenceError: more steps were left out than are allowed, or by a loss scaler in a row.
         """
         updates, self._unread = self._unread, []
         for update in updates:
-            if update.flag.read():
-                self.left_out, self.skipped = True, self.skipped + 1
+            self.left_out = update.flag.read()
+            if update.scaled:
+                self._in_a_row = self._in_a_row + 1 if self.left_out else 0
+                if self._in_a_row > SCALER_PATIENCE:
+                    raise DivergenceError(
+                        f'{self._report(runner, update)}; so it was in {self._in_a_row} steps in a row, whatever the '
+                        f'loss scale; {advice(runner, "train in bfloat16 by --amp")}')
+            elif self.left_out:
+                self.skipped += 1
                 text = self._report(runner, update)
                 if self.skipped > self.allowed:
                     raise DivergenceError(f'{text}; {advice(runner)}')
@@ -138,8 +156,26 @@ class FiniteGuard(BaseHook):
         grads = [local_shard(p.grad) for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         if not grads:
             return
-        largest = get_total_norm([grad for grad in grads if grad.numel()], float('inf'))
-        values = torch.stack([largest.float(), *(loss.to(largest.device) for loss in self._losses)])
+        flag = self._set_flag(get_total_norm([grad for grad in grads if grad.numel()], float('inf')).float())
+        if getattr(optimizer, '_step_supports_amp_scaling', False):
+            optimizer.found_inf = flag
+        elif flag:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _watch_scaler(self, scaler, optimizer) -> None:
+        """Set the flag from what a GradScaler has found, before the update that forgets it."""
+        update = scaler.update
+
+        def watched(*args, **kwargs) -> None:
+            found = list(scaler._found_inf_per_device(optimizer).values())
+            self._set_flag(torch.where(torch.stack(found).sum() > 0, torch.inf, 0.))
+            update(*args, **kwargs)
+
+        scaler.update = watched
+
+    def _set_flag(self, value: Tensor) -> Tensor:
+        """Return the flag: 1 if the value or a loss of this update is not finite, on some rank; restore buffers."""
+        values = torch.stack([value, *(loss.to(value.device) for loss in self._losses)])
         flag = (~values.isfinite()).any().float()
         # All ranks must leave out the same step, else their weights differ from then on.
         if get_world_size() > 1:
@@ -148,10 +184,7 @@ class FiniteGuard(BaseHook):
             buffer.copy_(torch.where(flag > 0, before, buffer))
         # Several optimisers may step in one iteration; any of their flags counts.
         self._flag = Flag(flag if self._flag is None else torch.maximum(self._flag.on_device, flag))
-        if getattr(optimizer, '_step_supports_amp_scaling', False):
-            optimizer.found_inf = flag
-        elif flag:
-            optimizer.zero_grad(set_to_none=True)
+        return flag
 
     def _unless_left_out(self, method):
 
@@ -207,6 +240,7 @@ class Update:
     iteration: int
     flag: Flag
     batches: list[tuple[dict[str, Tensor], list[str]]]
+    scaled: bool  # by a loss scaler, which leaves steps out itself
 
 
 def require_finite(runner, state: dict[str, Tensor]) -> None:
@@ -226,12 +260,16 @@ def require_finite(runner, state: dict[str, Tensor]) -> None:
                               f'{runner.iter} (phase {phase_name(runner)}); {advice(runner)}')
 
 
-def advice(runner) -> str:
+def averages_in(hook: EMAHook, phase: str | None) -> bool:
+    """Return whether a hook, ours or mmengine's, averages weights in a phase."""
+    return hook.averages_in(phase) if isinstance(hook, PhaseEMAHook) else True
+
+
+def advice(runner, last_resort: str = 'leave out a few such steps with --skip-nonfinite N') -> str:
     """Return text that names the last good checkpoint and says what may help."""
     last = checkpoints_of(runner.work_dir)
     kept = f'the last good checkpoint is {last[0]}' if last else 'there is no checkpoint yet'
-    return (f'nothing of it was saved, {kept}. Lower the learning rate, look at the files, or leave out a few such '
-            'steps with --skip-nonfinite N')
+    return f'nothing of it was saved, {kept}. Lower the learning rate, look at the files, or {last_resort}'
 
 
 def batch_files(batch: dict, dataset) -> list[str]:

@@ -20,7 +20,8 @@ KEY, CHANGES = 'settings', 'settings_changes'  # of a fingerprint in a checkpoin
 ALLOW = '--allow-changed'
 NOT_TRAINING = ('check', 'benchmark', 'leaderboard', 'suite', 'demo')  # packages that no training runs
 SHOWN = 30  # lines of a diff
-RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases')
+BATCH = 'global batch size'
+RESTORED = ('optim_wrapper', 'param_scheduler', 'train_cfg.phases', 'auto_scale_lr', BATCH)
 
 
 class FingerprintHook(Hook):
@@ -112,8 +113,10 @@ def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> l
     if commit not in (None, provenance.git_commit() or 'none'):
         lines.append(f'(git commit: {_shown(commit)} -> {provenance.git_commit()})')
     if any(line.startswith(RESTORED) for line in lines):
+        lengths = '. Lengths in iterations fit only if train_dataloader.batch_size x ranks is what it was' * any(
+            line.startswith(BATCH) for line in lines)
         lines.append('(in the phase that goes on, the optimiser and its schedules take rates, decay and lengths from '
-                     'the checkpoint: a change of these begins with the next phase)')
+                     f'the checkpoint: a change of these begins with the next phase{lengths})')
     more = [f'and {len(lines) - SHOWN} more'] if len(lines) > SHOWN else []
     text = ''.join(f'\n  {line}' for line in [*lines[:SHOWN], *more])
     if not allow_changed:
@@ -125,7 +128,7 @@ def _compare(stored, now: dict[str, str], allow_changed: bool, source: str) -> l
 
 def _from_batch(cfg: Config, world_size: int) -> dict[str, str]:
     batch, counts = cfg.train_dataloader.get('batch_size') or 1, accumulation(cfg)
-    return {'global batch size': f'{images_per_step(cfg, world_size)} = {batch} x {world_size} ranks x {counts} '
+    return {BATCH: f'{images_per_step(cfg, world_size)} = {batch} x {world_size} ranks x {counts} '
                                  'accumulated'}
 
 

@@ -163,7 +163,7 @@ class Work:
         threads = str(max(1, cores() // self.jobs))
         # MKL follows OMP_NUM_THREADS: a number of its own would stay when the user sets OMP_NUM_THREADS alone.
         env = dict(OMP_NUM_THREADS=threads) | os.environ | dict(PYTHONUNBUFFERED='1')
-        env |= dict(PORT=str(29500 + slot)) if gpus > 1 else {}
+        env.pop('PORT', None)  # one for all runs: without it each finds its own
         if self.devices:
             first = slot % (len(self.devices) // gpus) * gpus
             env['CUDA_VISIBLE_DEVICES'] = ','.join(self.devices[first:first + gpus])

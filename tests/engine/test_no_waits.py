@@ -86,6 +86,12 @@ def test_nor_do_the_phases_of_an_incubation(images, tmp_path, costly):
     assert waiting_steps(cfg) == [7, 15, 23, 31]
 
 
+def test_an_average_waits_in_fine_tuning_alone(images, tmp_path, costly):
+    cfg = logging(incubation_config(images, tmp_path), 100)
+    cfg.custom_hooks.append(dict(type='mmincubation.EMAHook'))
+    assert waiting_steps(cfg) == [7, 15, *range(23, 32)]
+
+
 def test_mmengine_waits_in_each(images, tmp_path, costly, monkeypatch):
     monkeypatch.setattr('mmincubation.engine.runner.HOOK_REPLACEMENTS', {})
     assert waiting_steps(logging(e2e_config(images, tmp_path), 4)) == list(range(16))

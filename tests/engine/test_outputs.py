@@ -243,6 +243,16 @@ def test_what_cannot_be_drawn_does_not_end_the_test(tmp_path):
     assert 'gone0.png cannot be drawn (FileNotFoundError' in first and last.endswith('2 could not be drawn')
 
 
+def test_pictures_are_drawn_in_one_process(tmp_path):
+    cfg = load_config(ROOT / 'configs/demo/vit_demo_e2e.py')
+    outputs.draw(cfg, str(tmp_path / 'shown'))
+    cfg.launcher = 'pytorch'
+    line = next(line for line in problems(cfg, 'test', 2) if 'rank' in line)
+    assert line.startswith('--show-dir: only the first of 2 ranks') and 'tools/test.py, in one process' in line
+    cfg.launcher = 'none'
+    assert not [line for line in problems(cfg, 'test', 1) if '--show-dir' in line]
+
+
 def test_show_dir_needs_nothing_of_the_config(tmp_path):
     for more in (dict(), dict(default_hooks=dict(visualization=dict(
             type='DetVisualizationHook', draw=True, score_thr=.7)), custom_hooks=[dict(type='Other')])):

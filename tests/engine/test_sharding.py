@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from safetensors.torch import load_file
+from torch.distributed.tensor import DTensor
 
 from mmincubation.config.problems import refuse
 from mmincubation.config.sharding import sharding_problems
@@ -23,7 +24,16 @@ ITERATION = 'mmincubation.resumable.loops.seed_process'
 
 
 class HeldBytes(Hook):
-    """Writes how many bytes of parameters, gradients and optimiser state this rank holds after its last step."""
+    """Writes how many bytes of parameters, gradients and optimiser state this rank holds after its last step.
+
+    Also counts parameters that are parts in a validation, where ranks must not wait for each other.
+    """
+    priority = 'LOWEST'
+
+    def before_val_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        if batch_idx == 0:  # the first would gather them
+            parts = sum(isinstance(parameter, DTensor) for parameter in runner.model.parameters())
+            Path(runner.work_dir, f'parts_{get_rank()}').write_text(str(parts))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         optimizer = runner.optim_wrapper.optimizer
@@ -91,6 +101,7 @@ def test_each_rank_holds_half(folder, copies, tmp_path):
         whole, *_ = {rank[key] for rank in held(copies)}
         assert whole <= sum(rank[key] for rank in spread) < 1.01 * whole
         assert all(rank[key] == pytest.approx(whole / 2, rel=.03) for rank in spread)
+    assert [file.read_text() for file in sorted((tmp_path / 'spread').glob('parts_*'))] == ['0', '0']
 
 
 def test_clipping(folder, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from safetensors.torch import load_file
+from torch import distributed
 
 from mmincubation.incubation import IncubationModel
+from mmincubation.incubation.groups import ModuleGroups
 from mmincubation.incubation.loop import training_step
 from mmincubation.incubation.phases import read_phases, valid_mode
 from tests.helpers.forked import ranks, trained
@@ -121,6 +124,20 @@ def test_parallel_is_sequential_but_for_the_order_of_sums(folder, tmp_path, coun
     assert 0 < farthest(*runs) < 1e-5
     ours, theirs = (load_file(r / 'weights/meta_last.safetensors') for r in runs)
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_groups_wait_as_long_as_the_run(monkeypatch):
+    """`env_cfg.dist_cfg.timeout`; a new group of torch has 30 minutes, or 10 on GPUs."""
+    made, make = [], distributed.new_subgroups
+    monkeypatch.setattr(distributed, 'new_subgroups', lambda size, timeout: (made.append(size), make(
+        size, timeout=timeout))[1])
+    distributed.init_process_group(
+        'gloo', store=distributed.HashStore(), rank=0, world_size=1, timeout=timedelta(seconds=77))
+    try:
+        group = ModuleGroups([None], torch.device('cpu')).data_group
+        assert group._get_backend(torch.device('cpu')).options._timeout == timedelta(seconds=77) and made == [1]
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_parallel_under_adam(folder, tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
@@ -14,6 +16,7 @@ from mmincubation.compat.safe_globals import allow_mm_checkpoints
 from mmincubation.engine.runner import ToolRunner
 from mmincubation.errors import DIVERGED, DivergenceError
 from mmincubation.models import ViTClassifier
+from mmincubation.recovery import divergence
 from mmincubation.recovery.divergence import FiniteGuard, batch_files
 from tests.helpers.forked import Run, ranks
 from tests.helpers.toy import e2e_config, write_images
@@ -24,6 +27,8 @@ WHITE = 'class_w.png'
 class Fragile(ViTClassifier):
     """A classifier whose `where` is not finite on a batch with a white picture."""
 
+    always = False  # else on every batch
+
     def __init__(self, where: str = 'loss', value: str = 'nan', **kwargs):
         super().__init__(**kwargs)
         self.where, self.value, self.handle = where, float(value), None
@@ -33,16 +38,29 @@ class Fragile(ViTClassifier):
         output = super().forward(inputs, labels, mode)
         if mode != 'loss':
             return output
-        white = (inputs.amin((1, 2, 3)) > 2).any()
+        white = (inputs.amin((1, 2, 3)) > 2).any() | self.always
         if self.handle:
             self.handle.remove()
         self.handle = self.vit.norm.weight.register_hook(
             lambda grad: grad * self.value) if self.where == 'gradient' and white else None
+        if self.where == 'fp16':
+            self.handle = self.vit.head.weight.register_hook(lambda grad: grad.half().float())
+            return output
         factor = torch.where(white, self.value, 1.)
         self.seen += output['loss'].detach() * factor  # as batch statistics would be
         if self.where == 'constant':
             return dict(output, loss_extra=factor.detach())
         return dict(loss=output['loss'] * factor) if self.where == 'loss' else output
+
+
+@OPTIM_WRAPPERS.register_module()
+class ScaledOnCPU(AmpOptimWrapper):
+    """mmengine's wrapper and scaler, without the GPU that it asserts and without fp16."""
+    optim_context = OptimWrapper.optim_context
+
+    def __init__(self, loss_scale: float = 2.**16, **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+        self.loss_scaler, self._scale_update_param = torch.amp.GradScaler('cpu', init_scale=loss_scale), None
 
 
 class Watch(Hook):
@@ -171,6 +189,34 @@ def test_without_the_guard_a_run_would_be_poisoned(images, tmp_path):
     runner = ToolRunner.from_cfg(config(images, tmp_path))
     runner.train()
     assert not all(value.isfinite().all() for value in torch.load(tmp_path / 'epoch_2.pth')['state_dict'].values())
+
+
+def scaled(images, folder, where: str = 'nowhere', value: str = 'nan', **wrapper):
+    cfg = config(images, folder, where, value)
+    cfg.optim_wrapper.update(type='ScaledOnCPU', **wrapper)
+    cfg.train_dataloader.batch_size = 1
+    return cfg
+
+
+@pytest.mark.parametrize('accumulative_counts', [1, 2])
+def test_a_scaler_finds_its_scale_and_leaves_out_single_steps(images, tmp_path, accumulative_counts):
+    """It begins with a scale by which gradients overflow in fp16."""
+    cfg = scaled(images, tmp_path, 'fp16', '1', loss_scale=2.**30, accumulative_counts=accumulative_counts)
+    runner, watch = train(cfg)
+    assert watch.changed[:8] == [False] * 8 and sum(watch.changed) > 15 / accumulative_counts
+    guard = next(hook for hook in runner.hooks if isinstance(hook, FiniteGuard))
+    assert guard.skipped == 0 and not guard._losses and not guard._unread and len(guard._since_update) < 2
+
+
+@pytest.mark.parametrize('where', ['loss', 'gradient', 'constant'])
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_scaler_that_leaves_out_every_step_stops_the_run(images, tmp_path, monkeypatch, where, fused):
+    monkeypatch.setattr('tests.recovery.test_divergence.Fragile.always', True)
+    monkeypatch.setattr(divergence, 'SCALER_PATIENCE', 10)
+    cfg = scaled(images, tmp_path, where, optimizer=dict(fused=fused))
+    with pytest.raises(DivergenceError, match=f'the {"gradient" if where == "gradient" else "loss"} is not finite at '
+                       'iteration 11 .* 11 steps in a row.*by --amp'):
+        train(cfg)
 
 
 @pytest.mark.parametrize('skip', [0, 2])

@@ -125,8 +125,18 @@ def test_another_world_size_is_refused(stopped):
         'global batch size: 6 = 6 x 1 ranks x 1 accumulated -> 12 = 6 x 2 ranks x 1 accumulated']
     cfg.load_from, cfg.resume = str(stopped / 'run/epoch_1.pth'), True
     fingerprint.require_same_run(cfg, 1, False)
-    with pytest.raises(launch.ConfigError, match='12 = 6 x 2 ranks'):
+    with pytest.raises(launch.ConfigError, match='12 = 6 x 2 ranks(.|\n)*rates, decay and lengths from the checkpoint.*'
+                       'Lengths in iterations fit only if train_dataloader.batch_size x ranks is what it was'):
         fingerprint.require_same_run(cfg, 2, False)
+
+
+@pytest.mark.parametrize('option, args, about_lengths', [
+    ('train_dataloader.batch_size=3', {}, True), ('auto_scale_lr.base_batch_size=6', dict(auto_scale_lr=True), False),
+    ('optim_wrapper.optimizer.lr=0.02', {}, False)])
+def test_what_the_checkpoint_restores_is_said(stopped, capsys, option, args, about_lengths):
+    assert resume(stopped, option, **args) == 2
+    error = capsys.readouterr().err
+    assert 'begins with the next phase' in error and ('Lengths in iterations' in error) == about_lengths
 
 
 def test_other_code_is_refused_by_file_and_package(stopped, monkeypatch, capsys):

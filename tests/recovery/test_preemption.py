@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from mmincubation.errors import INTERRUPTED, PREEMPTED, PROCESS_LOST
 from mmincubation.recovery import preemption
-from tests.helpers.forked import ROOT, Run, free_port, ranks
+from tests.helpers.forked import ROOT, Run, ranks
 from tests.helpers.toy import incubation_config, write_images
 
 
@@ -164,7 +164,7 @@ def test_an_evaluation_stops_after_its_batch(tmp_path):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_torchrun_passes_the_signal_on_and_the_exit_code_back(tmp_path, number):
     path = config(tmp_path, delay=0.02)
-    env = dict(os.environ, PORT=str(free_port()), OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT),
+    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT),
                PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]))
     with open(tmp_path / 'out', 'w') as out:
         command = [ROOT / 'tools/dist_train.sh', path, '2', '--resume']
@@ -184,7 +184,8 @@ def test_torchrun_passes_the_signal_on_and_the_exit_code_back(tmp_path, number):
 FAKES = dict(
     sbatch='echo "sbatch $*" >> $CALLS; while [ "$1" != "${1#--}" ]; do shift; done; cp "$1" $SPOOL; shift;'
            ' SLURM_JOB_ID=77 exec $SPOOL "$@"',
-    srun='echo "srun $*" >> $CALLS; exit $(cat $RETURNS)', scontrol='echo "scontrol $*" >> $CALLS')
+    srun='echo "srun $*" >> $CALLS; echo "$MASTER_PORT" > $PORT_FILE; exit $(cat $RETURNS)',
+    scontrol='echo "scontrol $*" >> $CALLS')
 
 
 def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
@@ -194,7 +195,8 @@ def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
         (folder / name).write_text(f'#!/usr/bin/env bash\n{line}\n')
         (folder / name).chmod(0o755)
     (folder / 'returns').write_text(str(code))
-    paths = dict(CALLS=folder / 'calls', RETURNS=folder / 'returns', SPOOL=folder / 'slurm_script')
+    paths = dict(CALLS=folder / 'calls', RETURNS=folder / 'returns', SPOOL=folder / 'slurm_script',
+                 PORT_FILE=folder / 'port')
     done = subprocess.run(
         [ROOT / 'tools/slurm_train.sh', *args], capture_output=True, text=True, cwd=folder,
         env=dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}', **{k: str(v) for k, v in paths.items()}, **env))
@@ -204,7 +206,10 @@ def slurm(folder: Path, code: int, *args, **env) -> tuple[int, list[str]]:
 @pytest.mark.parametrize('code, env, requeued', [
     (0, {}, False), (1, {}, False), (70, {}, False), (PREEMPTED, {}, True), (PROCESS_LOST, {}, False),
     (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='1'), True),
-    (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='2'), False)])
+    (PROCESS_LOST, dict(MAX_RESTARTS='2', SLURM_RESTART_COUNT='2'), False),
+    (PREEMPTED, dict(SLURM_RESTART_COUNT='9'), True), (137, {}, False), (137, dict(MAX_RESTARTS='1'), True),
+    (134, dict(MAX_RESTARTS='1'), True), (137, dict(MAX_RESTARTS='1', SLURM_RESTART_COUNT='1'), False),
+    (130, dict(MAX_RESTARTS='1'), False), (70, dict(MAX_RESTARTS='1'), False), (2, dict(MAX_RESTARTS='1'), False)])
 def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, code, env, requeued):
     returned, calls = slurm(
         tmp_path, code, 'gpu', 'my_job', 'c.py', '--amp', GPUS='16', SRUN_ARGS='--time=1:00:00 --exclude=n1', **env)
@@ -216,6 +221,7 @@ def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, code, env,
         assert '--time=1:00:00 --exclude=n1' in call
     assert calls[1].endswith(f'python -u {ROOT}/tools/train.py c.py --launcher slurm --resume --amp')
     assert not requeued or calls[2] == 'scontrol requeue 77'
+    assert (tmp_path / 'port').read_text() == '20077\n'  # the job's own: two jobs may share a machine
 
 
 def test_slurm_script_tells_its_usage(tmp_path):

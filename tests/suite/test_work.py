@@ -207,6 +207,7 @@ def test_status_is_read_from_mmengines_log_lines(made, line, phase, at, eta):
     (1, 3, ['3', '5', '7']), (2, 2, ['3,5', '3,5']), (1, 4, ['3', '5', '7', '3'])])
 def test_each_run_has_its_devices_and_threads(made, monkeypatch, gpus, jobs, expected):
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setenv('PORT', '29500')
     found = []
     monkeypatch.setattr(work, 'Popen', lambda command, env, **_: found.append(env))
     monkeypatch.setattr(work, 'cores', lambda: 8)
@@ -215,7 +216,7 @@ def test_each_run_has_its_devices_and_threads(made, monkeypatch, gpus, jobs, exp
         todo._popen(made.runs['first'], slot)
     assert [env['CUDA_VISIBLE_DEVICES'] for env in found] == expected
     assert {env['OMP_NUM_THREADS'] for env in found} == {str(8 // jobs)}
-    assert [env.get('PORT') for env in found] == ([None] * jobs if gpus == 1 else ['29500', '29501'])
+    assert not any('PORT' in env for env in found)  # each finds a free one
 
 
 def test_a_users_number_of_threads_holds_for_all_libraries(made, monkeypatch):

@@ -151,7 +151,7 @@ def test_a_config_hidden_in_a_checkpoint_is_not_executed(trained):
 def test_two_cpu_ranks_train_and_test(toy):
     # Two ranks of 3 images see, in every step, the images that one rank of 6 sees.
     half = ['--cfg-options', 'train_dataloader.batch_size=3', 'val_dataloader.batch_size=3']
-    done = fresh('dist_train.sh', toy / 'incub.py', 2, '--work-dir', toy / 'dist', *half, PORT='29611')
+    done = fresh('dist_train.sh', toy / 'incub.py', 2, '--work-dir', toy / 'dist', *half)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads((toy / 'dist/result.json').read_text())
     assert result['devices'] == 2 and [p['name'] for p in result['phases']][-1] == 'finetune'
@@ -162,7 +162,7 @@ def test_two_cpu_ranks_train_and_test(toy):
     ours, theirs = load_file(weights), load_file(toy / 'one/weights/finetune_last.safetensors')
     for key in ours:  # sums in another order, hence the tolerance; unsynchronised ranks are 1e-2 away
         torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=2e-3)
-    tested = fresh('dist_test.sh', toy / 'e2e.py', weights, 2, '--work-dir', toy / 'dist_tested', PORT='29612')
+    tested = fresh('dist_test.sh', toy / 'e2e.py', weights, 2, '--work-dir', toy / 'dist_tested')
     assert tested.returncode == 0, tested.stderr[-3000:]
     top1 = result['metrics']['accuracy/top1']
     assert f'accuracy/top1: {top1:.4f}' in tested.stdout + tested.stderr
