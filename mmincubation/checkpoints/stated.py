@@ -53,6 +53,13 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     return None
 
 
+def of_program(program: str, tensors: Mapping[str, Tensor]) -> Stated | None:
+    """Return what the code of a program says of its file: MoCo v3's ViT-S has 12 heads, all others of this width 6."""
+    if program != 'mocov3' or tensors['patch_embed.proj.weight'].shape[0] != 384:
+        return None
+    return Stated("MoCo v3's code", dict(num_heads=12), ["num_heads=12, as in MoCo v3's ViT-S"])
+
+
 def config_beside(path: str | Path) -> tuple[str, dict | str | None]:
     """Return the place of `config.json`, and its content, None if there is none, or a note on why it is not used."""
     place = str(weight_file(path).with_name(NAME))
@@ -112,7 +119,7 @@ def _of_timm(place: str, name: str, pool: dict, args, tensors: Mapping[str, Tens
     if built != size:
         return Stated(place, notes=[f'{place}={name} describes another network ({_listed(built)}; the file has '
                                     f'{_listed(size)}): not used'])
-    if other := _other_function(model):
+    if other := other_function(model):
         raise CheckpointError(f'{place}={name} has {other}, which this ViT does not compute; give the weights of a '
                               'plain ViT')
     pooled = model.global_pool if isinstance(model.fc_norm, nn.Identity) else None
@@ -122,7 +129,7 @@ def _of_timm(place: str, name: str, pool: dict, args, tensors: Mapping[str, Tens
                                   f'{_listed(fields)}'])
 
 
-def _other_function(model: nn.Module) -> str | None:
+def other_function(model: nn.Module) -> str | None:
     """Return in what timm's `model` differs from the plain ViT, as a class or a function; None if in nothing."""
     from timm.models import vision_transformer as timms
     if type(model) is not timms.VisionTransformer:

@@ -3,7 +3,7 @@ import re
 from argparse import Namespace
 from pathlib import Path
 
-from mmincubation.checkpoints import CheckpointError, inspect_weights
+from mmincubation.checkpoints import CheckpointError, changed, inspect_weights
 from mmincubation.checkpoints.hub import is_address
 from mmincubation.checkpoints.inspection import WeightsInfo
 from mmincubation.config.load import load_config
@@ -18,7 +18,8 @@ from .timm_weights import TIMM, fetch_timm, timm_arch
 SIZES = dict(vit_b='vit_base', vit_l='vit_large', vit_h='vit_huge')
 TASKS = dict(coco='configs/coco/maskrcnn_{}_e2e.py', ade20k='configs/ade20k/upernet_{}_e2e.py', probe='')
 DATA = dict(coco='data/coco', ade20k='data/ade/ADEChallengeData2016', probe='data/imagenet')
-OF_THE_TASK = ('patch_size', 'img_size', 'num_classes', 'global_pool')  # fields that the recipes set, not the file
+OF_THE_TASK = ('num_classes', 'global_pool')  # fields that the recipes set, not the file
+PATCH = dict(patch_size=16)  # that of all recipes, with the grid of positions of the file
 
 
 def suite_of(args: Namespace, fetch: bool) -> Suite:
@@ -124,9 +125,10 @@ def _size(given: str | None, arch: Arch, weights: str) -> str:
 
 def _arch_options(size: str, arch: Arch) -> dict:
     """Return options for what the file has otherwise than the ViT of this size."""
-    usual, own = ARCHS[SIZES[size]].to_dict(), arch.to_dict()
-    changed = {key: value for key, value in own.items() if key not in OF_THE_TASK and value != usual[key]}
-    return {'model.backbone.arch': dict(name=SIZES[size], patch_size=16, **changed)} if changed else {}
+    usual, own = (changed(shape.to_dict(), PATCH) for shape in (ARCHS[SIZES[size]], arch))
+    other = {key: value for key, value in own.items() if key not in OF_THE_TASK and value != usual[key]}
+    named = dict(name=SIZES[size], patch_size=own['patch_size'], img_size=own['img_size'])
+    return {'model.backbone.arch': named | other} if other else {}
 
 
 def _batch_options(config: str, gpus: int) -> dict:
