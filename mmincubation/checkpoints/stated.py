@@ -37,7 +37,7 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     Raises:
         CheckpointError: it states a function that the plain ViT does not compute.
     """
-    place, config = config_beside(path)
+    place, config = json_beside(path)
     if isinstance(config, str):
         return Stated(place, notes=[config])
     if config and 'architecture' in config:
@@ -60,11 +60,11 @@ def of_program(program: str, tensors: Mapping[str, Tensor]) -> Stated | None:
     return Stated("MoCo v3's code", dict(num_heads=12), ["num_heads=12, as in MoCo v3's ViT-S"])
 
 
-def config_beside(path: str | Path) -> tuple[str, dict | str | None]:
+def json_beside(path: str | Path, name: str = NAME) -> tuple[str, dict | str | None]:
     """Return the place of `config.json`, and its content, None if there is none, or a note on why it is not used."""
-    place = str(weight_file(path).with_name(NAME))
+    place = str(weight_file(path).with_name(name))
     if str(path).startswith(SCHEME):
-        place = neighbour(path, local_file(path), NAME)
+        place = neighbour(path, local_file(path), name)
     try:
         file = fetch(place)[0] if place.startswith(SCHEME) else Path(place)
         config = json.loads(file.read_text()) if file.is_file() else None

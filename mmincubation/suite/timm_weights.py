@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmincubation.checkpoints import CheckpointError, infer_arch, write_tensors
 from mmincubation.checkpoints.networks import name_network
+from mmincubation.checkpoints.pixels import Pixels, of_timm
 from mmincubation.checkpoints.shapes import fit_class_row
 from mmincubation.checkpoints.stated import other_function
 from mmincubation.errors import ConfigError, one_line
@@ -49,6 +50,12 @@ def _plain_vit(model: nn.Module, word: str) -> tuple[dict[str, Tensor], Arch]:
         raise CheckpointError(f'{word}: no plain ViT, {error} is missing') from error
 
 
+def timm_pixels(word: str) -> Pixels | None:
+    """Return the mean and the std of the images that the model `timm:NAME` was trained on."""
+    config = timm.get_pretrained_cfg(word.removeprefix(TIMM))
+    return of_timm(word, config and config.to_dict())
+
+
 def fetch_timm(word: str, folder: Path, fetch: bool) -> str:
     """Return the file of the weights of `timm:NAME` in a folder; timm downloads it first if `fetch`.
 
@@ -71,5 +78,7 @@ def fetch_timm(word: str, folder: Path, fetch: bool) -> str:
     finally:
         logging.disable(before)
     tensors, arch = _plain_vit(model, word)
-    write_tensors(path, tensors, dict(kind='vit', arch=arch.to_dict()))
+    pixels = timm_pixels(word)
+    stated = dict(mean=pixels.mean, std=pixels.std) if pixels else {}
+    write_tensors(path, tensors, dict(kind='vit', arch=arch.to_dict(), **stated))
     return str(path)

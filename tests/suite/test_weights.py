@@ -1,4 +1,5 @@
 """The suite of weight files, down to the commands that it would run; and what it refuses."""
+import json
 from argparse import Namespace
 
 import pytest
@@ -96,6 +97,18 @@ def test_the_grid_of_positions_is_the_files(name, patch, image, given, monkeypat
     assert found.grid == arch.grid
 
 
+def test_stated_pixels_go_to_the_recipes(saved, tmp_path, monkeypatch):
+    path = saved('other/mae.pth')
+    beside = tmp_path / 'other/preprocessor_config.json'
+    for mean, options in ([.485, .456, .406], {}), ([.5] * 3, {
+            f'model.data_preprocessor.{key}': [127.5 if key == 'mean' else 58.395, 127.5 if key == 'mean' else 57.12,
+                                               127.5 if key == 'mean' else 57.375] for key in ('mean', 'std')}):
+        beside.write_text(json.dumps(dict(image_mean=mean, image_std=[.229, .224, .225])))
+        run = weights.suite_of(arguments(path, tasks='coco'), False).runs['mae_coco_seed0']
+        assert {key: value for key, value in run.options.items() if 'preprocessor' in key} == options
+    assert timm_weights.timm_pixels('timm:vit_base_patch16_224.augreg_in21k').mean == [127.5] * 3
+
+
 @pytest.mark.parametrize('name, image, pool', [
     ('deit3_small_patch16_224', 224, 'token'), ('deit3_base_patch16_384', 384, 'token'),
     ('flexivit_small', 240, 'token'), ('vit_medium_patch16_gap_240', 240, 'avg')])
@@ -106,6 +119,7 @@ def test_the_header_of_timms_file_is_that_of_its_model(name, image, pool, tmp_pa
     assert (arch.img_size, arch.global_pool, arch.num_heads) == (image, pool, 2)
     found = weights.inspect_weights(timm_weights.fetch_timm(f'timm:{name}', tmp_path, True))
     assert found.arch == arch.to_dict()
+    assert found.header['mean'] == ([123.675, 116.28, 103.53] if name.startswith('deit3') else [127.5] * 3)
 
 
 @pytest.mark.parametrize('name, said', [
