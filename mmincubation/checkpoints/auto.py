@@ -22,10 +22,10 @@ def settle_arch(settings: Mapping, path: str | Path | None, place: str, prefix: 
                 backbone: bool = False) -> dict:
     """Return the settings of a model whose `arch` is `'auto'`, with all fields of the file at `path` in its place.
 
-    The fields beside `name='auto'` change those of the file. What neither tensors nor names say (heads, epsilon) is
-    that of the public ViT of this width, as in `describe`. `backbone` leaves out the fields of a classifier and settles
-    `cls_token`, where the settings have none or None: whether the file has one, and no window excludes it. `place` is
-    that of the model in the config, for messages.
+    The fields beside `name='auto'` change those of the file, as `changed` does. What neither tensors nor names say
+    (heads, epsilon) is that of the public ViT of this width, as in `describe`. `backbone` leaves out the fields of a
+    classifier and settles `cls_token`, where the settings have none or None: whether the file has one, and no window
+    excludes it. `place` is that of the model in the config, for messages.
 
     Raises:
         CheckpointError: there is no file, it cannot be read, or it does not say all; the message says what to write.
@@ -39,7 +39,7 @@ def settle_arch(settings: Mapping, path: str | Path | None, place: str, prefix: 
     except CheckpointError as error:
         raise CheckpointError(f"{at}='auto' is that of a file: {error}") from error
     given = settings['arch'] if isinstance(settings['arch'], Mapping) else {}
-    fields = shown | {key: value for key, value in given.items() if key != 'name'}
+    fields = changed(shown, {key: value for key, value in given.items() if key != 'name'})
     if backbone:
         fields = {key: value for key, value in fields.items() if key not in OF_CLASSIFIERS}
     _require_all(fields, given, at, path, backbone)
@@ -54,6 +54,14 @@ def settle_arch(settings: Mapping, path: str | Path | None, place: str, prefix: 
                 cls_token=has_token and not settings.get('window_size') if token is None else token)
 
 
+def changed(fields: Mapping, changes: Mapping) -> dict:
+    """Return fields of `Arch` with changes; another patch size alone keeps the grid of positions, not the image."""
+    out = {**fields, **changes}
+    if 'img_size' not in changes and isinstance(changes.get('patch_size'), int) and 'img_size' in fields:
+        out['img_size'] = fields['img_size'] // fields['patch_size'] * changes['patch_size']
+    return out
+
+
 def _shown(path: str | Path, prefix: str | None) -> tuple[dict, bool]:
     """Return the fields of `Arch` that a file shows, and whether it has a class token."""
     content, _ = read_tensors(path)
@@ -62,7 +70,9 @@ def _shown(path: str | Path, prefix: str | None) -> tuple[dict, bool]:
         return dict(arch), any(str(key).endswith('cls_token') for key in state)
     weights = open_vit(path, prefix)
     fields, _ = describe(weights, path)
-    return {key: value for key, value in fields.items() if value != 0}, 'cls_token' in weights.tensors
+    if not fields.get('num_classes'):
+        fields.pop('num_classes', None)
+    return fields, 'cls_token' in weights.tensors
 
 
 def _require_all(fields: dict, given: Mapping, at: str, path: str | Path, backbone: bool) -> None:

@@ -14,6 +14,7 @@ from .hub import fetch, is_address
 from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
 from .load import POOLED_HEAD
+from .pixels import Pixels, stated_pixels
 from .shapes import misfits
 from .shards import weight_file, weights_sha256
 
@@ -58,7 +59,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
-    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format))
+    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), stated_pixels(src))
     if shape.get('global_pool') == 'avg' and 'head.weight' in weights.tensors:
         assumed = [*assumed, _pooled(to)]
     if is_address(src):
@@ -119,10 +120,11 @@ def _division(weights: Weights, depth: int, to: str, modules: int | None, src: s
         raise CheckpointError(f'{src}: {error}; set it by --modules K') from error
 
 
-def _header(weights: Weights, shape: dict, division: list[int] | None, assumed: list[str], source: dict) -> dict:
+def _header(weights: Weights, shape: dict, division: list[int] | None, assumed: list[str], source: dict,
+            pixels: Pixels | None) -> dict:
     header = {**weights.header, 'kind': 'vit', 'arch': shape, 'source': source}
     extra = {key: value for key, value in dict(division=division, assumed=assumed).items() if value}
-    return {**header, **extra}
+    return {**header, **extra, **(dict(mean=pixels.mean, std=pixels.std) if pixels else {})}
 
 
 def _write(dst: Path, tensors: dict[str, Tensor], header: dict, to: str) -> None:

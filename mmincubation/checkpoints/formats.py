@@ -11,8 +11,8 @@ from mmincubation.errors import CheckpointError
 from .files import read_tensors, require_finite
 from .keymaps import FORMATS, entries_below, global_names, named_tensors, stage_depth
 from .networks import name_network, way_in
-from .shapes import add_class_row
-from .stated import Stated, read_stated
+from .shapes import fit_class_row
+from .stated import Stated, of_program, read_stated
 from .wrappings import Found, find_vit, largest_dict
 
 # Of pre-training, or not used by a classifier.
@@ -29,7 +29,7 @@ class Weights:
 
     `format` is the program that wrote the file. `division` lists the numbers of blocks of the modules, if the file
     shows them. `notes` say in words what was chosen or left out. `trained` are the fields of `Arch` in a checkpoint of
-    our own runs. `stated` is what `config.json` beside the file says.
+    our own runs. `stated` is what `config.json` beside the file says, or the code of the program.
     `taps` are the norms of a ViTBackbone's maps.
     """
     format: str
@@ -77,11 +77,11 @@ def open_vit(path: str | Path, prefix: str | None = None) -> Weights:
     _leave_out(weights)
     require_finite(weights.tensors, str(path))
     require_floating(weights.tensors, str(path))
-    weights.tensors, notes = add_class_row(weights.tensors)
+    weights.tensors, notes = fit_class_row(weights.tensors)
     weights.notes += notes
     _add_biases(weights)
     if not weights.known:
-        weights.stated = read_stated(path, content, weights.tensors)
+        weights.stated = read_stated(path, content, weights.tensors) or of_program(weights.format, weights.tensors)
         weights.notes += weights.stated.notes if weights.stated else []
     return weights
 
@@ -178,6 +178,8 @@ def _program(found: Found, content: dict, tensors: dict[str, Tensor]) -> str:
         return 'mmengine'
     if found.words == ('state_dict', 'backbone') and 'meta' in content:  # a detector's or a segmentor's
         return 'mmengine'
+    if found.words[-1:] in (('base_encoder', ), ('momentum_encoder', )):
+        return 'mocov3'
     if 'mask_token' in tensors and 'blocks.0.ls1.gamma' in tensors:
         return 'dinov2'
     if found.words == ('model', ):  # DeiT and MAE; MAE's pre-training has no classifier

@@ -100,6 +100,8 @@ FORMATS = (
         'blocks.#.mlp.fc2': 'encoder.layer.#.mlp.fc2',
         'blocks.#.ls1.gamma': 'encoder.layer.#.layer_scale1.lambda1',
         'blocks.#.ls2.gamma': 'encoder.layer.#.layer_scale2.lambda1',
+        'register_tokens': 'embeddings.register_tokens',  # the authors' names, by which timm knows DINOv2
+        'mask_token': 'embeddings.mask_token',
     }, root='dinov2.', head='classifier'),
     Format('torchvision', 'encoder.layers.encoder_layer_0.', {
         'cls_token': 'class_token',

@@ -10,7 +10,7 @@ from mmincubation.vit import Arch, VisionTransformer
 from .files import require_finite
 from .formats import Weights, open_vit
 from .hub import fetch, is_address
-from .shapes import differing_fields, public_arch
+from .shapes import PUBLIC, differing_fields, public_arch
 from .shards import weights_sha256
 
 SHOWN = 8
@@ -97,8 +97,10 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
                          ) -> None:
     """Refuse a file that contradicts `arch` in `fields`: by its header, else by `config.json`, else by what is known.
 
-    What neither says is compared with the public ViT of this width and qkv bias, if there is one. Files of our runs may
-    have any shape, and transformers' epsilon differs between conversions.
+    What neither says is compared with the public ViT of this width and qkv bias, if there is one: a value that another
+    public one of this width has may come with a name, and is refused. One that none has was given, and is believed, but
+    for files of the public code. Files of our runs may have any shape, and transformers' epsilon differs between
+    conversions.
 
     Raises:
         CheckpointError: a field differs.
@@ -117,8 +119,10 @@ def require_known_fields(weights: Weights, arch: Arch, source: str, fields=('num
     name, public = known
     for field in {'num_heads', *(() if weights.format.startswith('hf') else ('norm_eps', ))} - stated.keys():
         value, ours = getattr(public, field), getattr(arch, field)
+        given = not weights.known and ours not in {getattr(other, field) for other in PUBLIC.values()
+                                                   if other.embed_dim == public.embed_dim}
         # Another width or qkv bias is reported as a shape or a missing key, which is clearer.
-        if (arch.embed_dim, arch.qkv_bias) == (public.embed_dim, public.qkv_bias) and value != ours:
+        if not given and (arch.embed_dim, arch.qkv_bias) == (public.embed_dim, public.qkv_bias) and value != ours:
             raise CheckpointError(
                 f'{source}: the file does not say {field}, by width and qkv bias it is {name} with {field}={value}, '
                 f'the model has {field}={ours}; set {field}={value} in arch, or if the file is another ViT give it a '
@@ -137,6 +141,9 @@ def assumed(weights: Weights, arch: Arch, fields=('num_heads', 'norm_eps', 'glob
     values = dict(activation='GELU', num_heads=arch.num_heads, norm_eps=f'{arch.norm_eps:g}')
     if 'global_pool' in fields and 'head.weight' in weights.tensors:
         values['global_pool'] = arch.global_pool
+    name, public = public_arch(weights.tensors) or ('', arch)
+    values |= {key: f'{values[key]} (as given; {name} has {usual:g})' for key in ('num_heads', 'norm_eps')
+               if (usual := getattr(public, key)) != getattr(arch, key)}
     unknown = {key: value for key, value in values.items() if key not in stated}
     listed = ', '.join(f'{key}={value}' for key, value in unknown.items())
     return [f'assumed, the file does not say it: {listed}'] if unknown else []

@@ -48,12 +48,16 @@ def misfits(tensors: Mapping[str, Tensor], arch: Mapping) -> dict[str, list[str]
     return {what: names for what, names in found.items() if names}
 
 
-def add_class_row(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def fit_class_row(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Give `pos_embed` a row of zeros for a class token that has none; return the tensors and notes on it.
 
-    DeiT-III and FlexiViT (timm's `no_embed_class`) add no position to the class token; adding zero is the same.
+    DeiT-III and FlexiViT (timm's `no_embed_class`) add no position to the class token; adding zero is the same. Files
+    of detectors (ViTDet) have the row of a class token without the token: it is left out.
     """
     rows = tensors['pos_embed'].shape[1] if 'pos_embed' in tensors else 0
+    if rows > 1 and 'cls_token' not in tensors and _is_square(rows - 1):
+        return (tensors | {'pos_embed': tensors['pos_embed'][:, 1:]},
+                ['pos_embed: the row of a class token left out, which the file has not'])
     if 'cls_token' not in tensors or not rows or _is_square(rows - 1) and rows > 1 or not _is_square(rows):
         return tensors, []
     return (tensors | {'pos_embed': pad(tensors['pos_embed'], (0, 0, 1, 0))},

@@ -37,7 +37,7 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     Raises:
         CheckpointError: it states a function that the plain ViT does not compute.
     """
-    place, config = config_beside(path)
+    place, config = json_beside(path)
     if isinstance(config, str):
         return Stated(place, notes=[config])
     if config and 'architecture' in config:
@@ -53,11 +53,18 @@ def read_stated(path: str | Path, content: Mapping, tensors: Mapping[str, Tensor
     return None
 
 
-def config_beside(path: str | Path) -> tuple[str, dict | str | None]:
+def of_program(program: str, tensors: Mapping[str, Tensor]) -> Stated | None:
+    """Return what the code of a program says of its file: MoCo v3's ViT-S has 12 heads, all others of this width 6."""
+    if program != 'mocov3' or tensors['patch_embed.proj.weight'].shape[0] != 384:
+        return None
+    return Stated("MoCo v3's code", dict(num_heads=12), ["num_heads=12, as in MoCo v3's ViT-S"])
+
+
+def json_beside(path: str | Path, name: str = NAME) -> tuple[str, dict | str | None]:
     """Return the place of `config.json`, and its content, None if there is none, or a note on why it is not used."""
-    place = str(weight_file(path).with_name(NAME))
+    place = str(weight_file(path).with_name(name))
     if str(path).startswith(SCHEME):
-        place = neighbour(path, local_file(path), NAME)
+        place = neighbour(path, local_file(path), name)
     try:
         file = fetch(place)[0] if place.startswith(SCHEME) else Path(place)
         config = json.loads(file.read_text()) if file.is_file() else None
@@ -112,7 +119,7 @@ def _of_timm(place: str, name: str, pool: dict, args, tensors: Mapping[str, Tens
     if built != size:
         return Stated(place, notes=[f'{place}={name} describes another network ({_listed(built)}; the file has '
                                     f'{_listed(size)}): not used'])
-    if other := _other_function(model):
+    if other := other_function(model):
         raise CheckpointError(f'{place}={name} has {other}, which this ViT does not compute; give the weights of a '
                               'plain ViT')
     pooled = model.global_pool if isinstance(model.fc_norm, nn.Identity) else None
@@ -122,7 +129,7 @@ def _of_timm(place: str, name: str, pool: dict, args, tensors: Mapping[str, Tens
                                   f'{_listed(fields)}'])
 
 
-def _other_function(model: nn.Module) -> str | None:
+def other_function(model: nn.Module) -> str | None:
     """Return in what timm's `model` differs from the plain ViT, as a class or a function; None if in nothing."""
     from timm.models import vision_transformer as timms
     if type(model) is not timms.VisionTransformer:

@@ -14,7 +14,7 @@ from .files import read_tensors, require_finite
 from .formats import LEFT_OUT, refuse_unfinished, require_floating
 from .load import first_names, load_strict
 from .networks import name_network, way_in
-from .stated import config_beside
+from .stated import json_beside
 from .wrappings import find_vit, largest_dict
 
 # What a backbone lacks: classifiers and their norms, pooling. `LEFT_OUT` is what only pre-training has.
@@ -56,7 +56,7 @@ def _require_name(name: str, source: str, content: Mapping) -> list[str]:
 
     timm's files have their model's name in `config.json` beside them, or as `arch` inside (its train.py).
     """
-    place, config = config_beside(source)
+    place, config = json_beside(source)
     if isinstance(config, str):
         return [config]
     said, place = (config or {}).get('architecture'), f'{place}: architecture'

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from mmincubation.registry import dicts_in, leaf_datasets
+from mmincubation.checkpoints.pixels import IMAGENET, Pixels, near, near_imagenet, stated_pixels
+from mmincubation.registry import dicts_in, leaf_datasets, pretrained_of
 from mmincubation.vit import Arch
 
 from .signatures import resolve, setting
 
+VITS = ('ViTBackbone', 'TimmViT', 'ViTClassifier')
 ENDLESS = {'InfiniteSampler', 'MultiSourceSampler'}  # mmengine's, mmdet's and what is made of them
 
 
@@ -78,12 +80,40 @@ def _numbers(value) -> list:
 
 
 def pixel_warnings(cfg: Config) -> Iterator[str]:
-    """A line for each preprocessor whose mean and std are those of pixels in 0..1, as timm writes them."""
+    """A line for each preprocessor whose pixels are not those of the weights, or in 0..1, as timm writes them."""
+    yield from _unlike_weights(cfg)
     for place, node in dicts_in(cfg.model, 'model'):
         mean, std = (_numbers(node.get(key)) for key in ('mean', 'std'))
         if mean and std and any(mean) and max(mean) <= 1 and max(std) <= 1:
             yield f'{place}.mean={mean} and std={std} are for pixels in 0..1, those of this run are in 0..255: ' \
                   'multiply both by 255'
+
+
+def _unlike_weights(cfg: Config) -> Iterator[str]:
+    """A line where a pretrained ViT gets images of another mean, std or order of colours than it was trained on."""
+    own, place, scope = cfg.model.get('data_preprocessor'), 'model.data_preprocessor', cfg.get('default_scope')
+    files = [pretrained_of(node.get('init_cfg')) for _, node in dicts_in(cfg.model, 'model')
+             if str(node.get('type')).rpartition('.')[2] in VITS]
+    if not any(files) or not isinstance(own, dict) or _normalises(cfg):
+        return
+    file = next(filter(None, files))
+    mean, std = (_numbers(setting(own, key, scope)) for key in ('mean', 'std'))
+    pixels = stated_pixels(file) or Pixels('', *IMAGENET)
+    if not mean or not std:
+        yield f'{place} has no mean and no std, and the ViT of {file} was trained on normalised images: give ' \
+              f'mean={pixels.mean}, std={pixels.std}, bgr_to_rgb=True'
+        return
+    if near_imagenet(mean, std) and setting(own, 'bgr_to_rgb', scope) is False:
+        yield f'{place}.bgr_to_rgb is False, and mean={mean} is in the order of RGB: give bgr_to_rgb=True'
+    if pixels.source and not (near(mean, pixels.mean) and near(std, pixels.std)):
+        yield f'{place} has mean={mean}, std={std}, but {pixels.source} says mean={pixels.mean}, std={pixels.std} ' \
+              f'of the weights {file}: give those, with bgr_to_rgb=True where images are read as BGR'
+
+
+def _normalises(cfg: Config) -> bool:
+    """Return whether a step of the data normalises, and not the model."""
+    return any(str(step.get('type')).rpartition('.')[2] == 'Normalize' for key in ('train', 'test')
+               for _, step in dicts_in(cfg.get(f'{key}_dataloader'), key))
 
 
 def size_problems(cfg: Config, mode: str) -> Iterator[str]:

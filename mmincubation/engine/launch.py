@@ -114,6 +114,8 @@ def test(args: Namespace, request: Request) -> int:
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test', known=known)
     guard_test(runner, request, timeout)
+    for line in pixel_warnings(cfg):
+        runner.logger.warning(line)
     for line in [*settled, load_for_test(runner.model, args.checkpoint, content, cfg)]:
         runner.logger.info(line, extra=SHOWN)
     with naming_steps(runner):

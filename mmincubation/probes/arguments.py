@@ -3,6 +3,8 @@ import argparse
 import json
 from ast import literal_eval
 
+from mmincubation.checkpoints.pixels import IMAGENET, stated_pixels
+
 BESIDE = ('weights', 'train', 'val', 'probes', 'workers', 'out')  # arguments that are not among a result's `options`
 
 
@@ -63,11 +65,21 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
                         "patches (default: what the file's head reads)")
     parser.add_argument('--crop-pct', type=share, default=0.875, metavar='X', help='share of the resized image that '
                         'the crop keeps; 1 for small images (default: %(default)s)')
-    parser.add_argument('--mean', nargs=3, type=float, default=[123.675, 116.28, 103.53], help='of RGB, 0 to 255')
-    parser.add_argument('--std', nargs=3, type=float, default=[58.395, 57.12, 57.375], help='of RGB, 0 to 255')
+    for name in ('mean', 'std'):
+        parser.add_argument(f'--{name}', nargs=3, type=float, help='of RGB, 0 to 255 (default: what the file, or the '
+                            "config beside it, says; else ImageNet's)")
     parser.add_argument('--columns', nargs=2, default=['image', 'label'], metavar=('IMAGE', 'LABEL'),
                         help='of an Arrow folder (default: image label)')
     parser.add_argument('--fraction', type=share, default=1., metavar='X', help='of the training images of each class')
+
+
+def settle_pixels(args: argparse.Namespace, weights: str) -> str:
+    """Set mean and std, where not given, to those of the weights, else to ImageNet's; return who says them."""
+    stated = stated_pixels(weights)
+    mean, std = (stated.mean, stated.std) if stated else IMAGENET
+    given = args.mean is not None and args.std is not None
+    args.mean, args.std = (list(usual) if own is None else own for own, usual in ((args.mean, mean), (args.std, std)))
+    return 'as given' if given else f'as {stated.source} says' if stated else "ImageNet's: the file does not say them"
 
 
 def probe_options(args: argparse.Namespace) -> dict[str, str]:

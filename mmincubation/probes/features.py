@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmincubation.checkpoints import CheckpointError, load_fitted, open_vit
+from mmincubation.checkpoints import CheckpointError, changed, load_fitted, open_vit
 from mmincubation.checkpoints.inspection import WITHOUT_TRACE, describe
 from mmincubation.datasets.classification import ClsDataset, HFImages, ImageFolder
 from mmincubation.downstream import ViTBackbone
@@ -69,7 +69,7 @@ def feature_vit(path: str, stated: dict, pool: str | None = None, prefix: str | 
 def _fields(weights, path: str, stated: dict) -> dict:
     """Return all fields of `Arch`: what the file shows, what its run trained, what the user states."""
     shown, _ = describe(weights, path, {key: value for key, value in stated.items() if key not in GEOMETRY})
-    fields = shown | weights.trained | stated
+    fields = changed(shown | weights.trained, stated)
     if missing := [key for key in WITHOUT_TRACE if key not in fields]:
         raise CheckpointError(f'{path} does not say {" and ".join(missing)}: give --arch '
                               + ' '.join(f'{key}={dict(num_heads=12, norm_eps=1e-6)[key]}' for key in missing))

@@ -18,7 +18,7 @@ from mmincubation.models import ClsDataPreprocessor
 from mmincubation.provenance import content_digest
 from mmincubation.result import ResultError, write_result
 
-from .arguments import probe_options
+from .arguments import probe_options, settle_pixels
 from .features import FeatureViT, extract, feature_vit, image_set
 from .fit import HELD_OUT, INVERSE_PENALTIES, NEIGHBOURS, TEMPERATURE, knn, linear_probe
 from .result import Names, make_result, names_of
@@ -42,7 +42,8 @@ def probe(args: Namespace) -> None:
     names, size, columns = chosen_names(args, vit), vit.arch.img_size, tuple(args.columns)
     train = image_set(args.train, size, args.crop_pct, columns, args.fraction)
     val = image_set(args.val, size, args.crop_pct, columns, classes=train.classes)
-    print(printable(f'{args.weights}: {vit.load_report["coverage"]}'))
+    said = settle_pixels(args, args.weights)
+    print(printable(f'{args.weights}: {vit.load_report["coverage"]}; mean={args.mean}, std={args.std}, {said}'))
     features = recipe_of_features(args, vit)
     out = Path(args.out or default_folder(names, vit, (train, val), features))
     begun = time.monotonic()

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmincubation.config.load import load_config
 from mmincubation.engine.options import apply_options
 from mmincubation.errors import ConfigError, clean
+from mmincubation.probes.arguments import settle_pixels
 from mmincubation.registry import dicts_in, pretrained_of
 from mmincubation.result import ResultError, read_result
 from mmincubation.resumable import make_resumable
@@ -84,9 +85,17 @@ class Settings:
             except ResultError as error:
                 return OTHER, str(error)
             found += weights_differ(weight_file_of(setting), result)
-            found += (probe_differs(*probe_arguments(run), result) if run.probe
+            found += (probe_differs(*_settled(run, setting.weights), result) if run.probe
                       else training_differs(setting.cfg, result, self.gpus))
         return (OTHER, clean('; '.join(dict.fromkeys(found[:SHOWN])))) if found else (FINISHED, '')
+
+
+def _settled(run: Run, weights: str) -> tuple[Namespace, Namespace]:
+    """Return `probe_arguments` with the mean and the std that a probe of these weights would take."""
+    found = probe_arguments(run)
+    for args in found:
+        settle_pixels(args, weights)
+    return found
 
 
 def _beginning_with(weights: str, cfg: Config) -> dict:

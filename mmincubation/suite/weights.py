@@ -3,9 +3,10 @@ import re
 from argparse import Namespace
 from pathlib import Path
 
-from mmincubation.checkpoints import CheckpointError, inspect_weights
+from mmincubation.checkpoints import CheckpointError, changed, inspect_weights
 from mmincubation.checkpoints.hub import is_address
 from mmincubation.checkpoints.inspection import WeightsInfo
+from mmincubation.checkpoints.pixels import Pixels, near_imagenet, stated_pixels
 from mmincubation.config.load import load_config
 from mmincubation.errors import ConfigError
 from mmincubation.probes.result import names_of
@@ -13,12 +14,13 @@ from mmincubation.probes.run import file_name
 from mmincubation.vit import ARCHS, Arch
 
 from .runs import ROOT, Suite, make_suite
-from .timm_weights import TIMM, fetch_timm, timm_arch
+from .timm_weights import TIMM, fetch_timm, timm_arch, timm_pixels
 
 SIZES = dict(vit_b='vit_base', vit_l='vit_large', vit_h='vit_huge')
 TASKS = dict(coco='configs/coco/maskrcnn_{}_e2e.py', ade20k='configs/ade20k/upernet_{}_e2e.py', probe='')
 DATA = dict(coco='data/coco', ade20k='data/ade/ADEChallengeData2016', probe='data/imagenet')
-OF_THE_TASK = ('patch_size', 'img_size', 'num_classes', 'global_pool')  # fields that the recipes set, not the file
+OF_THE_TASK = ('num_classes', 'global_pool')  # fields that the recipes set, not the file
+PATCH = dict(patch_size=16)  # that of all recipes, with the grid of positions of the file
 
 
 def suite_of(args: Namespace, fetch: bool) -> Suite:
@@ -37,7 +39,7 @@ def suite_of(args: Namespace, fetch: bool) -> Suite:
     seeds = 1 if args.seeds is None else args.seeds
     if seeds < 1:
         raise ConfigError(f'--seeds {seeds}: give 1 or more')
-    for name, weights, arch in _named(args.what, work_dir, fetch):
+    for name, weights, arch, pixels in _named(args.what, work_dir, fetch):
         for task in tasks:
             if task == 'probe':
                 entries.append(dict(name=f'{file_name(name)}_probe', weights=weights, probe=dict(
@@ -45,7 +47,7 @@ def suite_of(args: Namespace, fetch: bool) -> Suite:
                 continue
             size = _size(args.model, arch, weights)
             options = {'experiment.method': name, **_batch_options(TASKS[task].format(size), args.gpus),
-                       **_arch_options(size, arch), **_data_options(task, data[task])}
+                       **_arch_options(size, arch), **_pixel_options(pixels), **_data_options(task, data[task])}
             entries.append(dict(name=f'{file_name(name)}_{task}', config=TASKS[task].format(size), weights=weights,
                                 options=options, seeds=seeds))
     return make_suite(work_dir, entries)
@@ -67,9 +69,9 @@ def _data(words: list[str]) -> dict[str, str]:
     return DATA | given
 
 
-def _named(words: list[str], work_dir: Path, fetch: bool) -> list[tuple[str, str, Arch]]:
-    """Return the method name, the file and the shape of each word, FILE or NAME=FILE."""
-    found: dict[str, tuple[str, str, Arch]] = {}
+def _named(words: list[str], work_dir: Path, fetch: bool) -> list[tuple[str, str, Arch, Pixels | None]]:
+    """Return the method name, the file, the shape and the stated pixels of each word, FILE or NAME=FILE."""
+    found: dict[str, tuple[str, str, Arch, Pixels | None]] = {}
     for word in words:
         given, sign, path = word.partition('=')
         if not sign or not re.fullmatch(r'[\w.+ -]+', given) or Path(word).exists():
@@ -78,15 +80,16 @@ def _named(words: list[str], work_dir: Path, fetch: bool) -> list[tuple[str, str
             given, path = '', word
         if path.startswith(TIMM):
             name, arch = path.removeprefix(TIMM), timm_arch(path)
+            pixels = timm_pixels(path)
             path = fetch_timm(path, work_dir / 'weights', fetch)
         else:
             info = _inspect(path)
             arch = _shape(info, path)
-            name = names_of(path, info.sha256, arch).method
+            name, pixels = names_of(path, info.sha256, arch).method, stated_pixels(path)
         name = given or name
         if (key := file_name(name)) in found:
             raise ConfigError(f'{found[key][1]} and {path} would both be called {name}: write NAME={path}')
-        found[key] = name, path, arch
+        found[key] = name, path, arch, pixels
     return list(found.values())
 
 
@@ -124,9 +127,17 @@ def _size(given: str | None, arch: Arch, weights: str) -> str:
 
 def _arch_options(size: str, arch: Arch) -> dict:
     """Return options for what the file has otherwise than the ViT of this size."""
-    usual, own = ARCHS[SIZES[size]].to_dict(), arch.to_dict()
-    changed = {key: value for key, value in own.items() if key not in OF_THE_TASK and value != usual[key]}
-    return {'model.backbone.arch': dict(name=SIZES[size], patch_size=16, **changed)} if changed else {}
+    usual, own = (changed(shape.to_dict(), PATCH) for shape in (ARCHS[SIZES[size]], arch))
+    other = {key: value for key, value in own.items() if key not in OF_THE_TASK and value != usual[key]}
+    named = dict(name=SIZES[size], patch_size=own['patch_size'], img_size=own['img_size'])
+    return {'model.backbone.arch': named | other} if other else {}
+
+
+def _pixel_options(pixels: Pixels | None) -> dict:
+    """Return options for the mean and the std that the weights want, where they are not those of the recipes."""
+    if pixels is None or near_imagenet(pixels.mean, pixels.std):
+        return {}
+    return {'model.data_preprocessor.mean': pixels.mean, 'model.data_preprocessor.std': pixels.std}
 
 
 def _batch_options(config: str, gpus: int) -> dict:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmincubation.checkpoints import CheckpointError, infer_arch, settle_arch, vit_shapes, write_tensors
 from mmincubation.config.auto_arch import settle_archs
 from mmincubation.downstream import ViTBackbone
-from mmincubation.models import Arch, ViTClassifier
+from mmincubation.models import Arch, VisionTransformer, ViTClassifier
 from tests.helpers.weight_files import ARCH, headless, random_vit
 
 SMALL = Arch(embed_dim=192, depth=2, num_heads=3, patch_size=8, img_size=16, num_classes=4)
@@ -35,6 +35,31 @@ def test_public_widths_say_heads(tmp_path):
     assert Arch.parse(settled(tmp_path / 'small.pth')['arch']) == SMALL
     found = settled(tmp_path / 'small.pth', dict(name='auto', num_classes=2, img_size=32))['arch']
     assert (found['num_classes'], found['img_size'], found['num_heads']) == (2, 32, 3)
+
+
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_false_and_zero_of_a_file_are_no_gaps(tmp_path, suffix):
+    """A ViT without biases of queries, keys and values, in a file that says its heads or a width that does."""
+    arch = Arch(embed_dim=1280, depth=1, num_heads=16, patch_size=14, img_size=28, num_classes=2, mlp_ratio=.1,
+                qkv_bias=False, norm_eps=1e-5)
+    path = tmp_path / f'a.{suffix}'
+    if suffix == 'pth':
+        torch.save(VisionTransformer(arch).state_dict(), path)
+    else:
+        write_tensors(path, VisionTransformer(arch).state_dict(), dict(kind='vit', arch=arch.to_dict()))
+    assert Arch.parse(settled(path)['arch']) == arch
+    ViTBackbone('auto', (0, ), init_cfg=dict(type='Pretrained', checkpoint=str(path))).init_weights()
+
+
+@pytest.mark.parametrize('backbone', [True, False])
+def test_another_patch_keeps_the_grid_of_positions(tmp_path, backbone):
+    torch.save(random_vit(SMALL).state_dict(), tmp_path / 'small.pth')
+    for changes, image in ((dict(patch_size=16), 32), (dict(patch_size=3), 6), (dict(patch_size=16, img_size=16), 16),
+                           (dict(img_size=24), 24)):
+        found = settled(tmp_path / 'small.pth', dict(name='auto', **changes), backbone=backbone)['arch']
+        assert found['img_size'] == image
+    with pytest.raises(CheckpointError, match="patch_size='16': give a whole number"):
+        settled(tmp_path / 'small.pth', dict(name='auto', patch_size='16'), backbone=backbone)
 
 
 def test_the_width_of_an_mlp_survives_timms_rounding():

@@ -1,10 +1,13 @@
 """Mistakes that a segmentation run would meet late are one line before it begins; and they are mistakes."""
+import json
+import re
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
+from mmincubation.checkpoints import write_tensors
 from mmincubation.config.problems import problems
 from mmincubation.config.runtime import (
     endless_problems,
@@ -190,6 +193,36 @@ def test_amp_optim_wrapper_on_a_cpu_and_its_remedy(tmp_path):
 def test_the_scale_of_pixels(mean, std, warned):
     cfg = Config(dict(model=dict(type='MaskRCNN', data_preprocessor=dict(mean=mean, std=std))))
     assert [line.startswith('model.data_preprocessor.mean') for line in pixel_warnings(cfg)] == [True] * warned
+
+
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
+HALF = dict(mean=[127.5] * 3, std=[127.5] * 3)
+
+
+@pytest.mark.parametrize('given, stated, said', [
+    (IMAGENET | dict(bgr_to_rgb=True), None, ''), (HALF | dict(bgr_to_rgb=True), None, ''),
+    (HALF | dict(bgr_to_rgb=True), .5, ''), (dict(HALF), .5, ''),
+    (IMAGENET | dict(bgr_to_rgb=True), .5, r'mean=\[123.675, .*but .*config.json: pretrained_cfg says mean=\[127.5, '),
+    (IMAGENET, None, 'bgr_to_rgb is False, and mean=.* is in the order of RGB: give bgr_to_rgb=True'),
+    ({}, None, 'has no mean and no std, and the ViT of .*a.safetensors .*give mean=.123.675'),
+    ({}, .5, 'has no mean and no std.*give mean=.127.5')])
+@pytest.mark.parametrize('backbone', ['ViTBackbone', 'TimmViT', 'ResNet'])
+def test_the_pixels_of_the_weights(given, stated, said, backbone, tmp_path):
+    write_tensors(tmp_path / 'a.safetensors', dict(a=torch.ones(1)), {})
+    if stated:
+        (tmp_path / 'config.json').write_text(json.dumps(dict(
+            architecture='vit_tiny_patch16_224', pretrained_cfg=dict(mean=[stated] * 3, std=[stated] * 3))))
+    cfg = Config(dict(default_scope='mmdet', model=dict(
+        type='MaskRCNN', data_preprocessor=dict(type='mmdet.DetDataPreprocessor', **given), backbone=dict(
+            type=f'mmincubation.{backbone}', init_cfg=dict(
+                type='Pretrained', checkpoint=str(tmp_path / 'a.safetensors'))))))
+    found = list(pixel_warnings(cfg))
+    assert len(found) == bool(said and backbone != 'ResNet') and all(re.search(said, line) for line in found)
+    cfg.model.backbone.init_cfg = None  # random weights want nothing
+    assert list(pixel_warnings(cfg)) == []
+    if said and not given:
+        cfg.train_dataloader = dict(dataset=dict(pipeline=[dict(type='mmcv.Normalize')]))
+        assert list(pixel_warnings(cfg)) == []
 
 
 def test_other_mean_and_std_are_no_pixels():

@@ -186,6 +186,7 @@ def openai(state: dict) -> dict:
                                                       for k, v in s.items()})),
     ('eva02_tiny_patch14_224', lambda s: {f'visual.{k}': v for k, v in s.items()} | {'text.w': torch.ones(2)}),
     ('vit_small_patch14_dinov2', lambda s: dinov2_hf_names(s) | {'dinov2.embeddings.mask_token': torch.ones(1, 48)}),
+    (REGISTERS, lambda s: dinov2_hf_names(dinov2(s))),
     (DINOV3, lambda s: dict(state_dict={f'backbone.vit.{k}': v for k, v in s.items()}))])  # of a run of ours
 def test_files_of_authors_and_runs_load_exactly(name, change, tmp_path):
     theirs, side = timms(name), 4 * NAMES[name]

@@ -57,7 +57,8 @@ def hf_names(state: dict, root: str = 'vit') -> dict:
 def dinov2_hf_names(state: dict) -> dict:
     """Dinov2Model within a larger model; its head is another one."""
     return _transformers_names(state, 'dinov2', [
-        (r'attn\.proj', 'attention.output.dense'), (r'ls(\d)\.gamma', r'layer_scale\1.lambda1')])
+        (r'attn\.proj', 'attention.output.dense'), (r'ls(\d)\.gamma', r'layer_scale\1.lambda1'),
+        (r'^(mask_token|register_tokens)', r'dinov2.embeddings.\1')])
 
 
 def _transformers_names(state: dict, root: str, pairs: list) -> dict:

@@ -72,6 +72,22 @@ def test_equal_commands_give_equal_results(tool, data, weights, tmp_path):
         assert first['experiment']['method'] == 'e2e_last' and first['experiment']['model'] == 'ViT, width 16, depth 4'
 
 
+def test_the_pixels_are_those_that_the_weights_state(tool, data, weights, tmp_path):
+    """And a mean that is given is taken; a result of an earlier version has ImageNet's, which is the default still."""
+    said = []
+    for given in ([], ['--mean', 1, 2, 3]):
+        for stated in ({}, dict(image_mean=[.5] * 3, image_std=[.5] * 3)):
+            (weights.parent / 'preprocessor_config.json').write_text(json.dumps(stated))
+            done = tool(weights, *options(data, tmp_path / 'out'), '--probes', 'knn', *given)
+            assert done.returncode == 0, done.stderr
+            result = read_result(tmp_path / 'out/knn/result.json')
+            assert result['recipe']['mean'] == result['options']['mean']
+            said.append((json.loads(result['recipe']['mean']), json.loads(result['recipe']['std'])))
+            assert ('preprocessor_config.json says' in done.stdout) == bool(stated)
+    usual, half = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]), ([127.5] * 3, [127.5] * 3)
+    assert said == [usual, half, ([1, 2, 3], usual[1]), ([1, 2, 3], half[1])]
+
+
 def test_each_weight_file_has_a_folder_of_its_own(tool, data, weights, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert tool(weights, *options(data, '')[:-2], '--probes', 'knn', '--method', 'a/../b').returncode == 0

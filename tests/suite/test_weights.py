@@ -1,4 +1,5 @@
 """The suite of weight files, down to the commands that it would run; and what it refuses."""
+import json
 from argparse import Namespace
 
 import pytest
@@ -79,7 +80,53 @@ def test_what_the_file_has_otherwise_is_said_to_the_backbone(tmp_path):
     write_tensors(path, VisionTransformer(arch).state_dict(), dict(kind='vit', arch=arch.to_dict()))
     run = weights.suite_of(arguments(str(path), tasks='coco'), False).runs['mae_coco_seed0']
     assert run.options['model.backbone.arch'] == dict(
-        name='vit_base', patch_size=16, qkv_bias=False, init_values=1e-5)
+        name='vit_base', patch_size=16, img_size=64, qkv_bias=False, init_values=1e-5)
+
+
+@pytest.mark.parametrize('name, patch, image, given', [
+    ('vit_base', 16, 384, 384), ('vit_base', 14, 518, 592), ('vit_base', 8, 224, 448), ('vit_base', 16, 224, None),
+    ('vit_huge', 14, 224, None), ('vit_huge', 14, 392, 448)])
+def test_the_grid_of_positions_is_the_files(name, patch, image, given, monkeypatch):
+    monkeypatch.undo()
+    size = {value: key for key, value in weights.SIZES.items()}[name]
+    arch = Arch(**weights.ARCHS[name].to_dict() | dict(patch_size=patch, img_size=image, num_classes=3))
+    found = weights._arch_options(size, arch)
+    assert found == ({'model.backbone.arch': dict(name=name, patch_size=16, img_size=given)} if given else {})
+    arch = Arch(**arch.to_dict() | dict(init_values=1e-5))  # another field must not take the grid with it
+    found = Arch.parse(weights._arch_options(size, arch)['model.backbone.arch'])
+    assert found.grid == arch.grid
+
+
+def test_stated_pixels_go_to_the_recipes(saved, tmp_path, monkeypatch):
+    path = saved('other/mae.pth')
+    beside = tmp_path / 'other/preprocessor_config.json'
+    for mean, options in ([.485, .456, .406], {}), ([.5] * 3, {
+            f'model.data_preprocessor.{key}': [127.5 if key == 'mean' else 58.395, 127.5 if key == 'mean' else 57.12,
+                                               127.5 if key == 'mean' else 57.375] for key in ('mean', 'std')}):
+        beside.write_text(json.dumps(dict(image_mean=mean, image_std=[.229, .224, .225])))
+        run = weights.suite_of(arguments(path, tasks='coco'), False).runs['mae_coco_seed0']
+        assert {key: value for key, value in run.options.items() if 'preprocessor' in key} == options
+    assert timm_weights.timm_pixels('timm:vit_base_patch16_224.augreg_in21k').mean == [127.5] * 3
+
+
+@pytest.mark.parametrize('name, image, pool', [
+    ('deit3_small_patch16_224', 224, 'token'), ('deit3_base_patch16_384', 384, 'token'),
+    ('flexivit_small', 240, 'token'), ('vit_medium_patch16_gap_240', 240, 'avg')])
+def test_the_header_of_timms_file_is_that_of_its_model(name, image, pool, tmp_path, monkeypatch):
+    model = timm.create_model(name, embed_dim=16, depth=1, num_heads=2)
+    monkeypatch.setattr(timm_weights.timm, 'create_model', lambda *_, **__: model)
+    arch = timm_weights.timm_arch(f'timm:{name}')
+    assert (arch.img_size, arch.global_pool, arch.num_heads) == (image, pool, 2)
+    found = weights.inspect_weights(timm_weights.fetch_timm(f'timm:{name}', tmp_path, True))
+    assert found.arch == arch.to_dict()
+    assert found.header['mean'] == ([123.675, 116.28, 103.53] if name.startswith('deit3') else [127.5] * 3)
+
+
+@pytest.mark.parametrize('name, said', [
+    ('vit_base_patch16_rpn_224', 'ResPostBlock'), ('vit_base_patch32_siglip_gap_256', 'the activation GELUTanh')])
+def test_timms_vits_of_another_function_are_refused(name, said):
+    with pytest.raises(CheckpointError, match=f'timm:{name}: this is no plain ViT, it has {said}.*TimmViT'):
+        timm_weights.timm_arch(f'timm:{name}')
 
 
 @pytest.mark.parametrize('given, said', [
