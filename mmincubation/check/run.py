@@ -4,6 +4,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from mmincubation.config.load import load_config, parse_options
 from mmincubation.config.problems import problems
 from mmincubation.config.runtime import pixel_warnings
 from mmincubation.config.sections import missing_problems
+from mmincubation.config.strides import stride_problems
 from mmincubation.errors import ConfigError, one_line
 
 from .batches import BOXES, input_size
@@ -102,7 +104,7 @@ def _without_place(line: str) -> str:
 
 def _not_estimated(cfg, error: Exception, report: Report) -> list[Peak]:
     """Shapes alone do not show what some heads do, so only a forward pass that fails is a problem."""
-    known = next(channel_problems(cfg), None)  # the config's problems say it by its key
+    known = next(chain(channel_problems(cfg), stride_problems(cfg)), None)  # the config's problems say it by its key
     if fault := None if known else forward_fault(cfg):
         report.problem('model', f'its forward pass fails: {one_line(fault)}', '')
     report.say(f'not estimated: {one_line(fault or error)}')

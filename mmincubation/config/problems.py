@@ -24,6 +24,7 @@ from .scaling import scaling_problems
 from .scores import score_problems
 from .sections import missing_problems, section_problems
 from .sharding import sharding_problems
+from .strides import stride_problems
 from .types import type_problems
 from .windows import window_problems
 
@@ -82,6 +83,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
     yield from channel_problems(cfg)
+    yield from stride_problems(cfg)
     if trains:
         yield from incubation_problems(cfg, ranks)
         yield from hook_problems(cfg)
