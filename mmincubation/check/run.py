@@ -14,8 +14,7 @@ from mmincubation.config.auto_arch import settle_archs
 from mmincubation.config.channels import channel_problems
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
-from mmincubation.config.problems import problems
-from mmincubation.config.runtime import pixel_warnings
+from mmincubation.config.problems import config_warnings, problems
 from mmincubation.config.sections import missing_problems
 from mmincubation.config.strides import stride_problems
 from mmincubation.errors import ConfigError, one_line
@@ -88,7 +87,7 @@ def _report_problems(cfg, name: str, gpus: int, report: Report, settled: list[st
         lines += [line for line in problems(cfg, 'test', gpus, gpu) if _without_place(line) not in said]
     for line in lines:
         report.problem('', line, '')
-    for line in pixel_warnings(cfg):
+    for line in () if lines else config_warnings(cfg):
         report.warn(line)
     wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
     report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')

@@ -10,7 +10,7 @@ from mmincubation.downstream.timm_vit import build_timm
 from mmincubation.registry import dicts_in
 from mmincubation.vit import Arch
 
-from .signatures import setting
+from .signatures import setting, several
 
 SCALES = dict(SimpleFeaturePyramid='scales', Feature2Pyramid='rescales', MultiLevelNeck='scales')
 HEADS = ('decode_head', 'auxiliary_head')
@@ -57,12 +57,13 @@ def level_strides(cfg: Config, maps: Maps) -> list[float] | None:
     if (kind := kind_of(neck)) in SCALES:
         scales = setting(neck, SCALES[kind], scope)
     else:  # mmdet's FPN keeps the sizes of the maps
-        scales = [1] * len(neck.get('in_channels') or ()) if kind == 'FPN' and not neck.get('start_level') \
-            and neck.get('end_level', -1) == -1 else None
-    if not isinstance(scales, list | tuple) or not scales or not all(scale > 0 for scale in scales):
+        all_levels = kind == 'FPN' and not neck.get('start_level') and neck.get('end_level', -1) == -1
+        scales = [1] * len(several(neck.get('in_channels'))) if all_levels else None
+    if not scales or not all(isinstance(scale, int | float) and scale > 0 for scale in several(scales)):
         return None
-    strides = [maps.patch / scale for scale in scales]
-    while kind != 'Feature2Pyramid' and len(strides) < (setting(neck, 'num_outs', scope) or 0):
+    strides = [maps.patch / scale for scale in several(scales)]
+    outs = setting(neck, 'num_outs', scope)
+    while isinstance(outs, int) and len(strides) < outs:
         strides.append(2 * strides[-1])
     return strides
 

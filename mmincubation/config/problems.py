@@ -13,13 +13,15 @@ from .data_errors import policy_problems
 from .hooks import experiment_problems, hook_problems
 from .keys import data_problems, key_problems, weight_problems
 from .labels import label_problems
+from .map_sizes import fit_warnings
+from .maps import window_warnings
 from .mask_metrics import mask_metric_problems
 from .models import incubation_problems, model_problems
 from .old_keys import old_metainfo_problems
 from .parts import part_problems
 from .ranges import range_problems
 from .rehearsal import rehearsal_problems
-from .runtime import runtime_problems
+from .runtime import pixel_warnings, runtime_problems
 from .scaling import scaling_problems
 from .scores import score_problems
 from .sections import missing_problems, section_problems
@@ -67,6 +69,11 @@ def refuse(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = 
     """
     if found := problems(cfg, mode, ranks, gpu, resumes):
         raise ConfigError('\n'.join(found))
+
+
+def config_warnings(cfg: Config) -> list[str]:
+    """Find what a training config most likely does not mean but may; one line each."""
+    return [*pixel_warnings(cfg), *window_warnings(cfg), *fit_warnings(cfg)]
 
 
 def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[str]:

@@ -52,7 +52,8 @@ def found(**model) -> list[str]:
     dict(neck=dict(type='mmseg.Feature2Pyramid', embed_dim=192), rpn_head=anchors([4, 8, 16, 32])),
     dict(neck=dict(type='YOLOXPAFPN'), rpn_head=anchors([1])), dict(neck=[PYRAMID], rpn_head=anchors([1])),
     dict(backbone=dict(type='ResNet'), neck=dict(type='FPN', in_channels=[1], num_outs=1), rpn_head=anchors([1])),
-    dict(backbone=dict(vit(), arch='vit_tinny'), rpn_head=anchors([1])), dict(rpn_head=anchors([])), dict()])
+    dict(backbone=dict(vit(), arch='vit_tinny'), rpn_head=anchors([1])), dict(rpn_head=anchors([])), dict(),
+    dict(neck=dict(PYRAMID, scales='fine'), rpn_head=anchors(['1'])), dict(neck=dict(PYRAMID, num_outs='5'))])
 def test_right_or_unknown_strides_pass(model):
     assert found(**model) == []
 
