@@ -2,6 +2,9 @@
 import argparse
 import json
 from ast import literal_eval
+from pathlib import Path
+
+from mmincubation.errors import ConfigError
 
 BESIDE = ('weights', 'train', 'val', 'probes', 'workers', 'out')  # arguments that are not among a result's `options`
 
@@ -68,6 +71,17 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--columns', nargs=2, default=['image', 'label'], metavar=('IMAGE', 'LABEL'),
                         help='of an Arrow folder (default: image label)')
     parser.add_argument('--fraction', type=share, default=1., metavar='X', help='of the training images of each class')
+
+
+def require_apart(train: str, val: str) -> None:
+    """Refuse one folder for both: each image would be its own nearest neighbour.
+
+    Raises:
+        ConfigError: both are the same folder.
+    """
+    if Path(train).resolve() == Path(val).resolve():
+        raise ConfigError(f'train and val are both {val}: each image would be its own neighbour; give other images '
+                          'for one of them')
 
 
 def probe_options(args: argparse.Namespace) -> dict[str, str]:
