@@ -186,10 +186,9 @@ class ViTBackbone(BaseModule):
             with self._gradients():
                 tokens, grid = self.stem(images)
             taps = []
-            for i in range(self.out_indices[-1] + 1):
+            for i, block, window in zip(range(self.out_indices[-1] + 1), self.blocks, self.windows, strict=False):
                 with self._gradients():
-                    tokens = run_block(self.blocks[i], tokens, grid, self.windows[i],
-                                       with_cp=self.with_cp and self.training)
+                    tokens = run_block(block, tokens, grid, window, with_cp=self.with_cp and self.training)
                 if i in self.out_indices:
                     tap = self.tap_norms[len(taps)](tokens[:, self.prefix:]).float()
                     taps.append(tap.transpose(1, 2).unflatten(2, grid).contiguous())

@@ -60,5 +60,6 @@ def test_a_step_of_the_config_changes_the_head_and_the_norm_before_it_alone(buil
     wrapper.update_params(memory.total_loss(model, batch))
     changed = {name for name, p in model.named_parameters() if not p.equal(before[name])}
     assert isinstance(model.backbone, ViTBackbone) and model.backbone.load_report
+    assert isinstance(model.backbone.tap_norms[0], torch.nn.LayerNorm)  # as DINOv2's maps
     assert changed - {f'backbone.tap_norms.0.{name}' for name in ('weight', 'bias')} == {
         f'decode_head.{layer}.{name}' for layer in ('conv_seg', 'norm') for name in ('weight', 'bias')}
