@@ -4,6 +4,7 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -13,9 +14,9 @@ from mmincubation.config.auto_arch import settle_archs
 from mmincubation.config.channels import channel_problems
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.load import load_config, parse_options
-from mmincubation.config.problems import problems
-from mmincubation.config.runtime import pixel_warnings
+from mmincubation.config.problems import config_warnings, problems
 from mmincubation.config.sections import missing_problems
+from mmincubation.config.strides import stride_problems
 from mmincubation.errors import ConfigError, one_line
 
 from .batches import BOXES, input_size
@@ -86,7 +87,7 @@ def _report_problems(cfg, name: str, gpus: int, report: Report, settled: list[st
         lines += [line for line in problems(cfg, 'test', gpus, gpu) if _without_place(line) not in said]
     for line in lines:
         report.problem('', line, '')
-    for line in pixel_warnings(cfg):
+    for line in () if lines else config_warnings(cfg):
         report.warn(line)
     wrong = f'{len(lines)} problem{"s" * (len(lines) > 1)}'
     report.say(f'{name}: {wrong if lines else "keys, types, paths and model are right"}')
@@ -102,7 +103,7 @@ def _without_place(line: str) -> str:
 
 def _not_estimated(cfg, error: Exception, report: Report) -> list[Peak]:
     """Shapes alone do not show what some heads do, so only a forward pass that fails is a problem."""
-    known = next(channel_problems(cfg), None)  # the config's problems say it by its key
+    known = next(chain(channel_problems(cfg), stride_problems(cfg)), None)  # the config's problems say it by its key
     if fault := None if known else forward_fault(cfg):
         report.problem('model', f'its forward pass fails: {one_line(fault)}', '')
     report.say(f'not estimated: {one_line(fault or error)}')

@@ -13,17 +13,20 @@ from .data_errors import policy_problems
 from .hooks import experiment_problems, hook_problems, picture_problems
 from .keys import data_problems, key_problems, weight_problems
 from .labels import label_problems
+from .map_sizes import fit_warnings
+from .maps import window_warnings
 from .mask_metrics import mask_metric_problems
 from .models import incubation_problems, model_problems
 from .old_keys import old_metainfo_problems
 from .parts import part_problems
 from .ranges import range_problems
 from .rehearsal import rehearsal_problems
-from .runtime import runtime_problems
+from .runtime import pixel_warnings, runtime_problems
 from .scaling import scaling_problems
 from .scores import score_problems
 from .sections import missing_problems, section_problems
 from .sharding import sharding_problems
+from .strides import stride_problems
 from .types import type_problems
 from .windows import window_problems
 
@@ -68,6 +71,11 @@ def refuse(cfg: Config, mode: str, ranks: int | None = None, gpu: bool | None = 
         raise ConfigError('\n'.join(found))
 
 
+def config_warnings(cfg: Config) -> list[str]:
+    """Find what a training config most likely does not mean but may; one line each."""
+    return [*pixel_warnings(cfg), *window_warnings(cfg), *fit_warnings(cfg)]
+
+
 def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[str]:
     settings, trains = dict(cfg.items()), mode == 'train'
     yield from missing_problems(cfg, mode)
@@ -82,6 +90,7 @@ def _in_order(cfg: Config, mode: str, ranks: int | None, gpu: bool) -> Iterator[
         yield from experiment_problems(cfg)
     yield from model_problems(cfg)
     yield from channel_problems(cfg)
+    yield from stride_problems(cfg)
     if trains:
         yield from incubation_problems(cfg, ranks)
         yield from hook_problems(cfg)

@@ -5,6 +5,7 @@ from mmengine.config import Config
 
 from mmincubation.registry import dicts_in
 
+from .map_sizes import fit_problems
 from .scores import IOU_SCORES
 from .signatures import resolve, setting, several
 
@@ -17,6 +18,7 @@ def window_problems(cfg: Config, mode: str) -> Iterator[str]:
             yield from slide_problems(cfg.model.get('test_cfg') or {})
         if mode == 'train':
             yield from crop_problems(cfg)
+        yield from fit_problems(cfg, mode)
     kind = 'test' if mode == 'test' else 'val'
     for place, node in dicts_in(cfg.get(f'{kind}_evaluator'), f'{kind}_evaluator'):
         if str(node.get('type')).rpartition('.')[2] == 'IoUMetric':

@@ -22,18 +22,20 @@ RANDOM_AND_FROZEN = ('ViTBackbone: frozen=True without init_cfg: unless load_fro
                      "init_cfg=dict(type='Pretrained', checkpoint=PATH)")
 
 
-def valid_taps(out_indices: tuple[int, ...], depth: int) -> tuple[int, ...]:
-    """Return `out_indices` as a tuple, if it is increasing and ends at the last block.
+def valid_taps(out_indices: tuple[int, ...], depth: int, frozen: bool) -> tuple[int, ...]:
+    """Return `out_indices` as a tuple, if it is increasing and ends at the last block, or earlier in a frozen backbone.
 
-    Else the blocks after the last index would have no gradients, which DDP refuses.
+    Else the blocks after the last index would have no gradients, which DDP refuses of parameters that train.
 
     Raises:
         ValueError: it is not.
     """
     taps = tuple(out_indices)
-    if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or taps[-1] != depth - 1:
+    if not taps or list(taps) != sorted(set(taps)) or taps[0] < 0 or not (
+            taps[-1] < depth if frozen else taps[-1] == depth - 1):
+        unused = '' if frozen else '; the blocks after the last tap would be unused, which frozen=True alone allows'
         raise ValueError(f'out_indices={taps}: give increasing block numbers from 0 that end at the last block, '
-                         f'{depth - 1}; the blocks after the last tap would be unused')
+                         f'{depth - 1}{" or before" * frozen}{unused}')
     return taps
 
 
@@ -57,9 +59,10 @@ def block_windows(window_size: int, global_blocks: tuple[int, ...], arch: Arch, 
 class ViTBackbone(BaseModule):
     """A plain ViT without norm and head, from images (B, 3, H, W) to maps (B, C, ceil(H / p), ceil(W / p)).
 
-    It returns one float32 map for each block number in `out_indices`, of which the last must be the last block. Images
-    are padded with zeros at the right and the bottom to multiples of the patch size p. The position embedding, learned
-    on the grid of `arch.img_size`, is resized to each input. Parameter names are timm's.
+    It returns one float32 map for each block number in `out_indices`, of which the last must be the last block unless
+    `frozen`, which computes no block after it. Images are padded with zeros at the right and the bottom to multiples of
+    the patch size p. The position embedding, learned on the grid of `arch.img_size`, is resized to each input.
+    Parameter names are timm's.
 
     `arch='auto'` is that of the file of `init_cfg`; `arch=dict(name='auto', num_heads=6)` adds what the file does not
     say. Then `cls_token` is by default whether the file has a class token, or False with windows.
@@ -98,7 +101,7 @@ class ViTBackbone(BaseModule):
             arch, cls_token = found['arch'], found['cls_token']
         self.arch, cls_token = Arch.parse(arch), bool(cls_token)
         arch = self.arch
-        self.out_indices = valid_taps(out_indices, arch.depth)
+        self.out_indices = valid_taps(out_indices, arch.depth, frozen)
         self.windows = block_windows(window_size, global_blocks, arch, cls_token)
         self.prefix, self.bf16, self.with_cp, self.frozen = int(cls_token), bf16, with_cp, frozen
         self.load_report: dict | None = None
@@ -183,7 +186,7 @@ class ViTBackbone(BaseModule):
             with self._gradients():
                 tokens, grid = self.stem(images)
             taps = []
-            for i, (block, window) in enumerate(zip(self.blocks, self.windows, strict=True)):
+            for i, block, window in zip(range(self.out_indices[-1] + 1), self.blocks, self.windows, strict=False):
                 with self._gradients():
                     tokens = run_block(block, tokens, grid, window, with_cp=self.with_cp and self.training)
                 if i in self.out_indices:

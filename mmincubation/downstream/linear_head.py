@@ -15,8 +15,8 @@ def head_class() -> type:
     class LinearHead(BaseDecodeHead):
         """Normalise the channels of a map by BatchNorm and classify each place by a 1 x 1 convolution.
 
-        This is the linear evaluation of DINOv2 (arXiv:2304.07193). With `input_transform='resize_concat'` it reads
-        several maps. Further keys are those of mmseg's BaseDecodeHead.
+        After a LayerNorm (`tap_norm`) this is the linear evaluation of DINOv2 (arXiv:2304.07193). With
+        `input_transform='resize_concat'` it reads several maps. Further keys are those of mmseg's BaseDecodeHead.
         """
 
         def __init__(self, in_channels, norm_cfg=dict(type='SyncBN'), dropout_ratio=0., **kwargs):  # noqa: B006

@@ -97,10 +97,10 @@ class TimmViT(BaseModule):
 
     `name` is that of timm's model, such as `vit_base_patch14_reg4_dinov2`; `model_args` are more of its arguments, as
     in timm's `create_model`. It returns one float32 map, as timm's `forward_intermediates` does, for each block number
-    in `out_indices`, of which the last must be the last block. Class token and registers attend and are in no map. All
-    attention is global. Images are padded with zeros at the right and the bottom to multiples of the patch size p.
-    Positions are computed for each input by timm; a learned embedding has the grid of `img_size`, by default the
-    model's own.
+    in `out_indices`, of which the last must be the last block unless `frozen`, which computes no block after it. Class
+    token and registers attend and are in no map. All attention is global. Images are padded with zeros at the right and
+    the bottom to multiples of the patch size p. Positions are computed for each input by timm; a learned embedding has
+    the grid of `img_size`, by default the model's own.
 
     `tap_norm` gives each map a new LayerNorm. `drop_path_rate` is the stochastic depth of the last block; the rate
     rises linearly from 0 at the first. `bf16` computes under bfloat16 autocast; weights and maps stay float32.
@@ -125,7 +125,7 @@ class TimmViT(BaseModule):
         super().__init__(valid_init_cfg(init_cfg, 'TimmViT'))
         self.name, self.bf16, self.with_cp, self.frozen = name, bf16, with_cp, frozen
         self.vit = build_timm(name, img_size, drop_path_rate, dict(model_args or {}))
-        self.out_indices = valid_taps(out_indices, self.num_layers)
+        self.out_indices = valid_taps(out_indices, self.num_layers, frozen)
         self.tap_norms = nn.ModuleList(nn.LayerNorm(self.vit.embed_dim, eps=1e-6) if tap_norm else nn.Identity()
                                        for _ in self.out_indices)
         self.load_report: dict | None = None
@@ -168,6 +168,7 @@ class TimmViT(BaseModule):
         self.vit.grad_checkpointing = self.with_cp and self.training and torch.is_grad_enabled()
         with bfloat16(self.bf16, images):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                maps = self.vit.forward_intermediates(images, indices=list(self.out_indices), intermediates_only=True)
+                maps = self.vit.forward_intermediates(images, indices=list(self.out_indices), stop_early=True,
+                                                       intermediates_only=True)
             maps = [norm(tap.permute(0, 2, 3, 1)) for norm, tap in zip(self.tap_norms, maps, strict=True)]
         return tuple(tap.float().permute(0, 3, 1, 2).contiguous() for tap in maps)

@@ -16,8 +16,7 @@ from mmincubation.config.classes import names_for_test
 from mmincubation.config.data_only import read_data_only
 from mmincubation.config.keys import weight_problems
 from mmincubation.config.load import load_config, parse_options
-from mmincubation.config.problems import refuse
-from mmincubation.config.runtime import pixel_warnings
+from mmincubation.config.problems import config_warnings, refuse
 from mmincubation.config.scaling import batch_warnings
 from mmincubation.datasets.records import remove_records
 from mmincubation.errors import ConfigError, Stop
@@ -83,7 +82,7 @@ def train(args: Namespace, request: Request) -> int:
     # A resumed run must give the same result as an uninterrupted run.
     make_resumable(cfg.train_cfg)
     timeout = init_process_group(args.launcher, cfg)
-    warnings += [*batch_warnings(cfg, ranks), *pixel_warnings(cfg)]
+    warnings += [*batch_warnings(cfg, ranks), *config_warnings(cfg)]
     # Rank 0 locks the work dir for all ranks. If it fails, the launcher stops the others.
     with lock(cfg.work_dir, args.phase and Path(cfg.work_dir).parent) if rank == 0 else nullcontext():
         # A resumed run must be set up as its checkpoint's was; a new one counts its bad samples anew.
@@ -114,7 +113,7 @@ def test(args: Namespace, request: Request) -> int:
     runner = ToolRunner.from_cfg(cfg)
     wrap_datasets(runner, 'test', known=known)
     guard_test(runner, request, timeout)
-    for line in pixel_warnings(cfg):
+    for line in config_warnings(cfg):
         runner.logger.warning(line)
     for line in [*settled, load_for_test(runner.model, args.checkpoint, content, cfg)]:
         runner.logger.info(line, extra=SHOWN)

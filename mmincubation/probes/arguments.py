@@ -2,8 +2,10 @@
 import argparse
 import json
 from ast import literal_eval
+from pathlib import Path
 
 from mmincubation.checkpoints.pixels import IMAGENET, stated_pixels
+from mmincubation.errors import ConfigError
 
 BESIDE = ('weights', 'train', 'val', 'probes', 'workers', 'out')  # arguments that are not among a result's `options`
 
@@ -80,6 +82,17 @@ def settle_pixels(args: argparse.Namespace, weights: str) -> str:
     given = args.mean is not None and args.std is not None
     args.mean, args.std = (list(usual) if own is None else own for own, usual in ((args.mean, mean), (args.std, std)))
     return 'as given' if given else f'as {stated.source} says' if stated else "ImageNet's: the file does not say them"
+
+
+def require_apart(train: str, val: str) -> None:
+    """Refuse one folder for both: each image would be its own nearest neighbour.
+
+    Raises:
+        ConfigError: both are the same folder.
+    """
+    if Path(train).resolve() == Path(val).resolve():
+        raise ConfigError(f'train and val are both {val}: each image would be its own neighbour; give other images '
+                          'for one of them')
 
 
 def probe_options(args: argparse.Namespace) -> dict[str, str]:

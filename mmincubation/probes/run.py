@@ -18,7 +18,7 @@ from mmincubation.models import ClsDataPreprocessor
 from mmincubation.provenance import content_digest
 from mmincubation.result import ResultError, write_result
 
-from .arguments import probe_options, settle_pixels
+from .arguments import probe_options, require_apart, settle_pixels
 from .features import FeatureViT, extract, feature_vit, image_set
 from .fit import HELD_OUT, INVERSE_PENALTIES, NEIGHBOURS, TEMPERATURE, knn, linear_probe
 from .result import Names, make_result, names_of
@@ -38,10 +38,14 @@ def main(args: Namespace) -> int:
 
 def probe(args: Namespace) -> None:
     """Extract the features of both sets once, run each of `args.probes` on them, and write the results."""
+    require_apart(args.train, args.val)
     vit = feature_vit(args.weights, dict(args.arch), args.pool, args.prefix)
     names, size, columns = chosen_names(args, vit), vit.arch.img_size, tuple(args.columns)
     train = image_set(args.train, size, args.crop_pct, columns, args.fraction)
     val = image_set(args.val, size, args.crop_pct, columns, classes=train.classes)
+    if content_digest(train) == content_digest(val):
+        raise ConfigError(f'{args.train} and {args.val} hold the same images: each would be its own neighbour; give '
+                          'other images for one of them')
     said = settle_pixels(args, args.weights)
     print(printable(f'{args.weights}: {vit.load_report["coverage"]}; mean={args.mean}, std={args.std}, {said}'))
     features = recipe_of_features(args, vit)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mmincubation.config.load import load_config
 from mmincubation.config.values import read_value
 from mmincubation.errors import ConfigError
-from mmincubation.probes.arguments import probe_parser
+from mmincubation.probes.arguments import probe_parser, require_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ('config', 'probe', 'command')
@@ -187,7 +187,11 @@ def _refuse_types(given: dict, place: str) -> None:
 def _refuse_probe(probe: dict, place: str) -> None:
     known = set(vars(_parsed({}, place))) - {'weights', 'out'}
     _refuse_unknown(probe, known, '', f'{place}.')
-    _parsed(probe, place)
+    given = _parsed(probe, place)
+    try:
+        require_apart(given.train, given.val)
+    except ConfigError as error:
+        raise ConfigError(f'{place}: {error}') from error
 
 
 def probe_arguments(run: Run) -> tuple[Namespace, Namespace]:

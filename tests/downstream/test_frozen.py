@@ -9,7 +9,7 @@ from mmincubation.check.report import Report
 from mmincubation.check.weights import report_weights
 from mmincubation.config.load import load_config
 from mmincubation.config.settings import recipe_of
-from mmincubation.downstream import ViTBackbone
+from mmincubation.downstream import TimmViT, ViTBackbone
 from mmincubation.leaderboard.collect import collect
 from mmincubation.leaderboard.rows import merge_seeds
 from tests.helpers.paths import ROOT
@@ -67,6 +67,34 @@ def test_it_is_always_in_evaluation_mode():
     images = torch.randn(4, 3, 24, 24)
     assert not model.training and model.eval()(images)[0].equal(model.train()(images)[0])
     assert not any(module.training for module in model.modules()) and not model(images)[0].requires_grad
+
+
+@pytest.mark.parametrize('make', [lambda **more: ViTBackbone(TINY, **more), lambda **more: TimmViT(
+    'vit_tiny_patch16_224', img_size=32, model_args=dict(embed_dim=32, depth=4, num_heads=2, patch_size=8), **more)])
+def test_its_last_tap_may_be_any_block_and_the_blocks_after_it_do_not_run(make):
+    torch.manual_seed(0)
+    whole, frozen = make(out_indices=(0, 1, 3)), make(out_indices=(0, 1), frozen=True, tap_norm=True)
+    frozen.load_state_dict(whole.state_dict(), strict=False)
+    frozen.tap_norms = torch.nn.ModuleList(torch.nn.Identity() for _ in range(2))
+    blocks = frozen.vit.blocks if isinstance(frozen, TimmViT) else frozen.blocks
+    blocks[2] = torch.nn.Linear(1, 1)
+    images = torch.randn(2, 3, 24, 24)
+    for map_, expected in zip(frozen(images), whole.eval()(images), strict=False):
+        assert map_.equal(expected)
+
+
+def test_every_parameter_that_trains_behind_an_early_tap_has_a_gradient():
+    model = ViTBackbone(TINY, (0, 1), frozen=True, tap_norm=True).train()
+    sum(map_.square().sum() for map_ in model(torch.randn(2, 3, 24, 24))).backward()
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {
+        name for name, p in model.named_parameters() if p.grad is not None} != set()
+
+
+def test_an_early_tap_must_be_a_block_and_needs_a_frozen_backbone():
+    with pytest.raises(ValueError, match='end at the last block, 3 or before$'):
+        ViTBackbone(TINY, (4, ), frozen=True)
+    with pytest.raises(ValueError, match='would be unused, which frozen=True alone allows'):
+        ViTBackbone(TINY, (2, ))
 
 
 def test_random_frozen_weights_are_said_to_be_a_control(monkeypatch):

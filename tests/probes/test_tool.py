@@ -1,5 +1,6 @@
 """tools/probe.py on a tiny image folder, end to end: what it writes, and what it refuses."""
 import json
+import shutil
 
 import pytest
 import torch
@@ -107,6 +108,16 @@ def test_each_weight_file_has_a_folder_of_its_own(tool, data, weights, monkeypat
     (['--arch', 'img_size=0'], 'img_size=0: give a whole number above 0')])
 def test_refusals_are_one_line(tool, data, weights, tmp_path, given, said):
     assert said in refused(tool(weights, *options(data, tmp_path / 'out'), *given))
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('more', [[], ['--fraction', .9], ['--probes', 'linear']])
+def test_validation_on_the_training_images_is_refused(tool, data, weights, tmp_path, more):
+    (tmp_path / 'link').symlink_to(data / 'train')
+    shutil.copytree(data / 'train', tmp_path / 'copied')
+    for val in [data / 'train', tmp_path / 'link', *([] if '--fraction' in more else [tmp_path / 'copied'])]:
+        done = tool(weights, *options(data, tmp_path / 'out'), '--val', val, *more)
+        assert 'would be its own neighbour; give other images' in refused(done)
     assert not (tmp_path / 'out').exists()
 
 

@@ -58,6 +58,8 @@ def test_another_folder(suite, tmp_path):
      "b_seed2: weights='a': no such run; there is a_seed0, a_seed1"),
     ("runs = [dict(config='a.py', needs='b'), dict(config='b.py', weights='a')]", 'these runs need each other: a, b'),
     ("runs = [dict(name='p', probe=dict(train='a', val='b'))]", 'a probe needs weights=...'),
+    ("runs = [dict(name='p', weights='w', probe=dict(train='a', val='./a'))]",
+     'runs.0.probe: train and val are both ./a: each image would be its own neighbour'),
     ('runs = [', "'[' was never closed"),
     *((f"runs = [dict(config='a.py', {given})]", f'runs.0.{said}') for given, said in [
         ('options=[1]', "options=[1]: give a dict such as {'model.drop_path_rate': 0.1}"),
