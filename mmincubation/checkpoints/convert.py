@@ -59,7 +59,8 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
-    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), stated_pixels(src))
+    pixels = None if weights.known else stated_pixels(src)  # our own header has them already
+    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), pixels)
     if shape.get('global_pool') == 'avg' and 'head.weight' in weights.tensors:
         assumed = [*assumed, _pooled(to)]
     if is_address(src):

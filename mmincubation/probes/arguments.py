@@ -4,7 +4,6 @@ import json
 from ast import literal_eval
 from pathlib import Path
 
-from mmincubation.checkpoints.pixels import IMAGENET, stated_pixels
 from mmincubation.errors import ConfigError
 
 BESIDE = ('weights', 'train', 'val', 'probes', 'workers', 'out')  # arguments that are not among a result's `options`
@@ -73,15 +72,6 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--columns', nargs=2, default=['image', 'label'], metavar=('IMAGE', 'LABEL'),
                         help='of an Arrow folder (default: image label)')
     parser.add_argument('--fraction', type=share, default=1., metavar='X', help='of the training images of each class')
-
-
-def settle_pixels(args: argparse.Namespace, weights: str) -> str:
-    """Set mean and std, where not given, to those of the weights, else to ImageNet's; return who says them."""
-    stated = stated_pixels(weights)
-    mean, std = (stated.mean, stated.std) if stated else IMAGENET
-    given = args.mean is not None and args.std is not None
-    args.mean, args.std = (list(usual) if own is None else own for own, usual in ((args.mean, mean), (args.std, std)))
-    return 'as given' if given else f'as {stated.source} says' if stated else "ImageNet's: the file does not say them"
 
 
 def require_apart(train: str, val: str) -> None:

@@ -12,13 +12,14 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
+from mmincubation.checkpoints.pixels import IMAGENET, stated_pixels
 from mmincubation.datasets.classification import ClsDataset
 from mmincubation.errors import CheckpointError, ConfigError, clean
 from mmincubation.models import ClsDataPreprocessor
 from mmincubation.provenance import content_digest
 from mmincubation.result import ResultError, write_result
 
-from .arguments import probe_options, require_apart, settle_pixels
+from .arguments import probe_options, require_apart
 from .features import FeatureViT, extract, feature_vit, image_set
 from .fit import HELD_OUT, INVERSE_PENALTIES, NEIGHBOURS, TEMPERATURE, knn, linear_probe
 from .result import Names, make_result, names_of
@@ -64,6 +65,15 @@ def probe(args: Namespace) -> None:
         write_result(path, result)
         said = ', '.join(f'{key} {value:.6g}' for key, value in metrics.items())
         print(printable(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note)))
+
+
+def settle_pixels(args: Namespace, weights: str) -> str:
+    """Set mean and std, where not given, to those of the weights, else to ImageNet's; return who says them."""
+    stated = stated_pixels(weights)
+    mean, std = (stated.mean, stated.std) if stated else IMAGENET
+    given = args.mean is not None and args.std is not None
+    args.mean, args.std = (list(usual) if own is None else own for own, usual in ((args.mean, mean), (args.std, std)))
+    return 'as given' if given else f'as {stated.source} says' if stated else "ImageNet's: the file does not say them"
 
 
 def features_of(args: Namespace, vit: FeatureViT, train: ClsDataset, val: ClsDataset) -> list[Tensor]:

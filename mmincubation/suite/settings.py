@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmincubation.config.load import load_config
 from mmincubation.engine.options import apply_options
 from mmincubation.errors import ConfigError, clean
-from mmincubation.probes.arguments import settle_pixels
+from mmincubation.probes.run import settle_pixels
 from mmincubation.registry import dicts_in, pretrained_of
 from mmincubation.result import ResultError, read_result
 from mmincubation.resumable import make_resumable
