@@ -182,6 +182,7 @@ def test_ranks_on_a_cpu(images, tmp_path, capsys, monkeypatch):
     """SyncBN between CPU ranks, and modules that two ranks cannot share: what only a launcher shows."""
     monkeypatch.setenv('RANK', '0')
     monkeypatch.setenv('WORLD_SIZE', '3')
+    monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     cfg = incubation_config(images, tmp_path / 'run', **{'train_cfg.mode': 'parallel'})
     cfg.dump(tmp_path / 'run.py')

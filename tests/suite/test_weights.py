@@ -196,8 +196,8 @@ def test_a_dry_run_and_a_probe(saved, tmp_path, capsys, monkeypatch):
     assert "its config's header: about 110 A100 hours (14 hours on 8), an estimate" in out
     assert 'missing: train_dataloader.dataset.data_root: data/coco/ does not exist' in out
     assert f'missing: {tmp_path}/toys/train does not exist (mae_probe)' in out
-    for split in ('train', 'val'):
-        write_images(tmp_path / 'toys' / split)
+    for split, per_class in (('train', 8), ('val', 4)):
+        write_images(tmp_path / 'toys' / split, per_class)
     args.tasks = 'probe'
     assert main(args) == 0 and 'missing' not in capsys.readouterr().out
     args.dry_run = False
