@@ -57,7 +57,7 @@ def fit_class_row(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[s
     rows = tensors['pos_embed'].shape[1] if 'pos_embed' in tensors else 0
     if rows > 1 and 'cls_token' not in tensors and _is_square(rows - 1):
         return (tensors | {'pos_embed': tensors['pos_embed'][:, 1:]},
-                ['pos_embed: the row of a class token left out, which the file has not'])
+                ['pos_embed: left out the row of a class token, which the file lacks'])
     if 'cls_token' not in tensors or not rows or _is_square(rows - 1) and rows > 1 or not _is_square(rows):
         return tensors, []
     return (tensors | {'pos_embed': pad(tensors['pos_embed'], (0, 0, 1, 0))},

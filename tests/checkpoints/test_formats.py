@@ -82,7 +82,7 @@ def test_the_row_of_a_class_token_that_is_gone(tmp_path):
     assert torch.equal(weights.tensors['pos_embed'], state['pos_embed'][:, 1:])
     backbone = ViTBackbone(ARCH, (3, ), init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth')))
     backbone.init_weights()
-    assert 'the row of a class token left out, which the file has not' in backbone.load_report['coverage']
+    assert 'left out the row of a class token, which the file lacks' in backbone.load_report['coverage']
     assert torch.equal(backbone.pos_embed, state['pos_embed'][:, 1:])
     assert inspect_weights(tmp_path / 'a.pth').arch['img_size'] == 16
 
