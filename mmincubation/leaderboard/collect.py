@@ -44,6 +44,11 @@ class Run:
         return self.result['experiment']['method']
 
     @property
+    def machine(self) -> str:
+        """The devices that it ran on: '8 x NVIDIA H100'."""
+        return f'{self.result["devices"]} x {self.result["hardware"]}'
+
+    @property
     def data(self) -> tuple[str, ...]:
         """What tells its data from others: digests and sizes; names, in results without digests."""
         data = self.result['data']

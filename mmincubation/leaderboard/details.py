@@ -98,9 +98,9 @@ def _runs(row: Row) -> Detail:
     columns = ('run', 'seed', 'config sha256', 'commit', 'machine', 'seconds', 'peak MiB', 'torch', 'finished')
     return Detail('Runs', columns, [(
         result['run'], str(result['seed']), result['config_sha256'][:8], (result['git_commit'] or '-')[:8],
-        f'{result["devices"]} x {result["hardware"]}', number(result['device_seconds']),
+        run.machine, number(result['device_seconds']),
         f'{result["peak_memory_mib"]:.0f}', result['versions'].get('torch', '-'), result['finished_at'])
-        for result in (run.result for run in row.runs)])
+        for run, result in ((run, run.result) for run in row.runs)])
 
 
 def number(value: float | None) -> str:

@@ -1,12 +1,14 @@
 """What a reader must know of a row, the gravest first, each in a few words."""
 from __future__ import annotations
 
+from statistics import fmean
+
 from mmincubation.result import METRICS
 
 from .collect import Run
 from .rows import Row, first_few, missing_phases, unmeasured
 from .stats import Difference
-from .versus import ENOUGH, control_faults, cost_faults, method_faults
+from .versus import control_faults, cost_faults, method_faults, unequal
 
 EVEN = 1.05  # between the costs of the seeds of a row
 
@@ -106,10 +108,8 @@ def _pretraining(row: Row, base: Row | None, wrote: dict[str, Run]) -> list[str]
     if len(begun) == 1 < len(row.runs):
         found.append('all seeds began with one weight file: ± leaves out its pre-training')
     costs = [[source.result['block_forwards'] for source in _sources(side.runs, wrote)] for side in (row, base or row)]
-    if all(costs) and not any(None in cost for cost in costs):
-        share = sum(costs[1]) * len(costs[0]) / (sum(costs[0]) * len(costs[1]))
-        if not ENOUGH <= share <= 1 / ENOUGH:
-            found.append(f'pre-training of {base.label} had {100 * share:.0f} % of the cost')
+    if all(cost and all(cost) for cost in costs) and unequal(share := fmean(costs[1]) / fmean(costs[0])):
+        found.append(f'pre-training of {base.label} had {100 * share:.0f} % of the cost')
     return found
 
 

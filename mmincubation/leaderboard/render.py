@@ -8,7 +8,7 @@ from itertools import count
 from mmincubation.errors import clean
 from mmincubation.result import METRICS
 
-from .rows import first_few, settings_apart
+from .rows import differing_keys, labelled, settings_apart
 from .table import LEGEND, Line, Section
 
 TITLE = 'Leaderboard'
@@ -126,20 +126,15 @@ def _labels(lines: list[Line]) -> dict[int, str]:
     found = {}
     for method, same in methods.items():
         several = {key for model in {line.cells['model'] for line in same}
-                   for key in _differ([_recipe(line) for line in same if line.cells['model'] == model])}
+                   for key in differing_keys([_recipe(line) for line in same if line.cells['model'] == model])}
         apart = settings_apart([{key: _recipe(line).get(key) for key in several} for line in same])
         for line, own in zip(same, apart, strict=True):
-            said = first_few([f'{name} {value}' for name, value in own.items()])
-            found[id(line)] = f'{method} ({said})' if said else method
+            found[id(line)] = labelled(method, own)
     return found
 
 
 def _recipe(line: Line) -> dict[str, str]:
     return line.runs[0].result.get('recipe') or {}
-
-
-def _differ(recipes: list[dict[str, str]]) -> set[str]:
-    return {key for key in set().union(*recipes) if len({recipe.get(key) for recipe in recipes}) > 1}
 
 
 def _optimiser_apart(method: str, lines: list[Line]) -> list[str]:

@@ -79,7 +79,7 @@ class Row:
     @property
     def n(self) -> int:
         """The number of runs that measured the metric that its task is judged by."""
-        return len(self.main().values) if self.main() else 0
+        return len(mean.values) if (mean := self.main()) else 0
 
     def seconds(self) -> float | None:
         """Return the mean device-seconds of its runs; None if unknown, or of several machines."""
@@ -92,12 +92,11 @@ class Row:
 
     def machines(self) -> list[str]:
         """Return the machines of its runs, each once."""
-        return sorted({f'{run.result["devices"]} x {run.result["hardware"]}' for run in self.runs})
+        return sorted({run.machine for run in self.runs})
 
     def surroundings(self) -> set[tuple[str, str]]:
         """Return machine and version of torch of each run."""
-        return {(f'{run.result["devices"]} x {run.result["hardware"]}', run.result['versions'].get('torch', '?'))
-                for run in self.runs}
+        return {(run.machine, run.result['versions'].get('torch', '?')) for run in self.runs}
 
 
 def unmeasured(value: float | None, factor: float = 1) -> str | None:
@@ -144,10 +143,15 @@ def labels(recipes: list[list[Run]], unlike: list[dict[str, str]]) -> list[str]:
     """Return a name for each recipe of a method; where the settings that it shows are alike, the recipe's digest."""
     names = []
     for (run, *_), own in zip(recipes, unlike, strict=True):
-        shown = first_few([f'{name} {value}' for name, value in own.items()])
-        names.append(f'{run.method} ({shown})' if shown else run.method)
+        names.append(labelled(run.method, own))
     return [name if names.count(name) == 1 else f'{name[:-1]}, recipe {run.recipe[:6]})'
             for name, (run, *_) in zip(names, recipes, strict=True)]
+
+
+def labelled(method: str, settings: dict[str, str]) -> str:
+    """Return the name of a method with the first of these settings: 'e2e (lr 0.001)'."""
+    said = first_few([f'{name} {value}' for name, value in settings.items()])
+    return f'{method} ({said})' if said else method
 
 
 def first_few(texts: list[str]) -> str:
@@ -181,12 +185,17 @@ def differing(runs: list[Run]) -> list[dict[str, str]]:
 
 def settings_apart(recipes: list[dict[str, str]]) -> list[dict[str, str]]:
     """Return, for each recipe, the values of the settings in which some of them differ, by short name."""
-    keys = [key for key in sorted(set().union(*recipes)) if len({recipe.get(key) for recipe in recipes}) > 1]
+    keys = sorted(differing_keys(recipes))
     names = short_names(keys)
     rank = {name: i for i, name in enumerate(FIRST_NAMED)}
     # First what changes the meaning of the metric.
     keys.sort(key=lambda key: (not key.startswith('val_'), rank.get(names[key].rpartition('.')[2], len(rank)), key))
     return [{names[key]: shown(recipe.get(key)) for key in keys} for recipe in recipes]
+
+
+def differing_keys(recipes: list[dict[str, str]]) -> set[str]:
+    """Return the settings in which some of these recipes differ."""
+    return {key for key in set().union(*recipes) if len({recipe.get(key) for recipe in recipes}) > 1}
 
 
 def short_names(keys: list[str]) -> dict[str, str]:

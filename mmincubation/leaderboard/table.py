@@ -116,9 +116,9 @@ def cost(row: Row) -> str:
     """Return what a run of the row costs: block-forwards, or time on a machine where they were not counted."""
     if (blocks := row.total('block_forwards')) is not None:
         return f'{short(blocks)} blocks'
-    if len(row.machines()) > 1:
-        return 'several machines'
-    return '-' if (seconds := row.seconds()) is None else f'{number(seconds)} s'
+    if row.total('device_seconds') is None:
+        return '-'
+    return 'several machines' if (seconds := row.seconds()) is None else f'{number(seconds)} s'
 
 
 def share_text(share: float | None) -> str:

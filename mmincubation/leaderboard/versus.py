@@ -81,18 +81,22 @@ def is_incubation(row: Row) -> bool:
 
 def method_faults(row: Row) -> list[str]:
     """Return where the name of a row's method contradicts what its runs did."""
-    if any(row.method in methods for methods in CONTROLS.values()):
-        return [f'named {row.method}, but it trained modules'] if any(map(trains_modules, row.runs)) else []
+    if any(map(trains_modules, row.runs)):
+        control = any(row.method in methods for methods in CONTROLS.values())
+        return [f'named {row.method}, but it trained modules'] if control else []
     grown = any(phase['name'] in FINAL for run in row.runs for phase in run.result['phases'])
-    idle = row.method.startswith('incub') and grown and not any(map(trains_modules, row.runs))
-    return [f'named {row.method}, but it trained no modules'] if idle else []
+    return [f'named {row.method}, but it trained no modules'] if grown and row.method.startswith('incub') else []
 
 
 def cost_faults(row: Row, base: Row | None) -> list[str]:
     """Return the share of a row's cost that its baseline has, if these differ."""
     share = cost_share(base, row) if base and base is not row else None
-    differs = share is not None and not ENOUGH <= share <= 1 / ENOUGH
-    return [f'{base.label} has {100 * share:.0f} % of its cost'] if differs else []
+    return [f'{base.label} has {100 * share:.0f} % of its cost'] if share is not None and unequal(share) else []
+
+
+def unequal(share: float) -> bool:
+    """Return whether a cost that is this share of another is not comparable with it."""
+    return not ENOUGH <= share <= 1 / ENOUGH
 
 
 def control_faults(row: Row, rows: list[Row], base: Row | None) -> list[str]:

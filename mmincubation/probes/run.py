@@ -12,7 +12,7 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
-from mmincubation.checkpoints.pixels import IMAGENET, stated_pixels
+from mmincubation.checkpoints.pixels import IMAGENET, Pixels, stated_pixels
 from mmincubation.datasets.classification import ClsDataset
 from mmincubation.errors import CheckpointError, ConfigError, clean
 from mmincubation.models import ClsDataPreprocessor
@@ -47,7 +47,7 @@ def probe(args: Namespace) -> None:
     if content_digest(train) == content_digest(val):
         raise ConfigError(f'{args.train} and {args.val} hold the same images: each would be its own neighbour; give '
                           'other images for one of them')
-    said = settle_pixels(args, args.weights)
+    said = settle_pixels(args, stated_pixels(args.weights))
     print(printable(f'{args.weights}: {vit.load_report["coverage"]}; mean={args.mean}, std={args.std}, {said}'))
     features = recipe_of_features(args, vit)
     out = Path(args.out or default_folder(names, vit, (train, val), features))
@@ -67,9 +67,8 @@ def probe(args: Namespace) -> None:
         print(printable(f'{names.model}, {names.method}: {said}; {seconds:.0f} s; {path}' + f' ({note})' * bool(note)))
 
 
-def settle_pixels(args: Namespace, weights: str) -> str:
-    """Set mean and std, where not given, to those of the weights, else to ImageNet's; return who says them."""
-    stated = stated_pixels(weights)
+def settle_pixels(args: Namespace, stated: Pixels | None) -> str:
+    """Set mean and std, where not given, to those that the weights state, else to ImageNet's; return who says them."""
     mean, std = (stated.mean, stated.std) if stated else IMAGENET
     given = args.mean is not None and args.std is not None
     args.mean, args.std = (list(usual) if own is None else own for own, usual in ((args.mean, mean), (args.std, std)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mmengine.config import Config
 
+from mmincubation.checkpoints.pixels import stated_pixels
 from mmincubation.config.load import load_config
 from mmincubation.engine.options import apply_options
 from mmincubation.errors import ConfigError, clean
@@ -92,9 +93,9 @@ class Settings:
 
 def _settled(run: Run, weights: str) -> tuple[Namespace, Namespace]:
     """Return `probe_arguments` with the mean and the std that a probe of these weights would take."""
-    found = probe_arguments(run)
+    found, stated = probe_arguments(run), stated_pixels(weights)
     for args in found:
-        settle_pixels(args, weights)
+        settle_pixels(args, stated)
     return found
 
 
