@@ -34,9 +34,14 @@ def dicts_in(node, place: str) -> Iterator[tuple[str, dict]]:
         yield from dicts_in(value, f'{place}.{key}')
 
 
+def kind_of(node: dict) -> str:
+    """Return the `type` of a node of a config without its scope."""
+    return str(node.get('type')).rpartition('.')[2]
+
+
 def is_pretrained(init) -> bool:
     """Return whether an entry of `init_cfg` loads a weight file."""
-    return isinstance(init, dict) and str(init.get('type')).rpartition('.')[2] == 'Pretrained'
+    return isinstance(init, dict) and kind_of(init) == 'Pretrained'
 
 
 def pretrained_of(init_cfg) -> str | None:

@@ -4,7 +4,7 @@ from math import ceil, prod
 import numpy as np
 import torch
 
-from mmincubation.registry import nested_datasets
+from mmincubation.registry import kind_of, nested_datasets
 
 BOXES = 20  # objects assumed on each image; COCO has 7 on average, 93 at most
 
@@ -41,7 +41,7 @@ def pair(scale) -> tuple:
 def _after(steps: list[dict], size: tuple[int, int] | None) -> tuple[int, int] | None:
     """Return the size (height, width) after the transforms."""
     for step in steps:
-        kind = str(step.get('type')).rpartition('.')[2]
+        kind = kind_of(step)
         if kind in ('Resize', 'RandomResize', 'RandomChoiceResize', 'ResizeShortestEdge'):
             size = _largest(step, kind)
         elif kind == 'RandomCrop':

@@ -13,6 +13,7 @@ from mmincubation.datasets.labels import (
     pixels_of,
     unlearnable,
 )
+from mmincubation.registry import kind_of
 
 from .layouts import DatasetCheck, DatasetSummary, register_checker
 from .sampling import files_below
@@ -48,7 +49,7 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
 def _built(check: DatasetCheck) -> CheckedDataset:
     """Return the run's data set with the part of its pipeline that reads files."""
     steps = [step for step in check.dataset.get('pipeline') or []
-             if str(step.get('type')).rpartition('.')[2].startswith('Load')]
+             if kind_of(step).startswith('Load')]
     with DefaultScope.overwrite_default_scope(check.scope):
         return CheckedDataset(dict(check.dataset, pipeline=steps), check.place, check.num_classes)
 

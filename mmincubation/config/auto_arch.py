@@ -4,7 +4,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmincubation.checkpoints import asks_file, settle_arch
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, kind_of
 
 FROM_A_FILE = ('ViTBackbone', 'ViTClassifier')
 SHOWN = ('embed_dim', 'depth', 'num_heads', 'patch_size', 'img_size', 'num_classes')
@@ -13,7 +13,7 @@ SHOWN = ('embed_dim', 'depth', 'num_heads', 'patch_size', 'img_size', 'num_class
 def asking(cfg: Config) -> list[tuple[str, dict]]:
     """Return (place, settings) of the models of a config that begin from a file and have its architecture."""
     return [(place, node) for place, node in dicts_in(cfg.get('model'), 'model')
-            if asks_file(node.get('arch')) and str(node.get('type')).rpartition('.')[2] in FROM_A_FILE]
+            if asks_file(node.get('arch')) and kind_of(node) in FROM_A_FILE]
 
 
 def settle_archs(cfg: Config, trained: str | Path | None = None) -> list[str]:

@@ -3,7 +3,10 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from .maps import heads_of, inner_model, kind_of, vit_maps
+from mmincubation.models.on_meta import inner_model
+from mmincubation.registry import kind_of
+
+from .maps import heads_of, vit_maps
 
 NECKS = dict(SimpleFeaturePyramid='in_channels', Feature2Pyramid='embed_dim')  # by the key of what they take
 

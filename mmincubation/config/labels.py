@@ -6,7 +6,7 @@ from mmengine.config import Config
 
 from mmincubation.datasets.classes import class_of
 from mmincubation.datasets.labels import IGNORED
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, kind_of
 
 from .classes import data_sets
 from .sections import kinds_of
@@ -60,7 +60,7 @@ def _class_problems(place: str, node: dict, scope: str, kind: str) -> Iterator[s
 
 def _truth_problems(cfg: Config, place: str, node: dict, kind: str) -> Iterator[str]:
     """Labels that are to be read, or to be scored, and that the data set does not have."""
-    reads = any(str(step.get('type')).rpartition('.')[2] == 'LoadAnnotations' for _, step in
+    reads = any(kind_of(step) == 'LoadAnnotations' for _, step in
                 dicts_in(node.get('pipeline'), 'pipeline'))
     prefix = node.get('data_prefix')
     named = not isinstance(prefix, dict) or prefix.get('seg_map_path') is not None
@@ -78,13 +78,13 @@ def _truth_problems(cfg: Config, place: str, node: dict, kind: str) -> Iterator[
 
 def _writes(metric: dict) -> bool:
     """Whether a metric writes predictions and needs no truth, as tools/test.py --format-only and --out set them."""
-    return bool(metric.get('format_only')) or str(metric.get('type')).rpartition('.')[2] in (
+    return bool(metric.get('format_only')) or kind_of(metric) in (
         'LabelPictures', 'DumpResults', 'DumpDetResults')
 
 
 def _order_problems(place: str, node: dict) -> Iterator[str]:
     """Predictions are compared at the size of the image file, so labels must not be resized."""
-    steps = [str(step.get('type')).rpartition('.')[2] for step in node.get('pipeline') or () if isinstance(step, dict)]
+    steps = [kind_of(step) for step in node.get('pipeline') or () if isinstance(step, dict)]
     if 'LoadAnnotations' in steps and 'Resize' in steps[steps.index('LoadAnnotations'):]:
         yield f'{place}.pipeline resizes the labels, predictions are scored at the size of the image: put ' \
               'LoadAnnotations after Resize'
@@ -122,7 +122,7 @@ def _paddings(top, key: str, scope: str) -> Iterator[tuple[str, int]]:
     """Yield (place, value) of what pads label maps."""
     for place, node in dicts_in(top, key):
         yield f'{place}.seg_pad_val', setting(node, 'seg_pad_val', scope)
-        pads = setting(node, 'pad_val', scope) if str(node.get('type')).rpartition('.')[2] == 'Pad' else None
+        pads = setting(node, 'pad_val', scope) if kind_of(node) == 'Pad' else None
         if pads is not None:
             yield f'{place}.pad_val.seg', pads.get('seg', IGNORED) if isinstance(pads, dict) else IGNORED
 

@@ -4,9 +4,10 @@ from math import ceil
 
 from mmengine.config import Config
 
-from mmincubation.registry import leaf_datasets
+from mmincubation.models.on_meta import inner_model
+from mmincubation.registry import kind_of, leaf_datasets
 
-from .maps import heads_of, inner_model, kind_of, level_strides, vit_maps
+from .maps import heads_of, level_strides, vit_maps
 from .signatures import setting, several
 
 PLACE = 'model.data_preprocessor'

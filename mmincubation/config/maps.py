@@ -7,7 +7,8 @@ import torch
 from mmengine.config import Config
 
 from mmincubation.downstream.timm_vit import build_timm
-from mmincubation.registry import dicts_in
+from mmincubation.models.on_meta import inner_model
+from mmincubation.registry import dicts_in, kind_of
 from mmincubation.vit import Arch
 
 from .signatures import setting, several
@@ -83,13 +84,3 @@ def heads_of(model: dict) -> Iterator[tuple[str, dict]]:
         head = model.get(name)
         numbered = [(f'{name}.{i}', one) for i, one in enumerate(head)] if isinstance(head, list) else [(name, head)]
         yield from ((place, one) for place, one in numbered if isinstance(one, dict))
-
-
-def inner_model(cfg: Config) -> dict:
-    """Return the settings of the model, or of the one in a wrapper such as for test-time augmentation."""
-    return cfg.model.get('module', cfg.model)
-
-
-def kind_of(node: dict) -> str:
-    """Return the `type` without its scope."""
-    return str(node.get('type')).rpartition('.')[2]

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmincubation.checkpoints.pixels import IMAGENET, Pixels, near, near_imagenet, stated_pixels
-from mmincubation.registry import dicts_in, leaf_datasets, pretrained_of
+from mmincubation.registry import dicts_in, kind_of, leaf_datasets, pretrained_of
 from mmincubation.vit import Arch
 
 from .signatures import resolve, setting
@@ -93,7 +93,7 @@ def _unlike_weights(cfg: Config) -> Iterator[str]:
     """A line where a pretrained ViT gets images of another mean, std or order of colours than it was trained on."""
     own, place, scope = cfg.model.get('data_preprocessor'), 'model.data_preprocessor', cfg.get('default_scope')
     files = [pretrained_of(node.get('init_cfg')) for _, node in dicts_in(cfg.model, 'model')
-             if str(node.get('type')).rpartition('.')[2] in VITS]
+             if kind_of(node) in VITS]
     if not any(files) or not isinstance(own, dict) or _normalises(cfg):
         return
     file = next(filter(None, files))
@@ -112,7 +112,7 @@ def _unlike_weights(cfg: Config) -> Iterator[str]:
 
 def _normalises(cfg: Config) -> bool:
     """Return whether a step of the data normalises, and not the model."""
-    return any(str(step.get('type')).rpartition('.')[2] == 'Normalize' for key in ('train', 'test')
+    return any(kind_of(step) == 'Normalize' for key in ('train', 'test')
                for _, step in dicts_in(cfg.get(f'{key}_dataloader'), key))
 
 

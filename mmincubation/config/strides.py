@@ -3,9 +3,10 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from mmincubation.registry import dicts_in
+from mmincubation.models.on_meta import inner_model
+from mmincubation.registry import dicts_in, kind_of
 
-from .maps import inner_model, kind_of, level_strides, vit_maps
+from .maps import level_strides, vit_maps
 
 EXTRACTORS = ('bbox_roi_extractor', 'mask_roi_extractor')  # others may read one level alone
 ANCHORS = ('anchor_generator', 'prior_generator')

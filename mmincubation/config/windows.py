@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, kind_of
 
 from .map_sizes import fit_problems
 from .scores import IOU_SCORES
@@ -21,7 +21,7 @@ def window_problems(cfg: Config, mode: str) -> Iterator[str]:
         yield from fit_problems(cfg, mode)
     kind = 'test' if mode == 'test' else 'val'
     for place, node in dicts_in(cfg.get(f'{kind}_evaluator'), f'{kind}_evaluator'):
-        if str(node.get('type')).rpartition('.')[2] == 'IoUMetric':
+        if kind_of(node) == 'IoUMetric':
             wrong = [name for name in several(setting(node, 'iou_metrics', scope) or None) if name not in IOU_SCORES]
             if wrong:
                 yield f'{place}.iou_metrics has {wrong[0]!r}: IoUMetric knows {", ".join(IOU_SCORES)}'
@@ -64,7 +64,7 @@ def crop_problems(cfg: Config) -> Iterator[str]:
     if not _is_pair(size):
         return
     for place, step in dicts_in(cfg.get('train_dataloader'), 'train_dataloader'):
-        if str(step.get('type')).rpartition('.')[2] != 'RandomCrop' or 'crop_size' not in step:
+        if kind_of(step) != 'RandomCrop' or 'crop_size' not in step:
             continue
         crop = step['crop_size']
         sides = (crop, crop) if isinstance(crop, int) else tuple(crop)

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmincubation.config.signatures import accepted, resolve
 from mmincubation.datasets.files import common_folder
 from mmincubation.errors import ConfigError
-from mmincubation.registry import leaf_datasets
+from mmincubation.registry import kind_of, leaf_datasets
 
 
 def use_tta(cfg: Config, path: str) -> None:
@@ -145,6 +145,6 @@ def without_truth(steps: list) -> list:
         if isinstance(step, list):
             step = without_truth(step)
             kept += [step] if step else []  # an empty list of alternatives would leave TestTimeAug none at all
-        elif str(step.get('type')).rpartition('.')[2] != 'LoadAnnotations':
+        elif kind_of(step) != 'LoadAnnotations':
             kept.append(step | {'transforms': without_truth(step.transforms)} if 'transforms' in step else step)
     return kept

@@ -17,7 +17,7 @@ def build_on_meta(cfg: Mapping) -> nn.Module:
     """Build a config's model without memory and without weights; inside test-time augmentation, the model alone."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     with torch.device('meta'):
-        return revert_sync_batchnorm(MODELS.build(deepcopy(_plain(cfg))))
+        return revert_sync_batchnorm(MODELS.build(deepcopy(inner_model(cfg))))
 
 
 def build_for_shapes(cfg: Mapping) -> nn.Module:
@@ -25,16 +25,17 @@ def build_for_shapes(cfg: Mapping) -> nn.Module:
     try:
         return build_on_meta(cfg)
     except RuntimeError:  # torch's, for `.item()` of a shape
-        return revert_sync_batchnorm(MODELS.build(deepcopy(_plain(cfg))))
+        return revert_sync_batchnorm(MODELS.build(deepcopy(inner_model(cfg))))
 
 
-def _plain(cfg: Mapping) -> dict:
+def inner_model(cfg: Mapping) -> dict:
+    """Return the settings of a config's model, or of the one that it wraps."""
     return cfg['model'].get('module', cfg['model'])  # `module` is what test-time augmentation wraps
 
 
 def classes_in_model(cfg: Mapping) -> int | None:
     """Return the number of classes that the config's model says, None if it says none."""
-    return max((node[key] for node, key in _counts(deepcopy(_plain(cfg)))), default=None)
+    return max((node[key] for node, key in _counts(deepcopy(inner_model(cfg)))), default=None)
 
 
 def class_shapes(cfg: Mapping) -> dict[str, tuple[Size, Size]]:
@@ -42,7 +43,7 @@ def class_shapes(cfg: Mapping) -> dict[str, tuple[Size, Size]]:
 
     They are found by building the model with each, so they are right for any head. Return nothing if that fails.
     """
-    count, larger = classes_in_model(cfg), dict(cfg, model=deepcopy(_plain(cfg)))
+    count, larger = classes_in_model(cfg), dict(cfg, model=deepcopy(inner_model(cfg)))
     for node, key in _counts(larger['model']):
         node[key] += node[key] == count
     try:

@@ -9,7 +9,7 @@ from mmincubation.checkpoints.load import is_named, require_header
 from mmincubation.checkpoints.shards import weights_sha256
 from mmincubation.datasets.classes import names_in
 from mmincubation.models.on_meta import class_shapes, classes_in_model
-from mmincubation.registry import dicts_in
+from mmincubation.registry import dicts_in, kind_of
 from mmincubation.vit import arch_of
 
 WRAPPERS = ('module.', '_orig_mod.')  # of DistributedDataParallel and torch.compile
@@ -118,7 +118,7 @@ def _require_same_classes(content: dict, cfg, source: str, classes) -> None:
 def _place(cfg) -> str | None:
     """Return the place of the model, or of the part of it, that begins from a ViT's file."""
     return next((place for place, node in dicts_in(cfg['model'], 'model')
-                 if str(node.get('type')).rpartition('.')[2] in OF_A_VIT), None)
+                 if kind_of(node) in OF_A_VIT), None)
 
 
 def _vit(cfg, source: str) -> str:
