@@ -65,7 +65,7 @@ def find_images(source: Path, out: Path, told: bool) -> tuple[list[str], list[st
 
 
 def _is_new(folder: Path, root: Path, seen: set[Path]) -> bool:
-    """Return whether a folder is to be read, and add it to those `seen`; a link inside `root` leads to another of it."""
+    """Return whether a folder is to be read, then add it to `seen`; a link to a folder of `root` itself is not."""
     real = folder.resolve()
     new = real not in seen and not (folder.is_symlink() and real.is_relative_to(root))
     if new:
