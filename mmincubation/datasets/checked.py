@@ -18,6 +18,7 @@ from .classification import ClsDataset
 from .coco_rules import CocoRules
 from .files import image_fault
 from .labels import BOTH, Fault, listed, no_sample
+from .objects import read_counting
 from .records import LIMIT, add_record, read_records, summary_of
 from .rules import CheckedPipeline
 
@@ -67,11 +68,15 @@ class CheckedDataset(Dataset):
 
     def _read_annotations(self, dataset: BaseDataset, steps: list[dict]) -> None:
         """Run `full_init`, and check COCO's annotations before mmdet drops some."""
-        rules = coco_rules(dataset, steps)
+        rules, lines = coco_rules(dataset, steps), []
         if hasattr(dataset, 'img_suffix'):
             dataset.load_data_list = listed(dataset)
         try:
-            dataset.full_init() if rules is None else rules.read()
+            if rules is None:
+                lines.append(read_counting(dataset))
+            else:
+                rules.read()
+                lines += [*rules.warnings(), rules.absent()]
         except ConfigError as error:
             raise DataError(f'{self.place}: {error}') from error
         except Exception as error:  # JSON of any content raises anything
@@ -81,11 +86,10 @@ class CheckedDataset(Dataset):
             raise DataError(f'{self.place}: {name} cannot be read: {one_line(error)}') from error
         finally:
             vars(dataset).pop('load_data_list', None)
-        if rules is not None:
-            for line in filter(None, [*rules.warnings(), rules.absent()]):
-                print_log(f'{self.place}: {dataset.ann_file}: {line}', 'current', logging.WARNING)
-            if rules.images and not self.skips:
-                raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
+        for line in filter(None, lines):
+            print_log(f'{self.place}: {dataset.ann_file}: {line}', 'current', logging.WARNING)
+        if rules is not None and rules.images and not self.skips:
+            raise DataError(f'{self.place}: {rules.summary()}{self.remedy}')
 
     def _require_samples(self, dataset) -> None:
         if not len(dataset):

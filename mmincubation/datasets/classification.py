@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from torchvision import datasets
 
 from mmincubation.errors import ConfigError
 from mmincubation.registry import DATASETS
 
+from .folders import class_folders, images_in
 from .images import image_transform, planes, read_rgb
 from .subsets import Fraction, balanced_subset
 
 INSTALL = 'python -m pip install --no-deps -r requirements.txt'
-SPLITS = {
-    'train', 'training', 'trainval', 'val', 'valid', 'validation', 'dev', 'eval', 'evaluation', 'test', 'testing'}
 
 
 def numbered_by(order: tuple[str, ...], labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple]:
@@ -127,36 +125,6 @@ class ClsDataset(Dataset):
         return self.held[index]
 
 
-class _Folders(datasets.ImageFolder):
-
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        found = _class_folders(directory)
-        return found, {name: i for i, name in enumerate(found)}
-
-
-def _class_folders(root: str) -> list[str]:
-    """Return the names of the folders in `root`, sorted.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not root:  # else it would be the working directory
-        raise ConfigError(f'root={root!r}: give the folder of the class folders')
-    try:
-        found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
-    except OSError as error:
-        raise ConfigError(f'{root} cannot be read: {error.strerror}') from error
-    if not found:
-        raise ConfigError(f'{root} holds no images in folders of classes: lay them out as root/class/image.jpg '
-                          '(docs/guides/data.md)')
-    return found
-
-
-def _is_image(path: str) -> bool:
-    name = os.path.basename(path)
-    return not name.startswith('.') and datasets.folder.is_image_file(name)
-
-
 @DATASETS.register_module()
 class ImageFolder(ClsDataset):
     """Images under `root` in one folder per class, as ImageNet is usually unpacked; see `ClsDataset`.
@@ -170,28 +138,16 @@ class ImageFolder(ClsDataset):
 
     def __init__(self, root: str, pipeline: list[dict] = (), fraction: Fraction = 1.,
                  classes: tuple[str, ...] | None = None, in_memory: bool = False):
-        self.root, others = root, []
-        found = _Folders(root, allow_empty=True, is_valid_file=lambda path: _is_image(path) or others.append(path))
-        others = [path for path in others if not os.path.basename(path).startswith('.')]
-        self.left_out = others and (f'{root}: {len(others)} files are left out, whose names are none of images: '
-                                    f'{others[0]}') or None
+        self.root = root
+        paths, numbers, names, self.left_out = images_in(root)
         # Bytes in one array: workers would gradually copy a list, as reading a string changes its reference count.
-        self.files = np.array([os.fsencode(path) for path, _ in found.samples])
-        labels = np.array(found.targets, np.int64)
-        if empty := sorted({*range(len(found.classes))} - {*labels.tolist()}):
-            names = ', '.join(found.classes[i] for i in empty[:3]) + ', ...' * (len(empty) > 3)
-            raise ConfigError(f'{root}: {len(empty)} class folders without an image ({names}); fill or remove '
-                              f'them{self.left_out and f" ({self.left_out})" or ""}')
-        if {name.lower() for name in found.classes} <= SPLITS:
-            split = max(found.classes, key=lambda name: name.lower().startswith('train'))
-            raise ConfigError(f'{root} holds {", ".join(found.classes)}, which are no classes: give '
-                              f'root={root}/{split}')
-        super().__init__(labels, tuple(found.classes), pipeline, fraction, classes, in_memory)
+        self.files = np.array([os.fsencode(path) for path in paths])
+        super().__init__(np.array(numbers, np.int64), names, pipeline, fraction, classes, in_memory)
 
     @classmethod
     def names(cls, settings: dict) -> tuple[str, ...]:
         """Return the names of the folders, or `classes`."""
-        return tuple(settings.get('classes') or _class_folders(settings['root']))
+        return tuple(settings.get('classes') or class_folders(settings['root']))
 
     def read(self, index: int) -> torch.Tensor:
         """Return the image in RGB, (3, H, W) uint8."""
@@ -242,9 +198,11 @@ class HFImages(ClsDataset):
         """Return the encoded image of the row.
 
         Raises:
-            ConfigError: the row has the name of a file instead of the image.
+            ConfigError: the row has no image, or the name of a file instead of it.
         """
         content = self.rows[index][self.column][0].as_py()
+        if content is None:
+            raise ConfigError(f'{self.name(index)} has no image (null)')
         if content['bytes'] is None:  # save_to_disk stores all images; a name could be that of any file
             raise ConfigError(f'{self.name(index)} names a file, {content["path"]!r}, instead of holding the image; '
                               'write the split again with save_to_disk')
@@ -289,4 +247,10 @@ def _require_columns(root: str, rows, image: str, label: str) -> None:
     for column, kind in ((image, ImageColumn), (label, ClassLabel)):
         if not isinstance(rows.features.get(column), kind):
             known = [name for name, feature in rows.features.items() if isinstance(feature, kind)]
-            raise ConfigError(f'{root} has no {kind.__name__} column {column!r}; it has {", ".join(known) or "none"}')
+            raise ConfigError(f'{root} has no {kind.__name__} column {column!r}; it has {", ".join(known) or "none"}'
+                              f'{_how_to_make(kind.__name__, column) if column in rows.features else ""}')
+
+
+def _how_to_make(kind: str, column: str) -> str:
+    how = f'cast_column({column!r}, datasets.Image())' if kind == 'Image' else f'class_encode_column({column!r})'
+    return f'; {column!r} becomes one by rows.{how} before save_to_disk'

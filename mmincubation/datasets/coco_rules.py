@@ -137,7 +137,7 @@ class CocoRules:
         kept = {id(info) for info in self.filter_data()}  # by identity: infos are dicts and have no hash
         left = [info for info in infos if id(info) in kept or 'fault' in info]
         if infos and not left:
-            self._refuse([self._all_filtered(infos)])
+            self._refuse([all_filtered(self.dataset.filter_cfg, infos)])
         classes = self.dataset.metainfo['classes']
         self.objects.update(classes[instance['bbox_label']] for info in left for instance in info['instances']
                             if not instance.get('ignore_flag'))
@@ -153,13 +153,6 @@ class CocoRules:
         if self.usable == len(self.tiny):
             yield from (('boxes of a pixel at most, and no others', 'write pixels, not parts of the image', where)
                         for where in self.tiny)
-
-    def _all_filtered(self, infos: list[dict]) -> Fault:
-        rule = self.dataset.filter_cfg
-        small = sum(min(info['width'], info['height']) < rule.get('min_size', 0) for info in infos)
-        empty = sum(not info['instances'] for info in infos) if rule.get('filter_empty_gt') else 0
-        return (f'filter_cfg={dict(rule)} leaves none of its {len(infos)} images: {small} are smaller than min_size, '
-                f'{empty} have no object of metainfo.classes', 'correct filter_cfg or metainfo.classes', '')
 
     def warnings(self) -> list[str]:
         """Return what is uncommon but no fault, one line each, without the name of the file."""
@@ -186,8 +179,16 @@ class CocoRules:
         return f'{self.dataset.ann_file}: {len(self.images)} images cannot be used: {first(self.images, "; ")}'
 
 
-def absent(empty: list[str], classes: int) -> str:
-    """Return in words which of the classes have no object."""
+def all_filtered(rule: dict, infos: list[dict]) -> Fault:
+    """Return why `filter_cfg=rule` leaves none of these images."""
+    small = sum(min(info['width'], info['height']) < rule.get('min_size', 0) for info in infos)
+    empty = sum(not info['instances'] for info in infos) if rule.get('filter_empty_gt') else 0
+    return (f'filter_cfg={dict(rule)} leaves none of its {len(infos)} images: {small} are smaller than min_size, '
+            f'{empty} have no object of metainfo.classes', 'correct filter_cfg or metainfo.classes', '')
+
+
+def absent(empty: list[str], classes: int, apart: str = 'crowds (iscrowd=1)') -> str:
+    """Return in words which of the classes have no object; those set `apart` do not count."""
     which = 'no object of any class' if len(empty) == classes else \
         f'no object of {len(empty)} of {classes} classes ({first(empty)})'
-    return f'{which}; crowds (iscrowd=1) do not count'
+    return f'{which}; {apart} do not count'

@@ -27,8 +27,20 @@ def decode_image(path: str | Path) -> str | Image.Image:
 
 def missing(path: str | Path) -> str:
     """Return in words that a file does not exist, and why if its name shows that."""
-    written = str(path).replace('\\', '/')
-    return 'missing file' + (f', but there is {written}: write / for \\ in its name' if Path(written).is_file() else '')
+    written, stem = str(path).replace('\\', '/'), Path(path).with_suffix('')
+    if Path(written).is_file():
+        return f'missing file, but there is {written}: write / for \\ in its name'
+    if stem.suffix and stem.is_file():
+        return f'missing file, but there is {stem}: the suffix {Path(path).suffix} is added to the names in ann_file'
+    return 'missing file'
+
+
+def is_hidden(path: str, folder: str) -> bool:
+    """Return whether a file below a folder, or a folder between the two, has a name that begins with a dot.
+
+    The path must begin as the folder is written.
+    """
+    return f'{os.sep}.' in os.sep + path.removeprefix(folder)
 
 
 def image_fault(path: str | Path) -> str | None:

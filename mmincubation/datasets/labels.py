@@ -10,6 +10,8 @@ from PIL import Image
 
 from mmincubation.errors import ConfigError
 
+from .files import is_hidden
+
 IGNORED = 255  # where a data set does not say which label is ignored
 IMAGES = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp')
 LOOK = 32  # label pictures that a run reads before its first step
@@ -154,16 +156,33 @@ def _colours_used(path: str, ignored: int) -> list[tuple[int, tuple]]:
 
 
 def listed(dataset: BaseDataset) -> Callable[[], list[dict]]:
-    """Return a `load_data_list` for mmseg's data set, without blank lines of `ann_file` and without hidden files."""
+    """Return a `load_data_list` for mmseg's data set, without what is no image.
+
+    That are blank lines of `ann_file`, hidden files, and label pictures beside their images whose names end with
+    `img_suffix` too, as `1_mask.png` beside `1.png`.
+    """
     load, folder = dataset.load_data_list, dataset.data_prefix.get('img_path') or ''
 
-    def is_meant(info: dict) -> bool:
-        parts = info['img_path'].removeprefix(folder).strip('/').split('/')
+    def found() -> list[dict]:
+        infos = load()
         if dataset.ann_file and os.path.isfile(dataset.ann_file):
-            return parts[-1] != dataset.img_suffix
-        return not any(part.startswith('.') for part in parts)
+            return [info for info in infos if os.path.basename(info['img_path']) != dataset.img_suffix]
+        maps = _maps_beside(dataset, [info['img_path'] for info in infos])
+        return [info for info in infos if not is_hidden(info['img_path'], folder) and info['img_path'] not in maps]
 
-    return lambda: [info for info in load() if is_meant(info)]
+    return found
+
+
+def _maps_beside(dataset: BaseDataset, paths: list[str]) -> set[str]:
+    """Return the paths that label pictures of these images have, if they lie in one folder with the images.
+
+    Without a folder of label pictures, as with --format-only, it may be that of the images.
+    """
+    images, labels = (dataset.data_prefix.get(key) for key in ('img_path', 'seg_map_path'))
+    apart = labels is not None and os.path.abspath(labels) != os.path.abspath(images or '')
+    if apart or dataset.seg_map_suffix == dataset.img_suffix:
+        return set()
+    return {path.removesuffix(dataset.img_suffix) + dataset.seg_map_suffix for path in paths}
 
 
 def left_out(dataset: BaseDataset) -> str | None:
@@ -175,7 +194,7 @@ def left_out(dataset: BaseDataset) -> str | None:
     own = (dataset.img_suffix, dataset.seg_map_suffix) if together else (dataset.img_suffix, )
     found = sorted(os.path.join(where, name) for where, _, names in os.walk(folder) for name in names
                    if name.lower().endswith(IMAGES) and not name.endswith(own)
-                   and f'{os.sep}.' not in os.path.join(where, name).removeprefix(folder))
+                   and not is_hidden(os.path.join(where, name), folder))
     more = ', ...' * (len(found) > 1)
     return f'{len(found)} images that do not end with img_suffix={dataset.img_suffix!r} are left out: ' \
            f'{found[0]}{more}; rename them, or correct img_suffix' if found else None

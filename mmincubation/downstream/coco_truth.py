@@ -85,7 +85,10 @@ def _require_instances(parts: list, names: str, kind: str) -> None:
     """mmdet's metric without a file needs the truth in each sample, where PackDetInputs does not put it by itself."""
     steps = [step for part in parts for step in part.pipeline.transforms]
     if not any('instances' in getattr(step, 'meta_keys', ()) for step in steps):
-        raise DataError(f'{kind}_evaluator.ann_file is missing: give it that of the data set, {names}')
+        if names.endswith('.json'):
+            raise DataError(f'{kind}_evaluator.ann_file is missing: give it that of the data set, {names}')
+        raise DataError(f"{kind}_evaluator: {names} is no COCO json, so the truth must come with the samples: add "
+                        f"'instances' to meta_keys of PackDetInputs in {kind}_dataloader.dataset.pipeline")
 
 
 def _require_usable(content: dict, classes) -> None:

@@ -160,8 +160,7 @@ def _seen(inputs, truth, sample: dict, settings: dict, prepare, reader: '_Origin
         seen.weights = truth.numpy() if truth.ndim else np.eye(int(truth) + 1)[int(truth)]
     elif 'gt_sem_seg' in truth:
         seen.classes = truth.gt_sem_seg.data.squeeze(0).numpy()
-    elif 'gt_instances' in truth:
-        found = truth.gt_instances
+    elif 'bboxes' in (found := truth.get('gt_instances', ())):  # not without LoadAnnotations
         boxes = getattr(found.bboxes, 'tensor', found.bboxes)
         seen.boxes, seen.labels = boxes.numpy(), found.labels.numpy()
         seen.masks = found.masks.to_ndarray().astype(bool) if 'masks' in found else None

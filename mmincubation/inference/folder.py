@@ -42,8 +42,8 @@ def main(args: Namespace) -> int:
 def find_images(source: Path, out: Path, told: bool) -> tuple[list[str], list[str]]:
     """Return the images of a folder and its other files, paths with `/` below it in order; or the one image `source`.
 
-    Hidden files, linked folders and all below `out` are left out. Unless the user has `told` so, `out` may not lie in
-    the folder.
+    Hidden files and all below `out` are left out. Links to folders elsewhere are followed; each folder is read once.
+    Unless the user has `told` so, `out` may not lie in the folder.
 
     Raises:
         ConfigError: there are no images, or `out` lies there.
@@ -53,14 +53,24 @@ def find_images(source: Path, out: Path, told: bool) -> tuple[list[str], list[st
     root, target, found = source.resolve(), out.resolve(), []
     if target == root or not told and target.is_relative_to(root):
         raise ConfigError(f'{out} lies in the folder of the images; give another --out')
-    for folder, names, files in os.walk(root):
-        names[:] = sorted(n for n in names if not n.startswith('.') and Path(folder, n) != target)
+    seen = {root, target}
+    for folder, names, files in os.walk(root, followlinks=True):
+        names[:] = [n for n in sorted(names) if not n.startswith('.') and _is_new(Path(folder, n), root, seen)]
         found += [Path(folder, name).relative_to(root).as_posix() for name in files if not name.startswith('.')]
     images = sorted(name for name in found if name.lower().endswith(IMG_EXTENSIONS))
     if not images:
         raise ConfigError(f'{source}: ' + (f'holds no images ({", ".join(IMG_EXTENSIONS)})' if source.is_dir() else
                                            'does not exist'))
     return images, sorted(set(found) - set(images))
+
+
+def _is_new(folder: Path, root: Path, seen: set[Path]) -> bool:
+    """Return whether a folder is to be read, then add it to `seen`; a link to a folder of `root` itself is not."""
+    real = folder.resolve()
+    new = real not in seen and not (folder.is_symlink() and real.is_relative_to(root))
+    if new:
+        seen.add(real)
+    return new
 
 
 def predict_all(model: Predictor, source: Path, images: list[str], out: Path) -> int:

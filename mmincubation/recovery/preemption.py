@@ -32,6 +32,7 @@ class Request:
     """Record whether this process was asked to stop; `listening` installs it as the signal handler."""
 
     def __init__(self) -> None:
+        self.pid = os.getpid()
         self.at: float | None = None
         self.number: int | None = None
         self.building = True  # nothing has been trained or tested yet
@@ -40,8 +41,13 @@ class Request:
         """Handle a signal: the first one asks for a stop, a later one ends the process at once, as by default.
 
         Signals within `SAME` seconds of the first are part of the same request. Ctrl-C while data and model are built,
-        where there is nothing to save, ends the process at once.
+        where there is nothing to save, ends the process at once. A process that this one has forked, such as a worker
+        of a metric's multiprocessing.Pool, leaves the others to this one; SIGTERM, by which a Pool ends it, ends it.
         """
+        if os.getpid() != self.pid:
+            if number == signal.SIGTERM:
+                end_by_default(number)
+            return
         if number == signal.SIGINT and self.building:
             end_at_once(number, _frame)
         if self.at is None:
@@ -50,8 +56,13 @@ class Request:
             if get_rank() == 0:
                 os.write(2, text.encode())
         elif monotonic() - self.at > (SAME if any(name in os.environ for name in LAUNCHED) else BOUNCE):
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            end_by_default(number)
+
+
+def end_by_default(number: int) -> None:
+    """End this process as the signal does by default."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 @contextmanager

@@ -63,14 +63,19 @@ def test_rows_are_numbered_as_training_by_name(tmp_path):
 def test_hidden_files_and_folders_are_no_data(tmp_path):
     write(tmp_path, '1', '2')
     (tmp_path / '.ipynb_checkpoints').mkdir()
-    for name in ('.DS_Store', '1/.DS_Store', '1/._0.png'):
+    (tmp_path / '1/sub/.ipynb_checkpoints').mkdir(parents=True)
+    for name in ('.DS_Store', '1/.DS_Store', '1/._0.png', '.0.png', '1/sub/.ipynb_checkpoints/0-checkpoint.png'):
         (tmp_path / name).write_bytes(b'x')
     data = ImageFolder(str(tmp_path))
-    assert data.classes == ('1', '2') and len(data) == 4
+    assert data.classes == ('1', '2') and len(data) == 4 and data.left_out is None
     (tmp_path / '3').mkdir()
     (tmp_path / '3/._0.png').write_bytes(b'x')
     with pytest.raises(ConfigError, match=r'1 class folders without an image \(3\)'):
         ImageFolder(str(tmp_path))
+
+
+def test_a_hidden_folder_may_hold_all_data(tmp_path):
+    assert len(ImageFolder(write(tmp_path / '.cache/data', '1', '2'))) == 4
 
 
 @pytest.mark.parametrize('names, anew, expected', [

@@ -286,3 +286,12 @@ def test_files_that_are_no_images_by_name_are_said(tmp_path):
         f'{tmp_path}: 2 files are left out, whose names are none of images: {tmp_path}/0/b.jfif')
     with pytest.raises(ConfigError, match='root=None: give the folder'):
         ImageFolder(None)
+
+
+def test_images_beside_the_folders_of_classes_are_said(tmp_path):
+    write_images(tmp_path, per_class=1)
+    for name in ('b.JPEG', 'a.png', 'labels.csv'):
+        (tmp_path / name).write_bytes(b'x')
+    data = ImageFolder(str(tmp_path))
+    assert len(data) == 3 and data.left_out == (
+        f'{tmp_path}: 2 files are left out, which lie beside the folders of classes: {tmp_path}/a.png')

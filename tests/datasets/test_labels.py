@@ -117,6 +117,28 @@ def test_blank_lines_and_hidden_files_are_no_images(tmp_path):
     assert len(segmentation(tmp_path)) == 3
 
 
+@pytest.mark.parametrize('apart', ['img', None])
+def test_label_pictures_beside_their_images_are_no_images(apart, tmp_path):
+    prefix = dict(img_path='img', seg_map_path=apart) if apart else dict(img_path='img')
+    beside = dict(seg_map_suffix='_mask.png', data_prefix=prefix)
+    segmentation(tmp_path)
+    for i in range(3):
+        (tmp_path / f'img/{i}_mask.png').write_bytes(READ['one byte'])
+    data = segmentation(tmp_path, **beside, **{} if apart else dict(pipeline=[dict(type='LoadImageFromFile')]))
+    assert [data.get_data_info(i)['img_path'][-5:] for i in range(len(data))] == ['0.png', '1.png', '2.png']
+    assert not apart or np.array_equal(data[1]['gt_seg_map'], LABELS)
+    # Elsewhere such a name is that of an image.
+    assert len(segmentation(tmp_path, LABELS, count=0, seg_map_suffix='_mask.png')) == 6
+
+
+def test_suffixes_in_a_list_of_names_are_told(tmp_path):
+    (tmp_path / 'list.txt').write_text('0.png\n')
+    for suffix in ('.png', '.jpg'):
+        with pytest.raises(DataError, match=f'0.png{suffix}: missing file, but there is {tmp_path}/img/0.png: the '
+                           f'suffix {suffix} is added to the names in ann_file;'):
+            segmentation(tmp_path, LABELS, ann_file='list.txt', img_suffix=suffix)[0]
+
+
 def test_images_of_another_suffix_are_named(tmp_path):
     assert left_out(segmentation(tmp_path, LABELS).dataset) is None
     for name in ('b.jpg', 'a.JPG', 'notes.txt'):

@@ -204,6 +204,11 @@ def test_a_metric_without_a_file_needs_the_truth_in_the_samples(tmp_path):
     settings = write(tmp_path)
     with pytest.raises(DataError, match='val_evaluator.ann_file is missing: give it that of the data set, .*a.json'):
         require_same_data(build(settings), metric_of(settings, ann_file=None), 'val')
+    dataset = build(settings)
+    dataset.dataset.ann_file = 'list.txt'  # as of XML
+    with pytest.raises(DataError, match="list.txt is no COCO json, .*: add 'instances' to meta_keys of "
+                       'PackDetInputs in val_dataloader.dataset.pipeline'):
+        require_same_data(dataset, metric_of(settings, ann_file=None), 'val')
 
 
 def test_nothing_to_measure_is_a_sentence(tmp_path, monkeypatch):

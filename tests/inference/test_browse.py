@@ -1,5 +1,6 @@
 """What tools/browse.py shows is what a step gets."""
 import re
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -80,6 +81,16 @@ def test_the_truth_of_validations_is_drawn_where_it_is(config):
         with_objects = next(seen for seen in look.seen if len(seen.boxes))
         assert with_objects.masks.shape[1:] == with_objects.original.shape[:2]
     assert 'data:image/png' in to_html(look, 'c.py')
+
+
+def test_validations_without_truth_are_shown(config):
+    _, cfg = config
+    cfg = deepcopy(cfg)
+    steps = cfg.val_dataloader.dataset.get('pipeline') or []
+    cfg.val_dataloader.dataset.pipeline = [step for step in steps if 'LoadAnnotations' not in step['type']]
+    look = look_at(cfg, 'val', 2)
+    assert len(look.seen) == 2 and all(seen.boxes is None and seen.classes is None for seen in look.seen)
+    assert 'objects' not in numbers(look) and to_html(look, 'c.py')
 
 
 def test_mixing_and_erasing_are_seen(images, tmp_path):

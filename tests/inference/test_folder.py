@@ -8,7 +8,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 import mmincubation
-from mmincubation.inference.folder import predict_all
+from mmincubation.inference.folder import find_images, predict_all
 from tests.helpers.models import TASKS, small_model
 from tests.helpers.paths import ROOT
 
@@ -153,6 +153,18 @@ def test_nothing_is_written_into_the_images_unless_told(models, photos, monkeypa
     for _ in range(2):  # what lies in the folder is not predicted
         assert tool(*checkpoint, '.', '--out', 'out').returncode == 0
         assert set(files(photos / 'out')) == PICTURES | LISTS | {'predictions.json'}
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    for name in ('photos/own/a.png', 'far/b.png', 'photos/out/c.png'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b'')
+    for link, target in (('far', 'far'), ('near', 'far'), ('alias', 'photos/own'), ('round', 'photos'),
+                         ('up', ''), ('written', 'photos/out')):
+        (tmp_path / 'photos' / link).symlink_to(tmp_path / target)
+    (tmp_path / 'far/back').symlink_to(tmp_path / 'far')
+    found = find_images(tmp_path / 'photos', tmp_path / 'photos/out', told=True)
+    assert found == (['far/b.png', 'own/a.png'], [])
 
 
 def test_without_images_there_is_one_line(models, tmp_path, tool):

@@ -1,4 +1,5 @@
 """Ctrl-C, SIGTERM and SIGUSR1: every rank stops at one step, and the same command goes on to the same weights."""
+import multiprocessing
 import os
 import re
 import shlex
@@ -147,6 +148,19 @@ def test_workers_ignore_a_signal_to_the_whole_process_group(tmp_path, persistent
     run.send(number, group=True)
     assert run.code() == (INTERRUPTED if number == signal.SIGINT else PREEMPTED), run.text()
     assert 'DataLoader worker' not in run.text() and 'Traceback' not in run.text()
+
+
+@pytest.mark.parametrize('number, ended', [(signal.SIGTERM, True), (signal.SIGUSR1, False), (signal.SIGINT, False)])
+def test_what_a_metric_forks_ends_by_the_signal_of_its_pool_alone(number, ended):
+    with preemption.listening() as request:
+        request.building = False
+        worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60, ))
+        worker.start()
+        os.kill(worker.pid, number)
+        worker.join(10 if ended else 1)
+        code = worker.exitcode
+        worker.kill()
+        assert code == (-number if ended else None) and request.at is None
 
 
 def test_an_evaluation_stops_after_its_batch(tmp_path):
