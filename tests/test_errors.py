@@ -1,4 +1,5 @@
-"""Ctrl-C ends a tool with one line."""
+"""Ctrl-C ends a tool with one line; a tool that nobody reads does its work."""
+import os
 import signal
 import subprocess
 import sys
@@ -34,3 +35,29 @@ def test_ctrl_c_is_one_line_and_ignored_where_the_shell_says_so(at_once, swallow
         preexec_fn=lambda: signal.signal(signal.SIGINT, action))
     seen = (done.returncode, done.stdout, done.stderr)
     assert seen == ((0, 'swallowed\n', '') if ignored else (code, '', said))
+
+
+UNHEARD = '''
+import sys
+from mmincubation.errors import quiet_interrupt, say_at_once
+quiet_interrupt()
+for _ in range(3):
+    print('out', flush=True)
+    print('err', file=sys.stderr)
+    say_at_once('signal')
+print('not flushed')
+open(sys.argv[1], 'w').write('done')
+sys.exit(75)
+'''
+
+
+@pytest.mark.parametrize('gone', ['pipe', 'disk'])
+def test_a_tool_that_nobody_reads_does_its_work(tmp_path, gone):
+    """As after Ctrl-C on `tool 2>&1 | tee log`, in a closed terminal, or where the disk of the log is full."""
+    target = os.open('/dev/full', os.O_WRONLY)
+    if gone == 'pipe':
+        read, target = os.pipe()
+        os.close(read)
+    done = subprocess.run([sys.executable, '-c', UNHEARD, str(tmp_path / 'done')], stdout=target, stderr=target,
+                          cwd=ROOT)
+    assert done.returncode == 75 and (tmp_path / 'done').read_text() == 'done'
