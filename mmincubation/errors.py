@@ -1,17 +1,20 @@
 """The errors that the tools report as one line on stderr and an exit code."""
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Exit codes beside 0 (done), 1 (an unforeseen error) and 2 (an unusable command, config, file, sample or disk).
 DIVERGED = 70  # a loss, a gradient or a weight is not finite; the same command would end there again
 PROCESS_LOST = 71  # a loader's worker or another rank died; the same command with --resume goes on
-PREEMPTED = 75  # stopped by SIGTERM or SIGUSR1, as sysexits.h has EX_TEMPFAIL; the same command with --resume goes on
+PREEMPTED = 75  # stopped by SIGTERM, SIGUSR1 or SIGHUP, as EX_TEMPFAIL of sysexits.h; with --resume it goes on
 INTERRUPTED = 130  # stopped by Ctrl-C, as a shell counts it: a person did that, so no scheduler should begin it anew
+
+GONE = (errno.EPIPE, errno.EIO)  # of writing to a pipe, or a terminal, that nobody reads any more
 
 
 class ConfigError(ValueError):
@@ -36,7 +39,7 @@ class Stop(Exception):
 
 
 class Preempted(Stop):
-    """SIGTERM or SIGUSR1 arrived; the run has written a checkpoint of where it stopped."""
+    """SIGTERM, SIGUSR1 or SIGHUP arrived; the run has written a checkpoint of where it stopped."""
     exit_code = PREEMPTED
 
 
@@ -98,11 +101,16 @@ def naming(place: str) -> Iterator[None]:
 def quiet_interrupt(at_once: bool = False) -> None:
     """Let Ctrl-C end this process with one line instead of a traceback and, in a shell, exit code 130.
 
+    What the process prints from now on may find no reader: after Ctrl-C on `tool | tee log`, tee is gone first.
+
     A tool that writes files cleans up first. `at_once` is for work that leaves nothing: imports, above all, may swallow
     the exception that Ctrl-C is to Python, and go on with half of a package.
     """
     if at_once and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # ignored: a script has started `tool &`
         signal.signal(signal.SIGINT, end_at_once)
+    for name in ('stdout', 'stderr'):
+        if (stream := getattr(sys, name)) is not None and not isinstance(stream, Unheard):
+            setattr(sys, name, Unheard(stream))
     usual = sys.excepthook
 
     def report(kind, error, trace) -> None:
@@ -116,5 +124,41 @@ def quiet_interrupt(at_once: bool = False) -> None:
 
 def end_at_once(_number: int, _frame) -> None:
     """Handle a signal by ending the process, where nothing has begun that could be lost."""
-    os.write(2, b'Interrupted: stopped by Ctrl-C, nothing is lost\n')
+    say_at_once('Interrupted: stopped by Ctrl-C, nothing is lost')
     os._exit(INTERRUPTED)
+
+
+def say_at_once(text: str) -> None:
+    """Write a line to stderr from the handler of a signal, if anybody can still read it."""
+    with suppress(OSError):
+        os.write(2, f'{text}\n'.encode())
+
+
+class Unheard:
+    """A stream whose reader may be gone: the work goes on without what nobody can read. A full disk is an error."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write as the stream does; without a reader, do nothing."""
+        with _unless_gone():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush as the stream does; without a reader, do nothing."""
+        with _unless_gone():
+            self._stream.flush()
+
+
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in GONE:
+            raise

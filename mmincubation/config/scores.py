@@ -9,6 +9,7 @@ from mmincubation.incubation.recipe import follows_score
 from .hooks import hooks_of
 from .signatures import resolve, setting, several
 
+BEST_WEIGHTS = 'WeightsHook'  # in hooks/, a package below this one
 COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 IOU_SCORES = dict(mIoU=('mIoU', 'mAcc'), mDice=('mDice', 'mAcc'), mFscore=('mFscore', 'mPrecision', 'mRecall'))
 
@@ -33,15 +34,18 @@ def score_problems(cfg: Config) -> Iterator[str]:
 
 
 def _watched(cfg: Config, scope: str) -> Iterator[tuple[str, str]]:
-    """Yield (key, score) of the best checkpoint, early stops and schedules that follow a score."""
+    """Yield (key, score) of the best checkpoint, best weights, early stops and schedules that follow a score."""
     for place, hook, _ in hooks_of(cfg, hooks.CheckpointHook):
         names = several(hook.get('save_best') or None)
         yield from ((f'{place}.save_best', name) for name in names if name != 'auto')
-    found = [(f'{place}.monitor', hook) for place, hook, _ in hooks_of(cfg, hooks.EarlyStoppingHook)]
-    found += [(f'param_scheduler.{i}.monitor', schedule)
+    found = [(place, 'monitor', hook) for place, hook, _ in hooks_of(cfg, hooks.EarlyStoppingHook)]
+    found += [(place, 'metric', hook) for place, hook, cls in hooks_of(cfg, hooks.Hook) if cls.__name__ == BEST_WEIGHTS]
+    found += [(f'param_scheduler.{i}', 'monitor', schedule)
               for i, schedule in enumerate(several(cfg.get('param_scheduler') or None))
               if follows_score(schedule) and schedule.get('by_epoch', True)]
-    yield from ((place, name) for place, node in found if isinstance(name := setting(node, 'monitor', scope), str))
+    for place, key, node in found:
+        if isinstance(name := setting(node, key, scope), str):
+            yield f'{place}.{key}', name
 
 
 def _metric(evaluator: dict, scope: str) -> tuple[str | None, list[str]]:

@@ -231,6 +231,7 @@ class ToolRunner(Runner):
         if is_main_process():
             self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
             write_checkpoint(path, checkpoint)
+        self.call_hook('after_save_checkpoint')
 
     def _meta(self, given: dict, by_epoch: bool) -> dict:
         """Return the metadata of a checkpoint. Hooks save inside the step that they count, hence the + 1."""

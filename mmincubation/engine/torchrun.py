@@ -13,23 +13,23 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
-from mmincubation.errors import DIVERGED, INTERRUPTED, PREEMPTED, PROCESS_LOST
+from mmincubation.errors import DIVERGED, INTERRUPTED, PREEMPTED, PROCESS_LOST, quiet_interrupt
 
 SAID = (2, DIVERGED, PROCESS_LOST, PREEMPTED, INTERRUPTED)  # the exit codes of ranks that print a line of their own
 NOISE = re.compile(rf'closing signal|failed \(exitcode: ({"|".join(map(str, SAID))})\)')
 
 
 def main() -> int:
-    """Run torchrun; return the exit code of the rank that failed first, 75 after SIGTERM or SIGUSR1, 130 after Ctrl-C.
+    """Run torchrun; return the exit code of the rank that failed first.
 
-    A rank that signal N has ended gives 128 + N.
+    It is 75 after SIGTERM, SIGUSR1 or SIGHUP, and 130 after Ctrl-C. A rank that signal N has ended gives 128 + N.
     """
     logger = logging.getLogger('torch.distributed.elastic.multiprocessing.api')
     logger.addFilter(lambda record: not NOISE.search(record.getMessage()))
     try:
         torchrun()
     except SignalException as stop:
-        return PREEMPTED if stop.sigval in (signal.SIGTERM, signal.SIGUSR1) else 128 + stop.sigval
+        return PREEMPTED if stop.sigval in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP) else 128 + stop.sigval
     except KeyboardInterrupt:  # before torchrun listens
         return INTERRUPTED
     except ChildFailedError as error:
@@ -41,4 +41,5 @@ def main() -> int:
 
 
 if __name__ == '__main__':
+    quiet_interrupt()
     sys.exit(main())

@@ -32,7 +32,8 @@ class CostMeter(BaseHook):
     - `iters` and `images`: iterations, and training images of all ranks.
     - `block_forwards`: images x the number of transformer blocks that one image passes (the model's `block_forwards`);
       None if the model has no such number.
-    - `seconds`: this rank's training time x the number of ranks. Data loading counts, validation does not.
+    - `seconds`: this rank's training time x the number of ranks. Data loading counts, validation and the writing of
+      checkpoints do not.
     - `data_seconds`: the share of `seconds` that this rank waited for batches, x the number of ranks. The key is
       missing if the loader does not count it, or did not when the phase began.
     """
@@ -44,6 +45,7 @@ class CostMeter(BaseHook):
     def __init__(self) -> None:
         self.phases: dict[str, dict] = {}
         self._clock, self._waited, self._epoch = perf_counter(), None, {}
+        self._saving = self._clock
 
     def before_train(self, runner) -> None:
         """Reset counters that came with weights (`load_from`) and not with a resumed run; start the clocks."""
@@ -65,6 +67,14 @@ class CostMeter(BaseHook):
     def after_val(self, runner) -> None:
         """Start the clocks again, for loops that validate between two iterations."""
         self._start(runner)
+
+    def settle(self, runner) -> None:
+        """Note when a checkpoint begins to be written; hooks that wait for the device have done so before."""
+        self._saving = perf_counter()
+
+    def after_save_checkpoint(self, runner) -> None:
+        """Leave out the time of writing: a loop that saves between two iterations goes on without a new start."""
+        self._clock += perf_counter() - self._saving
 
     def _start(self, runner) -> None:
         self._clock, self._waited = perf_counter(), waited(runner)

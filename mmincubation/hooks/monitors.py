@@ -19,10 +19,15 @@ class MonitorGuard(BaseHook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Raise ConfigError if a watched metric is missing."""
         for place, key in watched(runner):
-            if key not in (metrics or {}):
-                given = f'gives {", ".join(metrics)}' if metrics else 'gives no metric at all'
-                raise ConfigError(f'{place}.monitor={key!r}: the validation {given}; correct it, then --resume '
-                                  '--allow-changed goes on from the last checkpoint')
+            require_metric(f'{place}.monitor', key, metrics)
+
+
+def require_metric(place: str, key: str, metrics: dict[str, float] | None) -> None:
+    """Raise ConfigError if a validation does not give the metric that `place` names."""
+    if key not in (metrics or {}):
+        given = f'gives {", ".join(metrics)}' if metrics else 'gives no metric at all'
+        raise ConfigError(f'{place}={key!r}: the validation {given}; correct it, then --resume --allow-changed goes on '
+                          'from the last checkpoint')
 
 
 def watched(runner) -> Iterator[tuple[str, str]]:

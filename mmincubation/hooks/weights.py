@@ -10,6 +10,7 @@ from mmincubation.resumable.protocol import BaseHook, loop_protocol
 from mmincubation.vit.sharding import gather_full, unwrap
 
 from .ema import averaged
+from .monitors import require_metric
 
 
 @HOOKS.register_module()
@@ -26,9 +27,16 @@ class WeightsHook(BaseHook):
         self.best: dict[str, float] = {}
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
-        """Write `best` if the metric has improved."""
+        """Write `best` if the metric has improved.
+
+        Raises:
+            ConfigError: the validation does not give the metric.
+        """
         phase = loop_protocol(runner).phase_name or 'e2e'
-        if phase != ASSEMBLED and metrics and metrics[self.metric] > self.best.get(phase, float('-inf')):
+        if phase == ASSEMBLED or not metrics:
+            return
+        require_metric('WeightsHook.metric', self.metric, metrics)
+        if metrics[self.metric] > self.best.get(phase, float('-inf')):
             self.best[phase] = metrics[self.metric]
             self._write(runner, 'best')
 

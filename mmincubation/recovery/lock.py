@@ -88,13 +88,17 @@ def _lock(descriptor: int, kind: int) -> bool | None:
 
 
 def _refuse_if_owned(path: Path, free: bool | None, owner: dict | None) -> None:
-    """Take over from an owner that is gone and log it; raise ConfigError if it runs or might run."""
+    """Take over from an owner that is gone and log it; raise ConfigError if it runs or might run.
+
+    A free lock has no owner, even if the file names a living one: it came here in a copy of that one's folder.
+    """
     who = f'pid {owner["pid"]} on {owner["host"]} since {owner["since"]}' if owner else 'a run of one of its phases'
     local = owner is not None and owner['machine'] == _machine()
-    if free is False or (local and owner['start'] and owner['start'] == _start_of(owner['pid'])):
+    lives = local and owner['start'] and owner['start'] == _start_of(owner['pid'])
+    if free is False or free is None and lives:
         stop = f'stop it (`kill {owner["pid"]}`)' if local else 'stop it'
         raise ConfigError(f'{path.parent} is in use: {who}; wait for it, {stop}, or give another --work-dir')
-    if owner is None:
+    if owner is None or lives:
         return
     if free is None and not (local and owner['start']):  # neither the kernel nor the process table knows
         raise ConfigError(f'{path.parent} is in use or was left by a killed run: {who}, and its file system has no '

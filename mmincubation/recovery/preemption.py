@@ -1,4 +1,4 @@
-"""Stop all ranks at the same step after Ctrl-C, SIGTERM or SIGUSR1, with a checkpoint from which a command resumes."""
+"""Stop all ranks at the same step after a signal (see SIGNALS), with a checkpoint from which a command resumes."""
 import os
 import shlex
 import signal
@@ -14,14 +14,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
 from torch import distributed
 
-from mmincubation.errors import Interrupted, Preempted, end_at_once
+from mmincubation.errors import Interrupted, Preempted, end_at_once, say_at_once
 from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.resumable.protocol import loop_protocol
 
 from .checkpoint_files import checkpoints_of
 from .checkpoint_hook import CheckpointHook
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)  # the last: a terminal was closed
 SAME = 1.  # seconds within which signals are one request: srun and slurmstepd both send it at a time limit
 BOUNCE = 0.1  # the same for Ctrl-C on a process that nothing else has started
 LAUNCHED = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
@@ -40,9 +40,10 @@ class Request:
     def receive(self, number: int, _frame) -> None:
         """Handle a signal: the first one asks for a stop, a later one ends the process at once, as by default.
 
-        Signals within `SAME` seconds of the first are part of the same request. Ctrl-C while data and model are built,
-        where there is nothing to save, ends the process at once. A process that this one has forked, such as a worker
-        of a metric's multiprocessing.Pool, leaves the others to this one; SIGTERM, by which a Pool ends it, ends it.
+        Signals within `SAME` seconds of the first are part of the same request, and so are all SIGHUPs: of one closed
+        terminal kernel and shell both tell. Ctrl-C while data and model are built, where there is nothing to save, ends
+        the process at once. A process that this one has forked, such as a worker of a metric's multiprocessing.Pool,
+        leaves the others to this one; SIGTERM, by which a Pool ends it, ends it.
         """
         if os.getpid() != self.pid:
             if number == signal.SIGTERM:
@@ -52,10 +53,9 @@ class Request:
             end_at_once(number, _frame)
         if self.at is None:
             self.at, self.number = monotonic(), number
-            text = f'{signal.Signals(number).name}: rank {get_rank()} stops after this step; another ends it at once\n'
             if get_rank() == 0:
-                os.write(2, text.encode())
-        elif monotonic() - self.at > (SAME if any(name in os.environ for name in LAUNCHED) else BOUNCE):
+                say_at_once(f'{signal.Signals(number).name}: rank 0 stops after this step; another ends it at once')
+        elif number != signal.SIGHUP and monotonic() - self.at > _together():
             end_by_default(number)
 
 
@@ -65,11 +65,16 @@ def end_by_default(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def _together() -> float:
+    return SAME if any(name in os.environ for name in LAUNCHED) else BOUNCE
+
+
 @contextmanager
 def listening() -> Iterator[Request]:
-    """Treat Ctrl-C (SIGINT), SIGTERM and SIGUSR1 as a request to stop while the context is open."""
+    """Treat Ctrl-C (SIGINT), SIGTERM, SIGUSR1 and SIGHUP as a request to stop while the context is open."""
     request = Request()
-    ignored = {signal.SIGINT} if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else set()  # a script's `train.py &`
+    # A script's `train.py &`, and nohup, ignore these.
+    ignored = {number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_IGN}
     before = {number: signal.signal(number, request.receive) for number in {*SIGNALS} - ignored}
     try:
         yield request

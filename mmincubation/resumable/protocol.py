@@ -43,6 +43,9 @@ class BaseHook(Hook):
     def gather_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add to a checkpoint what only other ranks have. Every rank calls it, unlike `before_save_checkpoint`."""
 
+    def after_save_checkpoint(self, runner) -> None:
+        """Act when a checkpoint is written. Every rank calls it."""
+
     def after_phase(self, runner) -> None:
         """Act at the end of a phase of an incubation."""
 

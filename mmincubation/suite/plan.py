@@ -9,14 +9,16 @@ import torch
 
 from mmincubation.check.cost import gib
 from mmincubation.checkpoints.hub import is_address
+from mmincubation.config.auto_arch import asking
 from mmincubation.config.problems import problems
-from mmincubation.errors import ConfigError, clean, one_line
+from mmincubation.errors import CheckpointError, ConfigError, clean, one_line
 from mmincubation.recovery.checkpoint_files import checkpoints_of
+from mmincubation.result import ResultError, require_experiment
 
 from .cost import Durations, checkpoint_bytes
 from .runs import ROOT, Run, command_of, probe_arguments, words_of
-from .settings import FINISHED, OTHER, Setting, Settings, weight_file_of
-from .work import of_others, shown
+from .settings import FINISHED, OPEN, OTHER, Setting, Settings, weight_file_of
+from .work import in_use, of_others, shown
 from .written import all_names, written_weights
 
 
@@ -27,15 +29,17 @@ def dry_run(settings: Settings, jobs: int) -> int:
     width, need = max(map(len, suite.runs)), 0
     for run in suite.runs.values():
         state, why = settings.judge(run)
-        word = {FINISHED: 'finished', OTHER: 'refused'}.get(state) or _word(run)
+        unlike = _unlike(run, settings) if state == OPEN else ''
+        word = 'refused' if unlike else {FINISHED: 'finished', OTHER: 'refused'}.get(state) or _word(run)
         cost = '' if state == FINISHED else durations.said(run, settings)
         print(clean(f'{run.name:<{width}}  {word:<9}  {cost}').rstrip())
         if state == OTHER:
             lacks[f'{run.folder} {of_others(why)}'].append(run.name)
         if state != FINISHED:
             lines = list(_lacks(run, settings))
-            need += checkpoint_bytes(run, settings) if run.config and not lines else 0
-            for line in lines:
+            known = run.config and not lines and not asking(settings.of(run).cfg)
+            need += checkpoint_bytes(run, settings) if known else 0
+            for line in [*lines, *filter(None, [unlike])]:
                 lacks[line].append(run.name)
     free = shutil.disk_usage(next(p for p in [suite.work_dir, *suite.work_dir.absolute().parents] if p.exists())).free
     print(f'disk: {gib(free)} free' + f', checkpoints of runs with nothing missing take about {gib(need)}' * bool(need))
@@ -54,8 +58,13 @@ def wrong_runs(settings: Settings, runs: Iterable[Run]) -> Iterator[tuple[Run, s
         key = repr((run.config, run.options, run.probe, weights, run.needs if run.seed is None else ()))
         if key not in known:
             known[key] = list(_lacks(run, settings))
-        if known[key]:
-            yield run, known[key][0]
+        if why := next(iter(known[key]), '') or _unlike(run, settings):
+            yield run, why
+
+
+def _unlike(run: Run, settings: Settings) -> str:
+    # A run of another process is waited for, and its checkpoints come and go.
+    return settings.unlike_checkpoint(run) if run.config and not in_use(run.folder) else ''
 
 
 def _word(run: Run) -> str:
@@ -66,10 +75,7 @@ def _lacks(run: Run, settings: Settings) -> Iterator[str]:
     """Yield a line for each thing that is wrong or missing, but what other runs of the suite will make."""
     setting, suite = settings.of(run), settings.suite
     if run.config:
-        try:
-            found = problems(setting.cfg, 'train', settings.gpus, settings.gpus > 1 or torch.cuda.is_available())
-        except Exception as error:  # of a config that no check has foreseen
-            found = [one_line(error)]
+        found = _problems(run, settings)
         makers = suite.before(run).values()
         made = [f'{path}/' for path in (suite.work_dir / 'weights', *(need.folder for need in makers))]
         if any(need.command for need in makers):  # it makes data, and does not say where
@@ -80,6 +86,22 @@ def _lacks(run: Run, settings: Settings) -> Iterator[str]:
         given, _ = probe_arguments(run)
         paths = [given.train, given.val, *([] if run.weights in suite.runs else [setting.weights])]
         yield from (f'{path} does not exist' for path in paths if not is_address(path) and not Path(path).exists())
+
+
+def _problems(run: Run, settings: Settings) -> list[str]:
+    """Return the problems of a training's config; without `experiment` it would train, and leave no result."""
+    cfg = settings.of(run).cfg
+    try:
+        settings.settle(run)
+        found = problems(cfg, 'train', settings.gpus, settings.gpus > 1 or torch.cuda.is_available())
+        require_experiment(cfg.get('experiment'))
+    except ResultError as error:
+        found.append(str(error))
+    except CheckpointError as error:
+        found = [str(error)]
+    except Exception as error:  # of a config that no check has foreseen
+        found = [one_line(error)]
+    return list(dict.fromkeys(found))
 
 
 def _never_written(setting: Setting, makers: Iterable[Run], settings: Settings) -> Iterator[str]:

@@ -1,14 +1,20 @@
 """What a run is set to, and whether an earlier result is that of this run."""
 from argparse import Namespace
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 
 from mmengine.config import Config
 
+from mmincubation.checkpoints import CheckpointError
 from mmincubation.checkpoints.pixels import stated_pixels
+from mmincubation.config.auto_arch import asking, settle_archs
 from mmincubation.config.load import load_config
 from mmincubation.engine.options import apply_options
 from mmincubation.errors import ConfigError, clean
 from mmincubation.probes.run import settle_pixels
+from mmincubation.recovery.checkpoint_files import checkpoints_of, newest_complete
+from mmincubation.recovery.fingerprint import require_same_run
 from mmincubation.registry import dicts_in, pretrained_of
 from mmincubation.result import ResultError, read_result
 from mmincubation.resumable import make_resumable
@@ -80,6 +86,8 @@ class Settings:
         if not run.results or not all(path.exists() for path in run.results):
             return OPEN, ''
         setting, found = self.of(run), []
+        with suppress(CheckpointError):
+            self.settle(run)
         for path in run.results:
             try:
                 result = read_result(path)
@@ -89,6 +97,35 @@ class Settings:
             found += (probe_differs(*_settled(run, setting.weights), result) if run.probe
                       else training_differs(setting.cfg, result, self.gpus))
         return (OTHER, clean('; '.join(dict.fromkeys(found[:SHOWN])))) if found else (FINISHED, '')
+
+
+    def settle(self, run: Run) -> None:
+        """Put what it is into the place of `arch='auto'` in the config of a run, as the training does.
+
+        Raises:
+            CheckpointError: the weights that say it are not there yet, or do not say it.
+        """
+        cfg = self.of(run).cfg
+        if cfg is not None and asking(cfg):
+            settle_archs(cfg, next(iter(checkpoints_of(run.folder)), None))
+
+    def unlike_checkpoint(self, run: Run) -> str:
+        """Return in one line why a training cannot go on from the checkpoint in its folder; '' if it can."""
+        try:
+            last, _ = newest_complete(run.folder)
+            if last is None:
+                return ''
+            self.settle(run)
+            cfg = deepcopy(self.of(run).cfg)
+            cfg.resume, cfg.load_from = True, str(last)
+            require_same_run(cfg, self.gpus, False)
+        except CheckpointError as error:
+            return str(error)
+        except ConfigError as error:
+            differ = [line.strip() for line in str(error).splitlines()[1:] if not line.strip().startswith('(')]
+            return (f'{run.folder} holds an unfinished run of other settings ({"; ".join(differ[:SHOWN])}): undo these '
+                    'changes, move it away, delete it, or give the run another name')
+        return ''
 
 
 def _settled(run: Run, weights: str) -> tuple[Namespace, Namespace]:

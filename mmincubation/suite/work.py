@@ -1,5 +1,4 @@
 """Do the runs of a suite, several at once, with progress; a run that fails stops only those that need it."""
-import copy
 import fcntl
 import os
 import re
@@ -16,8 +15,6 @@ from subprocess import STDOUT, Popen
 
 from mmincubation.atomic import write_atomic
 from mmincubation.errors import INTERRUPTED, PREEMPTED, ConfigError, clean
-from mmincubation.recovery.checkpoint_files import newest_complete
-from mmincubation.recovery.fingerprint import require_same_run
 from mmincubation.recovery.lock import LOCK
 
 from .cost import Durations, clock
@@ -25,6 +22,7 @@ from .runs import Run, command_of
 from .settings import FINISHED, OTHER, Settings
 
 LINE = re.compile(r'(?:\[(?P<phase>\w+)[],].*?)?(?P<at>(?:Epoch|Iter)\(\w+\) *(?:\[[^]]*\])+).*?eta: (?P<eta>[\d:]+)')
+ERROR = re.compile(r'(error|[\w.]*(Error|Exception|Lost|Preempted|Interrupted)): ')  # as the tools, and Python, say it
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 TAIL, SHOWN = 15, 200  # lines of the log of a run that has failed, and characters of the last at the end
 LOG = 'suite.log'
@@ -101,15 +99,19 @@ class Work:
         """Do all runs; return 0, 1 if one has failed, or the exit code for the signal that has stopped them."""
         total, began, said = len(self.waiting), time.monotonic(), 0.
         with _noting(self.signals.append):
-            while (self.waiting or self.running) and not self.signals:
-                self._start_what_can()
-                time.sleep(self.poll)
-                self._collect()
-                if time.monotonic() - said > self.report and self.running:
-                    said = time.monotonic()
-                    self._say_progress(total, said - began)
+            try:
+                while (self.waiting or self.running) and not self.signals:
+                    self._start_what_can()
+                    time.sleep(self.poll)
+                    self._collect()
+                    if time.monotonic() - said > self.report and self.running:
+                        said = time.monotonic()
+                        self._say_progress(total, said - began)
+            except BaseException:  # no run goes on without its suite
+                self._stop(signal.SIGTERM)
+                raise
             if self.signals:
-                return self._stop()
+                return self._stop(self.signals[0])
         return 1 if self.failed else 0
 
     def _start_what_can(self) -> None:
@@ -139,22 +141,10 @@ class Work:
     def _clear(self, run: Run) -> None:
         """Delete, or refuse, what other settings have left."""
         state, why = self.settings.judge(run)
-        if self.renew and (state == OTHER or run.config and self._interrupted_otherwise(run)):
+        if self.renew and (state == OTHER or run.config and self.settings.unlike_checkpoint(run)):
             shutil.rmtree(run.folder)
         elif state == OTHER:
             raise ConfigError(f'{run.folder} {of_others(why)}')
-
-    def _interrupted_otherwise(self, run: Run) -> bool:
-        last, _ = newest_complete(run.folder)
-        if last is None:
-            return False
-        cfg = copy.deepcopy(self.settings.of(run).cfg)
-        cfg.resume, cfg.load_from = True, str(last)
-        try:
-            require_same_run(cfg, self.settings.gpus, False)
-        except ConfigError:
-            return True
-        return False
 
     def _popen(self, run: Run, slot: int) -> Popen:
         setting, gpus = self.settings.of(run), self.settings.gpus
@@ -180,12 +170,19 @@ class Work:
             elif job.process.returncode:
                 self._fail_with_log(job.run, job.process.returncode)
             elif job.run.results and (judged := self.settings.judge(job.run))[0] != FINISHED:
-                why = f'of other settings ({judged[1]})' if judged[1] else 'not there: the config needs `experiment`'
+                why = f'of other settings ({judged[1]})' if judged[1] else 'not there'
                 self._fail(job.run, f'ended, but {job.run.results[0]} is {why}')
             else:
-                self._keep(job.run)
-                self.durations.add(job.run, time.monotonic() - job.began)
-                print(f'= {job.run.name}: finished in {clock(time.monotonic() - job.began)}', flush=True)
+                self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        try:
+            self._keep(job.run)
+        except OSError as error:
+            self._fail(job.run, f'its result cannot be copied to {self.settings.suite.results} ({error})')
+            return
+        self.durations.add(job.run, time.monotonic() - job.began)
+        print(f'= {job.run.name}: finished in {clock(time.monotonic() - job.began)}', flush=True)
 
     def leave_out(self, run: Run, why: str) -> None:
         """Take a run that could not begin off the list."""
@@ -203,7 +200,10 @@ class Work:
         lines = [clean(line) for line in log.read_text(errors='replace').splitlines() if line.strip()][-TAIL:]
         print(f'{run.name}: failed with exit code {code}; the end of {log}:', *lines, sep='\n', file=sys.stderr,
               flush=True)
-        self.failed[run.name] = (f'exit code {code}, {lines[-1][:SHOWN] if lines else "without a word"}; see '
+        # An error of several lines begins with what is wrong.
+        at = max((i for i, line in enumerate(lines) if ERROR.match(line)), default=-1)
+        why = ' '.join(line.strip() for line in lines[at:])[:SHOWN] or 'without a word'
+        self.failed[run.name] = (f'exit code {code}, {why}; see '
                                  f'it by: tail -n 40 {shlex.quote(str(log))}')
 
     def _say_progress(self, total: int, gone: float) -> None:
@@ -213,17 +213,18 @@ class Work:
         print(f'[{done}/{total} runs{failed}, {clock(gone)} gone, {left}]  '
               f'{"  |  ".join(clean(job.status()) for job in self.running)}', flush=True)
 
-    def _stop(self) -> int:
-        """Pass the signal on and wait: trainings write a checkpoint. A second signal ends them at once."""
-        number, killed = self.signals[0], False
+    def _stop(self, number: int) -> int:
+        """Pass a signal on and wait: trainings write a checkpoint. A second signal ends them at once."""
+        began, killed = self.signals[:1], False
         own = [job for job in self.running if job.process is not None]
-        print(f'{signal.Signals(number).name}: waits until {len(own)} runs have stopped; another ends them at once'
+        why = signal.Signals(number).name if self.signals else 'an error of the suite'
+        print(f'{why}: waits until {len(own)} runs have stopped; another signal ends them at once'
               + '; other processes go on' * (len(own) < len(self.running)), file=sys.stderr, flush=True)
         for job in own:
             job.process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
         while any(not job.ended() for job in own):
             time.sleep(min(self.poll, .1))
-            if len(self.signals) > 1 and not killed:
+            if len(self.signals) > len(began) and not killed:
                 killed = True
                 for job in own:
                     if not job.ended():

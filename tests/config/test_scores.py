@@ -15,6 +15,7 @@ WATCHERS = {
     'custom_hooks.0.save_best': lambda name: dict(
         custom_hooks=[dict(type='mmincubation.CheckpointHook', save_best=[name])]),
     'custom_hooks.0.monitor': lambda name: dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor=name)]),
+    'custom_hooks.0.metric': lambda name: dict(custom_hooks=[dict(type='mmincubation.WeightsHook', metric=name)]),
     'param_scheduler.1.monitor': lambda name: dict(param_scheduler=[
         dict(type='LinearLR'), dict(type='ReduceOnPlateauLR', monitor=name)])}
 

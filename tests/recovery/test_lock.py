@@ -158,6 +158,13 @@ def test_a_free_lock_of_another_machine_is_taken_over(tmp_path, said):
         assert 'taken over from pid' in said[0] and 'node7' in said[0]
 
 
+def test_a_copy_of_a_living_runs_folder_is_nobodys(tmp_path, said):
+    pid = os.getppid()
+    (tmp_path / LOCK).write_text(owner(pid=pid, start=workdir._start_of(pid)))
+    with lock(tmp_path):
+        assert not said
+
+
 @pytest.mark.parametrize('text', ['', '{', '[1]', '{"pid": "x"}', '[' * 4096, '{"pid": 1, "start": null}'])
 def test_half_a_lock_file_is_no_owner(tmp_path, text, said):
     (tmp_path / LOCK).write_text(text)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from mmincubation.errors import INTERRUPTED, PREEMPTED, PROCESS_LOST
 from mmincubation.recovery import preemption
 from tests.helpers.forked import ROOT, Run, ranks
+from tests.helpers.tools import Forked
 from tests.helpers.toy import incubation_config, write_images
 
 
@@ -112,6 +114,30 @@ def test_a_second_signal_ends_it_at_once(tmp_path, number, pause):
     run.send(number)
     assert run.code() == -number and time.monotonic() - begun < 1
     assert 'another ends it at once' in run.text() and 'Traceback' not in run.text()
+
+
+def test_a_terminal_that_is_closed(tmp_path):
+    """It hangs up, more than once, and takes no word any more: the run stops at a checkpoint all the same."""
+    run = Forked(['python', 'tools/train.py', config(tmp_path, delay=0.02)], SimpleNamespace(name='/dev/full'))
+    while not any('[1][1/4]' in log.read_text() for log in (tmp_path / 'incub').glob('*/*.log')):
+        assert run.poll() is None
+        time.sleep(0.01)
+    for _ in range(2):
+        run.send_signal(signal.SIGHUP)
+        time.sleep(preemption.BOUNCE * 1.5)
+    run.process.join(60)
+    assert run.poll() == PREEMPTED and list((tmp_path / 'incub').glob('iter_*.pth'))
+
+
+def test_what_was_started_to_outlive_its_terminal_does():
+    """As by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with preemption.listening() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert request.at is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_ctrl_c_while_a_run_is_built_loses_nothing(tmp_path):

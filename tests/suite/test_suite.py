@@ -11,8 +11,9 @@ import pytest
 from mmincubation.result import read_result
 from mmincubation.suite import work
 from mmincubation.suite.main import do, main
-from mmincubation.suite.runs import read_suite
-from mmincubation.suite.settings import Settings
+from mmincubation.suite.plan import dry_run, wrong_runs
+from mmincubation.suite.runs import make_suite, read_suite
+from mmincubation.suite.settings import FINISHED, Settings
 from tests.helpers.paths import ROOT
 from tests.helpers.tools import Forked
 from tests.helpers.toy import e2e_config, incubation_config
@@ -82,16 +83,51 @@ def _fewer_runs_in_the_same_folder(suite, capfd) -> None:
 
 
 def test_a_stopped_run_whose_settings_change(suite, capfd):
-    """It is not gone on with: the suite fails it, the demo begins it anew."""
+    """It is not gone on with: the suite leaves it out, and says so before; the demo begins it anew."""
     text = suite.read_text().partition(',\n        dict(name')[0].replace('seeds=2', 'seeds=1') + ']'
     suite.write_text(text)
     folder = suite.parent / 'out/incub_seed0'
     stop_when(folder / 'last_checkpoint')
     assert main(arguments(str(suite))) == 75
     suite.write_text(text.replace('seeds=1', "seeds=1, options={'optim_wrapper.optimizer.lr': 5e-3}"))
+    capfd.readouterr()
+    why = f'{folder} holds an unfinished run of other settings (optim_wrapper.optimizer.lr: 0.01 -> 0.005): undo'
+    assert main(arguments(str(suite), dry_run=True)) == 1
+    said = capfd.readouterr().out
+    assert 'incub_seed0  refused ' in said and f'wrong: {why}' in said
     assert main(arguments(str(suite))) == 1
-    err = capfd.readouterr().err
-    assert 'this run is not the one to be resumed' in err and 'optim_wrapper.optimizer.lr: 0.01 -> 0.005' in err
-    assert (folder / 'last_checkpoint').exists()
+    said, err = capfd.readouterr()
+    assert f'incub_seed0: not run: {why}' in err and '+ ' not in said and (folder / 'last_checkpoint').exists()
     assert do(Settings(read_suite(suite)), 1, [], renew=True, poll=.1) == 0
     assert read_result(folder / 'result.json')['recipe']['optim_wrapper.optimizer.lr'] == '0.005'
+
+
+def test_the_shape_of_weights_that_a_run_of_the_suite_writes(images, tmp_path, monkeypatch, capsys):
+    """It is not known before that run, and known afterwards."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(work, 'Popen', Forked)
+    e2e_config(images, tmp_path, epochs=1).dump(tmp_path / 'e2e.py')
+    runs = [dict(name=name, config=str(tmp_path / 'e2e.py'), **more) for name, more in dict(
+        base={}, tuned=dict(weights='base', options={'model.arch': 'auto'})).items()]
+    suite = make_suite(tmp_path / 'out', runs)
+    for state in ('to run', 'finished'):
+        assert dry_run(Settings(suite), 1) == 0 and f'tuned  {state}' in capsys.readouterr().out
+        assert do(Settings(suite), 1, [], poll=.1) == 0
+    assert 'tuned: finished earlier, reused' in capsys.readouterr().out
+    for file in (tmp_path / 'out/base').glob('weights/*'):
+        file.unlink()  # deleted after use
+    assert Settings(suite).judge(suite.runs['tuned'])[0] == FINISHED
+    suite.runs['tuned'].results[0].unlink()
+    assert Settings(suite).unlike_checkpoint(suite.runs['tuned']) == ''
+
+
+def test_a_training_that_would_leave_no_result_does_not_begin(images, tmp_path):
+    cfg = e2e_config(images, tmp_path, custom_hooks=[])
+    cfg.pop('experiment')
+    cfg.dump(tmp_path / 'bare.py')
+    named = {f'experiment.{key}': key for key in ('model', 'method')} | {'experiment.task': 'classification'}
+    suite = make_suite(tmp_path / 'out', [
+        dict(name='bare', config=str(tmp_path / 'bare.py')),
+        dict(name='named', config=str(tmp_path / 'bare.py'), options=named)])
+    (run, line), = wrong_runs(Settings(suite), suite.runs.values())
+    assert run.name == 'bare' and line.startswith('config: `experiment` is None') and "experiment = dict(task=" in line

@@ -118,6 +118,35 @@ def test_a_failing_run_stops_only_those_that_need_it(made, capsys):
     assert 'see it by: tail -n 40' in err and 'second: not run, it needs first' in err and 'Do as I say.' in err
 
 
+@pytest.mark.parametrize('said, why', [
+    ('error: what is wrong:\n  lr: 1 -> 2\n  (more)', 'error: what is wrong: lr: 1 -> 2 (more)'),
+    ('Traceback:\n  here\ntorch.OutOfMemoryError: no memory\nfree it', 'torch.OutOfMemoryError: no memory free it'),
+    ('DivergenceError: of one line', 'DivergenceError: of one line'), ('the last\nword', 'word')])
+def test_the_end_says_why_from_the_first_line_of_the_reason_on(made, capsys, said, why):
+    made.commands['first'][2] = f'raise SystemExit({said!r})'
+    assert made.do() == 1
+    assert f'  first: exit code 1, {why}; see' in capsys.readouterr().err.partition('Not finished:')[2]
+
+
+def test_a_result_that_cannot_be_copied_fails_its_run_alone(made, tmp_path, capsys):
+    (tmp_path / 'kept').write_text('a file')
+    suite = replace(made.suite, results=tmp_path / 'kept')
+    assert main.do(Settings(suite), 2, [], poll=.02) == 1
+    out, err = capsys.readouterr()
+    assert 'third: its result cannot be copied to' in err and 'second: not run, it needs first' in err
+    assert '0 of 3 runs finished' in out
+
+
+def test_no_run_goes_on_without_its_suite(made, monkeypatch):
+    made.commands['first'][2] = SLEEP
+    job = work.Work(Settings(made.suite), 1, [], poll=.02)
+    job.plan()
+    monkeypatch.setattr(job, '_collect', lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        job.do()
+    assert [running.process.poll() for running in job.running] == [-signal.SIGTERM]
+
+
 def test_what_needs_a_run_that_was_not_run_is_not_run(made, capsys):
     """Whatever their order."""
     made.suite.runs.update({name: replace(made.runs[name], needs=needs)
