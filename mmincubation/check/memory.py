@@ -20,6 +20,7 @@ from mmincubation.vit.sharding import blocks_of, shard_options
 from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
 
+AMP_ALONE = ('type', 'dtype', 'loss_scale', 'use_fp16')  # settings that other optimiser wrappers do not have
 ERROR = 5  # percent; docs/guides/check.md has the measurements, tests/check/test_memory.py holds it
 
 
@@ -201,7 +202,7 @@ def make_wrapper(optim: dict, model: nn.Module):
     optim = deepcopy(dict(optim))
     if str(optim.get('type')).endswith('AmpOptimWrapper'):
         optim = dict(type='mmincubation.AutocastOptimWrapper', **{
-            k: v for k, v in optim.items() if k not in ('type', 'dtype', 'loss_scale', 'use_fp16')})
+            k: v for k, v in optim.items() if k not in AMP_ALONE})
     constructor = optim.pop('constructor', 'DefaultOptimWrapperConstructor')
     paramwise = optim.pop('paramwise_cfg', None)
     build = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(
