@@ -191,8 +191,8 @@ def test_same_seed_same_target_as_e2e():
 
 
 @pytest.mark.parametrize('only, epochs, refused', [
-    ('finetune', (1, 0), 'module_1'), ('finetune', (0, 1), 'module_0'), (None, (1, 0), None), ('module_0', (1, 0), None),
-    ('finetune', (0, 0), None), ('finetune', (1, 1), None)])
+    ('finetune', (1, 0), 'module_1'), ('finetune', (0, 1), 'module_0'), (None, (1, 0), None),
+    ('module_0', (1, 0), None), ('finetune', (0, 0), None), ('finetune', (1, 1), None)])
 def test_fine_tuning_alone_needs_a_run_of_each_module_or_of_none(only, epochs, refused):
     """One run with all phases has the modules that do not incubate; without any, it begins with the meta model."""
     modules = {f'module_{i}': dict(epochs=number) for i, number in enumerate(epochs)}
