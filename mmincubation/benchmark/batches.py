@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 
 from mmincubation.check.batches import input_size, loads_polygons, make_batch
+from mmincubation.config.classes import class_counts
 
 OBJECTS, CORNERS = 7, 32  # on an image, COCO's mean; of a mask's polygon
 
@@ -35,8 +36,7 @@ def synthetic(cfg: Config, size: tuple[int, int], count: int, seed: int = 0) -> 
     if torch.cuda.is_available():
         images = images.pin_memory()
     if scope not in ('mmdet', 'mmseg'):
-        classes = _classes(cfg)
-        return dict(inputs=images, labels=torch.from_numpy(rng.integers(0, classes, count)))
+        return dict(inputs=images, labels=torch.from_numpy(rng.integers(0, _classes(cfg), count)))
     samples = make_batch(scope, size, count)['data_samples']
     for sample in samples:
         (_objects if scope == 'mmdet' else _labels)(sample, size, rng, cfg)
@@ -44,8 +44,8 @@ def synthetic(cfg: Config, size: tuple[int, int], count: int, seed: int = 0) -> 
 
 
 def _classes(cfg: Config) -> int:
-    from mmincubation.vit import Arch
-    return Arch.parse(cfg.model.arch).num_classes
+    """Return the number of classes of the part of the model that decides it; 1 if none says it."""
+    return next((count for _, count in class_counts(cfg.model, cfg.get('default_scope') or 'mmengine')), 1)
 
 
 def _objects(sample, size: tuple[int, int], rng, cfg: Config) -> None:
@@ -59,15 +59,14 @@ def _objects(sample, size: tuple[int, int], rng, cfg: Config) -> None:
     masks = PolygonMasks([[(box[:2] + circle * (box[2:] - box[:2])).ravel()] for box in boxes], *size)
     if not loads_polygons(cfg.train_dataloader):
         masks = BitmapMasks(masks.to_ndarray(), *size)
-    classes = cfg.model.roi_head.bbox_head.num_classes
     sample.gt_instances = InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32), masks=masks,
-        labels=torch.from_numpy(rng.integers(0, classes, OBJECTS)))
+        labels=torch.from_numpy(rng.integers(0, _classes(cfg), OBJECTS)))
 
 
 def _labels(sample, size: tuple[int, int], rng, cfg: Config) -> None:
     """Add label squares of 32 pixels, one in ten of them without a label."""
-    grid = rng.integers(0, cfg.model.decode_head.num_classes, [ceil(side / 32) for side in size])
+    grid = rng.integers(0, _classes(cfg), [ceil(side / 32) for side in size])
     grid[rng.random(grid.shape) < .1] = 255
     full = grid.repeat(32, 0).repeat(32, 1)[:size[0], :size[1]]
     sample.gt_sem_seg.data = torch.from_numpy(full)[None]

@@ -9,6 +9,8 @@ from mmengine.dist import all_reduce, get_world_size
 
 from mmincubation.config.auto_arch import settle_archs
 from mmincubation.config.load import load_config
+from mmincubation.config.models import division_of, is_incubation
+from mmincubation.config.sections import missing_problems
 from mmincubation.errors import ConfigError
 from mmincubation.vit.spec import Arch, Division
 
@@ -66,7 +68,7 @@ def measure_config(path: str, cfg: Config, options: Options, say: Callable[[str]
         for variant, found in _time(cfg, steps, options, count).items():
             rows.append(dict(
                 config=str(path), phase=name, variant=variant, parts=phases.parts(name),
-                precision=_precision(cfg, variant), images=count * get_world_size(), size=list(size),
+                precision=_precision(cfg, variant, steps[variant]), images=count * get_world_size(), size=list(size),
                 units=_units(cfg, name, variant), **found))
             say(f'{path} {name} {variant}: {found["median"]:,.0f} ms')
     return rows
@@ -76,9 +78,11 @@ def prepare(path: str, options: Options) -> None:
     """Find the mistakes that can be known before anything is built.
 
     Raises:
-        ConfigError: a phase is unknown, or the images have no size.
+        ConfigError: the config is no training's, a phase is unknown, or the images have no size.
     """
     cfg = load_config(path)
+    if missing := list(missing_problems(cfg, 'train')):
+        raise ConfigError(f'{path}: {missing[0]}')
     settle_archs(cfg)
     batch_of(cfg, options)
     _select(path, Phases(cfg).names, options.phases)
@@ -145,17 +149,17 @@ def _largest(value: int, device: torch.device) -> int:
     return int(tensor)
 
 
-def _precision(cfg: Config, variant: str) -> str:
-    """Return `bfloat16` if the ViT computes in it, else `float32`."""
-    fast = cfg.optim_wrapper.type.endswith('AutocastOptimWrapper') or (cfg.model.get('backbone') or {}).get('bf16')
-    return 'bfloat16' if fast and variant == 'ours' else 'float32'
+def _precision(cfg: Config, variant: str, step) -> str:
+    """Return `bfloat16` if the ViT computes in it in a step, else `float32`."""
+    fast = variant == 'ours' and (step.autocasts or (cfg.model.get('backbone') or {}).get('bf16'))
+    return 'bfloat16' if fast else 'float32'
 
 
 def _units(cfg: Config, phase: str, variant: str) -> int | None:
     """Return the block-forwards of an image; None for models that are no classifiers."""
     if 'backbone' in cfg.model:
         return None
-    division = Division.of(Arch.parse(cfg.model.arch).depth, cfg.model.get('modules', 1))
+    division = division_of(cfg.model) if is_incubation(cfg) else Division((Arch.parse(cfg.model.arch).depth, ))
     return of_phase(division, phase, variant == 'reference').total
 
 

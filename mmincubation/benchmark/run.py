@@ -16,7 +16,7 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mmincubation.atomic import write_atomic
 from mmincubation.engine.ranks import close_process_group
-from mmincubation.errors import ConfigError
+from mmincubation.errors import CheckpointError, ConfigError
 from mmincubation.provenance import git_commit, hardware, versions
 
 from .flops import SIDE, matrix_rates, summary
@@ -34,7 +34,7 @@ def main(args: Namespace) -> int:
     warnings.simplefilter('ignore')
     try:
         result = _measure(args, _device(args.device))
-    except ConfigError as error:
+    except (CheckpointError, ConfigError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     if is_main_process():

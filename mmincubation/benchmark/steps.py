@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
-from mmincubation.check.memory import make_wrapper
+from mmincubation.check.memory import AMP_ALONE, make_wrapper
 from mmincubation.config.models import division_of, is_incubation
 from mmincubation.engine.compiling import compile_blocks
+from mmincubation.engine.optim import AutocastOptimWrapper
 from mmincubation.hooks.runtime_info import wrappers_of
 from mmincubation.incubation.loop import training_step
 from mmincubation.incubation.model import IncubationModel
@@ -79,7 +80,7 @@ class Phases:
         if name != 'train':
             begin_runs(model, [self.phases[name]], 'paper_code')
         optimizer = self.cfg.optim_wrapper.optimizer
-        return PublicStep(model, batch, optimizer.lr, optimizer.weight_decay, wrap_public)
+        return PublicStep(model, batch, optimizer.get('lr', 1e-3), optimizer.get('weight_decay', 0.), wrap_public)
 
 
 def _as_in_a_run(wrapper):
@@ -97,6 +98,8 @@ def _without_result(clip, *args, **kwargs) -> None:
 def plain(cfg: Config) -> Config:
     """Return a detector's or segmentor's config without what makes it fast: float32, and AdamW without `fused`."""
     cfg = deepcopy(cfg)
+    for key in AMP_ALONE:
+        cfg.optim_wrapper.pop(key, None)
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.optim_wrapper.optimizer.pop('fused', None)
     for key in ('backbone', 'neck'):
@@ -117,9 +120,19 @@ class TrainStep:
         self.batch = batch
 
     @property
+    def wrappers(self) -> list:
+        """All optimiser wrappers of the step."""
+        return list(wrappers_of(self.wrapper))
+
+    @property
     def optimizers(self) -> Iterator[torch.optim.Optimizer]:
         """All optimisers of the step."""
-        return (wrapper.optimizer for wrapper in wrappers_of(self.wrapper))
+        return (wrapper.optimizer for wrapper in self.wrappers)
+
+    @property
+    def autocasts(self) -> bool:
+        """Whether all of the step computes in bfloat16; see `make_wrapper` for what stands for an AmpOptimWrapper."""
+        return all(isinstance(wrapper, AutocastOptimWrapper) for wrapper in self.wrappers)
 
     def __call__(self) -> dict:
         """Train once; return the losses, on the device."""
@@ -134,9 +147,9 @@ class IncubationStep(TrainStep):
         self.runs = runs
 
     @property
-    def optimizers(self) -> Iterator[torch.optim.Optimizer]:
-        """All optimisers of the step."""
-        return (run.wrapper.optimizer for run in self.runs)
+    def wrappers(self) -> list:
+        """All optimiser wrappers of the step."""
+        return [run.wrapper for run in self.runs]
 
     def __call__(self) -> dict:
         """Train once; return the losses, on the device."""

@@ -6,20 +6,23 @@ from math import ceil
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import Tensor, nn
 
+from mmincubation.config.hooks import hooks_of
 from mmincubation.config.rehearsal import training_phases
 from mmincubation.incubation.model import IncubationModel
 from mmincubation.incubation.phase_run import begin_runs
-from mmincubation.incubation.phases import Phase
+from mmincubation.incubation.phases import FINETUNE, Phase
 from mmincubation.models.on_meta import build_on_meta
 from mmincubation.vit.sharding import blocks_of, shard_options
 
 from .batches import input_size, loads_polygons, make_batch
 from .tracking import LiveBytes, shapes_only
 
+AMP_ALONE = ('type', 'dtype', 'loss_scale', 'use_fp16')  # settings that other optimiser wrappers do not have
 ERROR = 5  # percent; docs/guides/check.md has the measurements, tests/check/test_memory.py holds it
 
 
@@ -31,8 +34,9 @@ class Peak:
     - `kept`: what the forward pass keeps for the backward pass.
     - `buckets`: DistributedDataParallel's copies of the gradients. If the model is `sharded`, the parameters and
       gradients that are full for a while instead. They are computed, not measured.
-    - `peak`: the maximum, `buckets` included.
+    - `peak`: the maximum, `buckets` and `average` included.
     - `saved`: the weights and the optimiser's state in a checkpoint, which holds full tensors.
+    - `average`: the copy of the weights that an EMAHook makes before the first step.
     """
     phase: str
     parameters: int
@@ -43,6 +47,7 @@ class Peak:
     peak: int
     saved: tuple[int, int]
     sharded: bool = False
+    average: int = 0
 
 
 def estimate(cfg: Config, gpus: int = 1) -> list[Peak]:
@@ -78,7 +83,9 @@ def forward_fault(cfg: Config) -> Exception | None:
 
 def _phase_peak(cfg: Config, phase, size: tuple[int, int], count: int, gpus: int) -> Peak:
     if phase is not None and phase.subphases and cfg.train_cfg.mode == 'parallel':  # a rank trains one of them
-        peaks = [_phase_peak(cfg, part, size, count, gpus) for part in phase.subphases]
+        cfg, groups = deepcopy(cfg), len(phase.subphases)  # it trains on the batches of so many, and adds gradients
+        cfg.optim_wrapper.accumulative_counts = groups * cfg.optim_wrapper.get('accumulative_counts', 1)
+        peaks = [_phase_peak(cfg, part, size, count, gpus // groups) for part in phase.subphases]
         states = sum(peak.saved[1] for peak in peaks)
         largest = max(peaks, key=lambda peak: peak.peak)
         return replace(largest, phase=phase.name, saved=(largest.saved[0], states))
@@ -131,7 +138,10 @@ def _steps(model: nn.Module, trained: list[_Trained], cfg: Config, name: str, ba
         return _sharded_peak(full, gpus, model, **options)
     # DDP copies gradients into buckets, unless they are views of these.
     buckets = sum(gradients) if gpus > 1 and not _views(cfg) else 0
-    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak + buckets, (parameters, state))
+    average = any(hooks_of(cfg, EMAHook)) * (parameters - elsewhere * (name == FINETUNE))
+    saved = parameters * (1 + bool(average)), state
+    return Peak(name, parameters - elsewhere, state, max(gradients), kept, buckets, peak + buckets + average, saved,
+                average=average)
 
 
 def _build_optimiser(model: nn.Module, one: _Trained, several: bool) -> int:
@@ -201,7 +211,7 @@ def make_wrapper(optim: dict, model: nn.Module):
     optim = deepcopy(dict(optim))
     if str(optim.get('type')).endswith('AmpOptimWrapper'):
         optim = dict(type='mmincubation.AutocastOptimWrapper', **{
-            k: v for k, v in optim.items() if k not in ('type', 'dtype', 'loss_scale', 'use_fp16')})
+            k: v for k, v in optim.items() if k not in AMP_ALONE})
     constructor = optim.pop('constructor', 'DefaultOptimWrapperConstructor')
     paramwise = optim.pop('paramwise_cfg', None)
     build = OPTIM_WRAPPER_CONSTRUCTORS.build(dict(

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 from mmincubation.config.rehearsal import training_phases
 from mmincubation.config.scaling import accumulation, images_per_step
+from mmincubation.resumable.batches import no_batch, odd_batch
 
 from .report import Report
 
@@ -20,8 +21,9 @@ class Length:
 def lengths(cfg, images: int | None, gpus: int) -> list[Length]:
     """Return each phase's length; `images` is the number of images in an epoch, None if unknown."""
     loop = cfg.get('train_cfg') or {}
-    step = cfg.train_dataloader['batch_size'] * gpus
-    per_epoch = images and (images // step if cfg.train_dataloader.get('drop_last') else -(-images // step))
+    size = cfg.train_dataloader['batch_size']
+    each = images and -(-images // gpus)  # of a rank; samplers repeat images so that all have as many
+    per_epoch = images and (each // size if cfg.train_dataloader.get('drop_last') else -(-each // size))
     phases = training_phases(cfg)
     if phases != [None]:
         return [Length(p.name, p.epochs, per_epoch and p.epochs * per_epoch) for p in phases]
@@ -40,9 +42,21 @@ def report_recipe(cfg, images: int | None, gpus: int, report: Report) -> None:
         for part in phase.subphases or [phase] if phase else [None]:
             _report_schedule(cfg, part, length, report)
     endless = 'InfiniteSampler' in str((cfg.train_dataloader.get('sampler') or {}).get('type'))
-    if not endless and images is not None and images < cfg.train_dataloader['batch_size'] * gpus:
-        report.problem(BATCH, f'{images} images are less than one batch on {gpus} GPU{"s" * (gpus > 1)}',
-                       'give a smaller batch or more images')
+    if not endless and images is not None:
+        _report_batches(cfg, -(-images // gpus), report)
+
+
+def _report_batches(cfg, images: int, report: Report) -> None:
+    """Report what a run refuses of the batches of an epoch of `images` on a rank, and that there is no whole one."""
+    size, drop_last = cfg.train_dataloader['batch_size'], bool(cfg.train_dataloader.get('drop_last'))
+    if images < size and drop_last:
+        report.problem('', no_batch(images, size), '')
+    elif images < size:
+        report.warn(f'{BATCH}: {images} images (a rank) are less than one batch of {size}; give a smaller batch or '
+                    'more images')
+    mixes = (cfg.model.get('data_preprocessor') or {}).get('mixup')
+    if mixes and (odd := odd_batch(images, size, drop_last)):
+        report.problem('', odd, '')
 
 
 def _report_batch(cfg, gpus: int, report: Report) -> None:

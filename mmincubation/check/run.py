@@ -121,6 +121,7 @@ def _report_memory(cfg, gpus: int, report: Report) -> list[Peak]:
     for p in peaks:
         what = 'full for a while' if p.sharded else 'DDP buckets'
         buckets = f' + {what} {gib(p.buckets)} (computed)' * bool(p.buckets)
+        buckets += f' + average of the weights {gib(p.average)} (EMA, computed)' * bool(p.average)
         report.say(f'{p.phase}: parameters {gib(p.parameters)} + optimiser {gib(p.optimizer)} + gradients '
                    f'{gib(p.gradients)} + kept for backward {gib(p.kept)}{buckets}; peak {gib(p.peak)}')
     peak = max(peaks, key=lambda p: p.peak)

@@ -59,8 +59,7 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
-    pixels = None if weights.known else stated_pixels(src)  # our own header has them already
-    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), pixels)
+    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), stated_pixels(src))
     if shape.get('global_pool') == 'avg' and 'head.weight' in weights.tensors:
         assumed = [*assumed, _pooled(to)]
     if is_address(src):

@@ -21,14 +21,15 @@ class Pixels:
 
 
 def stated_pixels(path: str | Path) -> Pixels | None:
-    """Return what a weight file's header states, else config.json (timm) or preprocessor_config.json beside it.
+    """Return what a weight file's header, or the `meta` of a run's checkpoint, states.
+
+    Else what config.json (timm) or preprocessor_config.json beside it says.
 
     None if nothing is stated, or the file cannot be read, which is said where it is loaded.
     """
     try:
-        header = read_tensors(path)[1]
-        if 'mean' in header:
-            return _scaled(str(path), header.get('mean'), header.get('std'), 1)
+        if own := _own(*read_tensors(path)):
+            return _scaled(str(path), own.get('mean'), own.get('std'), 1)
         place, config = json_beside(path)
         if isinstance(config, dict) and 'architecture' in config:
             return of_timm(f'{place}: pretrained_cfg', config.get('pretrained_cfg'))
@@ -38,6 +39,13 @@ def stated_pixels(path: str | Path) -> Pixels | None:
     if not isinstance(config, dict) or not config.get('do_normalize', True) or not config.get('do_rescale', True):
         return None
     return _scaled(place, config.get('image_mean'), config.get('image_std'))
+
+
+def _own(content: Mapping, header: Mapping) -> Mapping:
+    """Return the part of a file of ours that has `mean` and `std`; an empty one if it does not say them."""
+    meta = content.get('meta')
+    trained = meta.get('pixels') if isinstance(meta, Mapping) else None
+    return header if 'mean' in header else trained if isinstance(trained, Mapping) else {}
 
 
 def near(a: Sequence[float], b: Sequence[float]) -> bool:

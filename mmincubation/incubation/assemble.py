@@ -145,7 +145,8 @@ def _module_list(numbers: list[int]) -> str:
 
 
 def _join(files: list[_ModuleFile]) -> tuple[dict, dict]:
-    header = {key: files[0].header[key] for key in ('arch', 'division', 'meta_digest')}
+    said = ('arch', 'division', 'meta_digest', 'mean', 'std')  # the last two not in files of earlier versions
+    header = {key: files[0].header[key] for key in said if key in files[0].header}
     _require_shapes(files, [file.tensors for file in files], _expected_shapes(header['arch'], header['division']))
     return _merge(file.tensors for file in files), header
 

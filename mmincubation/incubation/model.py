@@ -92,7 +92,7 @@ class IncubationModel(BaseClassifier):
 
         A hybrid exports its target module only.
         """
-        header = dict(arch=self.target.arch.to_dict(), division=list(self.division.depths))
+        header = dict(arch=self.target.arch.to_dict(), division=list(self.division.depths), **self.pixels)
         if self.predicting == META:
             return META, self.meta.state_dict(), dict(header, kind='meta', arch=self.meta.arch.to_dict())
         tensors, module = self.target.state_dict(), module_number(self.predicting)

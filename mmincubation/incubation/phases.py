@@ -128,7 +128,8 @@ def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
     """Return the phases that a run trains: all that have epochs, or the one called `only`.
 
     Raises:
-        ValueError: there is no such phase, or no phase has epochs.
+        ValueError: there is no such phase, no phase has epochs, or fine-tuning alone lacks the file of a module that
+            no run trains.
     """
     names = [p.name for p in phases]
     if only is not None and only not in names:
@@ -136,6 +137,10 @@ def select_phases(phases: list[Phase], only: str | None) -> list[Phase]:
     selected = [p for p in phases if only in (None, p.name) and p.epochs]
     if not selected:
         raise ValueError(f'nothing to train: {only or "every phase"} has epochs=0')
+    idle = [p.name for p in phases if p.module is not None and not p.epochs]
+    if only == FINETUNE and idle and incubated_modules(phases):
+        raise ValueError(f'phase finetune alone joins the files of all modules, but {idle[0]} has epochs=0, so no run '
+                         'writes its file: train without --phase, or give it epochs')
     return selected
 
 

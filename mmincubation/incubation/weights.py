@@ -57,7 +57,8 @@ class PhaseWeights:
             self._begin_modules(set(range(len(self.model.division))) - self.incubated)  # a control: no incubation
             if is_main_process():  # the other modules were trained in this model, so it is assembled
                 write_tensors(self.folder / 'assembled.safetensors', self.model.target.state_dict(), dict(
-                    kind='vit', arch=self.model.target.arch.to_dict(), division=list(self.model.division.depths)))
+                    kind='vit', arch=self.model.target.arch.to_dict(), division=list(self.model.division.depths),
+                    **self.model.pixels))
 
     def _begin_modules(self, modules: Iterable[int]) -> None:
         for module in modules:

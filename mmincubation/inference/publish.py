@@ -5,6 +5,7 @@ from pathlib import Path
 from mmincubation.checkpoints import CheckpointError, open_vit, read_tensors, sha256_of, write_tensors
 from mmincubation.checkpoints.files import MODEL, require_finite
 from mmincubation.checkpoints.formats import arch_in, refuse_unfinished
+from mmincubation.checkpoints.pixels import stated_pixels
 from mmincubation.datasets.classes import names_in
 from mmincubation.errors import ConfigError
 from mmincubation.leaderboard.card import make_files, write_files
@@ -67,6 +68,8 @@ def _weights(checkpoint: Path, content: dict) -> tuple[dict, dict]:
     if tensors and all(key.startswith(CLASSIFIERS) for key in tensors):
         vit = open_vit(checkpoint)
         more = dict(division=vit.division) if vit.division else {}
+        if pixels := stated_pixels(checkpoint):
+            more |= dict(mean=pixels.mean, std=pixels.std)
         return vit.tensors, dict(kind='vit', arch=vit.trained, **classes, **more)
     found = meta.get('dataset_meta')
     if names and isinstance(found, dict) and found.get('palette'):

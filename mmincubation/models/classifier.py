@@ -87,6 +87,12 @@ class BaseClassifier(BaseModel):
     def __init__(self, data_preprocessor: dict | None = None):
         super().__init__(MODELS.build(data_preprocessor or dict(type='mmincubation.ClsDataPreprocessor')))
 
+    @property
+    def pixels(self) -> dict[str, list[float]]:
+        """The `mean` and `std` of RGB in 0..255 that images are normalised by, as files of weights state them."""
+        three = {key: getattr(self.data_preprocessor, key).expand(3, 1, 1) for key in ('mean', 'std')}
+        return {key: [round(value, 4) for value in values.flatten().tolist()] for key, values in three.items()}
+
     def logits(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) to logits (B, classes)."""
         raise NotImplementedError
@@ -150,4 +156,4 @@ class ViTClassifier(BaseClassifier):
 
     def export(self) -> tuple[str, dict, dict]:
         """Return name, tensors (timm's names) and file header of the network that this model trains."""
-        return 'e2e', self.vit.state_dict(), dict(kind='vit', arch=self.vit.arch.to_dict())
+        return 'e2e', self.vit.state_dict(), dict(kind='vit', arch=self.vit.arch.to_dict(), **self.pixels)

@@ -29,7 +29,7 @@ def names_of(weights: str, sha256: str | None, arch: Arch) -> Names:
     A run's result.json lies beside the file, or beside its folder, and lists the file by its hash; or the file is the
     run's last checkpoint.
     """
-    path = Path(weights.partition('@')[0])
+    path = Path(weights.partition('@')[0] if is_address(weights) else weights)
     for folder in () if is_address(weights) else path.parents[:2]:
         try:
             run = read_result(folder / 'result.json')

@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from copy import copy
 from itertools import chain, count
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
@@ -87,7 +88,7 @@ class PositionedBatches(Sampler):
                 else:
                     yield list(chain.from_iterable(batches))
             if empty:
-                raise ConfigError(no_batch(self.batches))
+                raise ConfigError(no_batch(len(self.sampler), self.batches.batch_size))
 
     def _of_rank(self, rank: int, epoch: int) -> Iterator[list[tuple]]:
         own, ranks = get_dist_info()
@@ -103,22 +104,36 @@ class PositionedBatches(Sampler):
             place += len(batch) * ranks  # ranks take samples in turn, so a rank's places are `ranks` apart
 
 
-def no_batch(batches: BatchSampler) -> str:
-    """Return in words that an epoch of these batches is empty."""
-    return (f'train_dataloader: {len(batches.sampler)} images (a rank) make no whole batch of {batches.batch_size}; '
+def no_batch(images: int, size: int) -> str:
+    """Return in words that an epoch of `images` on a rank has no batch of `size`."""
+    return (f'train_dataloader: {images} images (a rank) make no whole batch of {size}; '
             'give a smaller batch_size, or drop_last=False')
 
 
-def resumable_loader(loader: DataLoader, seed: int, endless: bool = False) -> DataLoader:
+def odd_batch(images: int, size: int, drop_last: bool) -> str | None:
+    """Return in words which batch of an epoch of `images` on a rank has no pairs for mixup; None if all have."""
+    counts = [size] * (images >= size) + [images % size] * (not drop_last)
+    odd = next((count for count in counts if count % 2), None)
+    return odd and (f'train_dataloader: mixup pairs the images of a batch, and {images:,} images (a rank) in batches '
+                    f'of {size} leave one of {odd}, which are odd: give an even batch_size and drop_last=True')
+
+
+def resumable_loader(loader: DataLoader, seed: int, endless: bool = False, pairs: bool = False) -> DataLoader:
     """Return a loader with the settings of `loader`, a `SeededDataset` and `PositionedBatches`; load nothing yet.
 
+    `pairs` says that the model mixes pairs of images, so that each batch needs an even number.
+
     Raises:
-        ConfigError: `loader` has no batch sampler with a sampler, or an epoch has no batch.
+        ConfigError: `loader` has no batch sampler with a sampler, or an epoch has no batch, or one that is odd.
     """
     if not hasattr(loader.batch_sampler, 'sampler'):
         raise ConfigError('train_dataloader has no batch sampler with a sampler: such data cannot be resumed exactly')
-    if not len(loader.batch_sampler):
-        raise ConfigError(no_batch(loader.batch_sampler))
+    batches = loader.batch_sampler
+    if not len(batches):
+        raise ConfigError(no_batch(len(batches.sampler), batches.batch_size))
+    whole = batches.drop_last or isinstance(batches.sampler, InfiniteSampler)
+    if pairs and (odd := odd_batch(len(batches.sampler), batches.batch_size, whole)):
+        raise ConfigError(odd)
     same = ('num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn', 'multiprocessing_context',
             'generator', 'prefetch_factor', 'persistent_workers', 'pin_memory_device', 'in_order')
     return TimedLoader(

@@ -5,7 +5,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
 from mmincubation.registry import LOOPS
-from mmincubation.vit.sharding import shard_like
+from mmincubation.vit.sharding import shard_like, unwrap
 
 from .batches import resumable_loader
 from .draws import seed_process
@@ -51,7 +51,9 @@ class _ResumableLoop(LoopProtocol):
     """The common code of the loops: every iteration draws from (seed, epoch, iteration, rank)."""
 
     def _make_resumable(self, endless: bool = False) -> None:
-        self.dataloader = resumable_loader(self.dataloader, self.runner.seed, endless)
+        prepare = getattr(unwrap(self.runner.model), 'data_preprocessor', None)
+        pairs = getattr(prepare, 'mixup', None) is not None
+        self.dataloader = resumable_loader(self.dataloader, self.runner.seed, endless, pairs)
         self._checkpoint = None
         self.runner.register_hook(PositionHook())
 

@@ -5,6 +5,8 @@ from functools import cache
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS
 
 from bench.memory import BF16, LEAN, SMALL, classifier, detector, measured, segmentor
 from mmincubation.check import batches, memory
@@ -131,7 +133,26 @@ def test_modes_of_an_incubation():
     assert joint.kept == max(p.kept for p in modules) and joint.gradients == max(p.gradients for p in modules)
     cfg.train_cfg.mode = 'parallel'
     parallel = {p.phase: p for p in memory.estimate(cfg)}['modules']
-    assert parallel.peak == max(p.peak for p in modules) and parallel.saved == joint.saved  # files hold all states
+    assert parallel.saved == joint.saved  # files hold all states
+    cfg.train_cfg.mode, cfg.optim_wrapper.accumulative_counts = 'sequential', 4  # a rank trains on four batches in turn
+    adding = max(p.peak for p in memory.estimate(cfg) if p.phase.startswith('module_'))
+    assert parallel.peak == adding > max(p.peak for p in modules)
+
+
+def test_the_average_of_an_emahook_is_a_copy_of_the_weights():
+    """Made before the first phase, of all; during fine-tuning only the target's stays."""
+    hook = dict(type='mmincubation.EMAHook', ema_type='ExponentialMovingAverage')
+    for cfg, before, name in ((incubation(), estimated(), 'finetune'), (classifier(TINY, 2), None, 'train')):
+        before = before or {p.phase: p for p in memory.estimate(cfg)}
+        cfg.custom_hooks = [hook]
+        after = {p.phase: p for p in memory.estimate(cfg)}
+        for phase in after.values():
+            old = before[phase.phase]
+            assert phase.peak - old.peak == phase.average and phase.saved[0] == 2 * old.saved[0]
+            assert phase.average == (old.parameters if phase.phase == name else old.saved[0])
+        made = ExponentialMovingAverage(MODELS.build(cfg.model)).module
+        copied = sum(tensor.numel() * tensor.element_size() for tensor in [*made.parameters(), *made.buffers()])
+        assert after[name].saved[0] == 2 * copied
 
 
 @pytest.mark.parametrize('again', [True, False])

@@ -107,7 +107,8 @@ def recipe(images, **changes):
     ({'param_scheduler': [dict(type='LinearLR', by_epoch=False, start_factor=0.1, end=50)]},
      'LinearLR of train has end=50, but training ends after 8 iterations', True),
     ({'param_scheduler': [dict(type='LinearLR', by_epoch=True, start_factor=0.1, begin=2)]}, 'has begin=2, but', True),
-    ({'train_dataloader.batch_size': 60}, '24 images are less than one batch', False),
+    ({'train_dataloader.batch_size': 60}, '24 images (a rank) are less than one batch of 60', True),
+    ({'train_dataloader.batch_size': 60, 'train_dataloader.drop_last': True}, 'make no whole batch of 60', False),
     ({'load_from': '{folder}/other.safetensors'}, 'mlp.fc1', False)])
 def test_recipe_and_load_from(images, changes, expected, advice):
     """What would run, and may not be what is meant, is advice: the check ends with 0."""

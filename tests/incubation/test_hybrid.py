@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from mmincubation.checkpoints import write_tensors
 from mmincubation.incubation import IncubationModel, assemble, begin_module, split
-from mmincubation.incubation.phases import Phase, block_forwards
+from mmincubation.incubation.phases import Phase, block_forwards, read_phases, select_phases
 from mmincubation.models import Arch, Division, VisionTransformer
 from tests.helpers.toy import begin_phase
 
@@ -188,3 +188,17 @@ def test_same_seed_same_target_as_e2e():
     e2e = VisionTransformer(ARCH).state_dict()
     target = build(seed=3).target.state_dict()
     assert all(torch.equal(e2e[k], target[k]) for k in e2e)
+
+
+@pytest.mark.parametrize('only, epochs, refused', [
+    ('finetune', (1, 0), 'module_1'), ('finetune', (0, 1), 'module_0'), (None, (1, 0), None),
+    ('module_0', (1, 0), None), ('finetune', (0, 0), None), ('finetune', (1, 1), None)])
+def test_fine_tuning_alone_needs_a_run_of_each_module_or_of_none(only, epochs, refused):
+    """One run with all phases has the modules that do not incubate; without any, it begins with the meta model."""
+    modules = {f'module_{i}': dict(epochs=number) for i, number in enumerate(epochs)}
+    phases = read_phases(dict(meta=dict(epochs=1), finetune=dict(epochs=1), **modules), 2)
+    if refused is None:
+        assert select_phases(phases, only)[-1].name == (only or 'finetune')
+        return
+    with pytest.raises(ValueError, match=f'{refused} has epochs=0, so no run writes its file: train without --phase'):
+        select_phases(phases, only)

@@ -11,6 +11,7 @@ from mmincubation.leaderboard.collect import collect
 from mmincubation.leaderboard.render import overview
 from mmincubation.leaderboard.table import make_sections
 from mmincubation.models import VisionTransformer
+from mmincubation.probes.result import names_of
 from mmincubation.result import read_result
 from tests.helpers.paths import ROOT
 from tests.helpers.results import put
@@ -61,6 +62,17 @@ def test_results_stand_in_the_leaderboard(tool, data, weights, tmp_path):
     assert result['recipe']['crop_pct'] == '1.0' and 'class token' in result['recipe']['feature']
     with pytest.raises(CardError, match='trains no model'):
         make_files(tmp_path / 'out/knn')
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(weights, tmp_path):
+    """Only in hf:// addresses a revision follows it."""
+    put(tmp_path / 'made', 'mine', 50., seed=4).rename(weights.parents[1] / 'result.json')
+    folder = weights.parents[1].rename(tmp_path / 'me@host')
+    (folder / 'last_checkpoint').write_text('a@1.pth')
+    arch = VisionTransformer(ARCH).arch
+    assert names_of(str(folder / 'a@1.pth'), 'x', arch).method == 'mine'
+    assert names_of(str(tmp_path / 'a@b.pth'), 'x', arch).method == 'a@b'
+    assert names_of('hf://o/r/vit.safetensors@' + 40 * 'a', 'x', arch).method == 'vit'
 
 
 def test_equal_commands_give_equal_results(tool, data, weights, tmp_path):
