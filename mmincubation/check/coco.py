@@ -82,6 +82,7 @@ def _look_at_images(check: DatasetCheck, infos: list[dict]) -> str:
         return wrong or image_size(info['img_path'])
 
     seen, words = check.sampling.inspect(infos, inspect)
+    check.warn_of_turned([info['img_path'] for info, _ in seen])
     for info, found in seen:
         name = f'image {info["img_id"]}: {os.path.basename(info["img_path"])}'
         if isinstance(found, str):

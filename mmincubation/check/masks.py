@@ -38,6 +38,7 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
     for _, (problem, _) in seen:
         if problem:
             check.problem(*problem)
+    check.warn_of_turned([infos[i]['img_path'] for i, _ in seen])
     paths = (infos[i].get('seg_map_path') or '' for i, _ in seen)
     if what := colour_conflict(paths, getattr(data, 'ignore_index', IGNORED)):
         check.problem(what, '')

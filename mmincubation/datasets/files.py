@@ -7,7 +7,8 @@ from PIL import Image
 
 from mmincubation.registry import leaf_datasets
 
-ORIENTATION = 0x0112  # EXIF's tag
+ORIENTATION = 0x0112  # EXIF's tag; its values: mirrored or upside down, and turned by 90 degrees
+IN_PLACE, ON_ITS_SIDE = (2, 3, 4), (5, 6, 7, 8)
 Image.MAX_IMAGE_PIXELS = None  # Pillow's limit guards web services; the data are the user's own, also gigapixel ones
 
 
@@ -55,20 +56,30 @@ def image_size(path: str | Path) -> str | tuple[int, int]:
         if not os.path.getsize(path):
             return 'empty file'
         with Image.open(path) as image:
-            return image.size[::-1] if _lies_on_its_side(image) else image.size
+            return image.size[::-1] if _orientation(image) in ON_ITS_SIDE else image.size
     except FileNotFoundError:
         return missing(path)
     except Exception:
         return 'unreadable image'
 
 
-def _lies_on_its_side(image: Image.Image) -> bool:
-    """Whether an image's EXIF tag says to turn it by 90 degrees; not by XMP, which OpenCV does not read."""
-    if not (found := image.info.get('exif')):
+def turned_in_place(path: str | Path) -> bool:
+    """Return whether OpenCV turns or mirrors an image into one of the same size."""
+    try:
+        with Image.open(path) as image:
+            tag = _orientation(image)
+            return tag in IN_PLACE or tag in ON_ITS_SIDE and image.width == image.height
+    except Exception:
         return False
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """Return an image's EXIF tag, not that of XMP, which OpenCV does not read."""
+    if not (found := image.info.get('exif')):
+        return None
     exif = Image.Exif()
     exif.load(found)
-    return exif.get(ORIENTATION) in (5, 6, 7, 8)
+    return exif.get(ORIENTATION)
 
 
 def image_names(dataset, indices: Iterable[int]) -> list[str]:

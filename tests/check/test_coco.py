@@ -11,6 +11,7 @@ from mmincubation.check.sampling import Sampling
 from mmincubation.errors import DataError
 from mmincubation.recovery.data_errors import _wrapped
 from tests.helpers.named_coco import BOXES, STEPS, build, each, write
+from tests.helpers.turned import turn
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +94,11 @@ GOOD = {
         a.update(image_id=f'n{a["image_id"]}', attributes=dict(occluded=True)) for a in f['annotations']], {}),
     'subclass': (None, dict(pipeline=STEPS, return_classes=True)),
 }
+
+
+def test_images_that_a_tag_turns_in_place_are_told(tmp_path):
+    settings = write(tmp_path)
+    assert turn(next(tmp_path.rglob('*.png'))) in check(train=settings)[2]
 
 
 @pytest.mark.parametrize('how', GOOD)

@@ -12,6 +12,7 @@ from mmincubation.check.report import Report
 from mmincubation.check.sampling import Sampling
 from mmincubation.demo.data import write_demo_data
 from tests.helpers.toy import write_images
+from tests.helpers.turned import turn
 
 ARCH = dict(embed_dim=16, depth=4, num_heads=2, patch_size=4, img_size=8, num_classes=3)
 
@@ -25,12 +26,16 @@ def demo(tmp_path_factory):
 
 def found(model: dict, scope: str = 'mmengine', full: bool = False, **datasets) -> list[str]:
     """The problems of the given data sets, as lines."""
+    return [str(problem) for problem in reported(model, scope, full, **datasets).problems]
+
+
+def reported(model: dict, scope: str, full: bool = False, **datasets) -> Report:
     report = Report()
     report.section('Data')
     loaders = {f'{mode}_dataloader': dict(dataset=dataset) for mode, dataset in datasets.items()}
     loaders |= dict.fromkeys([f'{mode}_cfg' for mode in datasets], {})
     report_data(Config(dict(default_scope=scope, model=model, **loaders)), report, Sampling(full))
-    return [str(problem) for problem in report.problems]
+    return report
 
 
 def folders(root, **more) -> dict:
@@ -123,8 +128,7 @@ def test_arrow(tmp_path):
 def test_a_fraction_of_the_folders_is_counted(images):
     report = Report()
     report.section('Data')
-    loader = dict(dataset=folders(images / 'train', fraction=0.5))
-    cfg = Config(dict(model=dict(arch=ARCH), train_dataloader=loader))
+    cfg = Config(dict(model=dict(arch=ARCH), train_dataloader=dict(dataset=folders(images / 'train', fraction=0.5))))
     assert report_data(cfg, report, Sampling()) == dict(train=3)
 
 
@@ -288,3 +292,9 @@ def test_a_sample_says_its_share_and_is_always_the_same():
     assert seen == sampling.inspect(list(range(1000)), lambda i: i)[0]
     assert len(Sampling(full=True, sample=10).inspect(list(range(1000)), lambda i: i)[0]) == 1000
     assert len(Sampling(seconds=0, sample=200).inspect(list(range(1000)), lambda i: i)[0]) < 200
+
+
+def test_images_that_a_tag_turns_in_place_are_told(demo, tmp_path):
+    shutil.copytree(demo / 'train', tmp_path / 'train')
+    turned = turn(tmp_path / 'train/img/00002.png')
+    assert turned in '\n'.join(reported(SEGMENTOR, 'mmseg', train=masks(tmp_path)).warnings)
