@@ -14,7 +14,7 @@ from .hub import fetch, is_address
 from .inspection import describe, require_hash_in_name
 from .keymaps import from_timm, global_names
 from .load import POOLED_HEAD
-from .pixels import Pixels, stated_pixels
+from .pixels import Pixels, own_pixels, stated_pixels
 from .shapes import misfits
 from .shards import weight_file, weights_sha256
 
@@ -59,7 +59,8 @@ def convert(src: str, dst: str | Path, to: str = 'timm', modules: int | None = N
     division = _division(weights, shape['depth'], to, modules, src)
     if division and not (weights.division or modules):
         assumed = [*assumed, f'{PAPER_MODULES} equal modules, as in the paper: the file has no division (--modules K)']
-    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), stated_pixels(src))
+    pixels = own_pixels(src) if weights.known else stated_pixels(src)
+    header = _header(weights, shape, division, assumed, dict(sha256=sha256, format=weights.format), pixels)
     if shape.get('global_pool') == 'avg' and 'head.weight' in weights.tensors:
         assumed = [*assumed, _pooled(to)]
     if is_address(src):

@@ -21,15 +21,13 @@ class Pixels:
 
 
 def stated_pixels(path: str | Path) -> Pixels | None:
-    """Return what a weight file's header, or the `meta` of a run's checkpoint, states.
-
-    Else what config.json (timm) or preprocessor_config.json beside it says.
+    """Return what a file of weights states, else config.json (timm) or preprocessor_config.json beside it.
 
     None if nothing is stated, or the file cannot be read, which is said where it is loaded.
     """
     try:
-        if own := _own(*read_tensors(path)):
-            return _scaled(str(path), own.get('mean'), own.get('std'), 1)
+        if own := own_pixels(path):
+            return own
         place, config = json_beside(path)
         if isinstance(config, dict) and 'architecture' in config:
             return of_timm(f'{place}: pretrained_cfg', config.get('pretrained_cfg'))
@@ -41,11 +39,17 @@ def stated_pixels(path: str | Path) -> Pixels | None:
     return _scaled(place, config.get('image_mean'), config.get('image_std'))
 
 
-def _own(content: Mapping, header: Mapping) -> Mapping:
-    """Return the part of a file of ours that has `mean` and `std`; an empty one if it does not say them."""
+def own_pixels(path: str | Path) -> Pixels | None:
+    """Return what the header of a weight file, or the `meta` of a run's checkpoint, states; None if nothing.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    content, header = read_tensors(path)
     meta = content.get('meta')
     trained = meta.get('pixels') if isinstance(meta, Mapping) else None
-    return header if 'mean' in header else trained if isinstance(trained, Mapping) else {}
+    own = header if 'mean' in header else trained if isinstance(trained, Mapping) else {}
+    return _scaled(str(path), own.get('mean'), own.get('std'), 1) if own else None
 
 
 def near(a: Sequence[float], b: Sequence[float]) -> bool:

@@ -62,7 +62,8 @@ def _metric(evaluator: dict, scope: str) -> tuple[str | None, list[str]]:
 def _names(kind: str, value) -> list[str]:
     """Return the scores of a kind of metric; `value` gives a setting of it. [] if they are not known."""
     if kind == 'Accuracy':
-        return [f'top{k}' for k in several(value('topk'))]
+        places = several(value('topk'))
+        return [f'top{k}' for k in places if type(k) is int and k > 0]  # others the metric refuses
     if kind == 'IoUMetric':
         asked = several(value('iou_metrics'))
         known = set(asked) <= IOU_SCORES.keys() and not value('format_only')

@@ -240,7 +240,7 @@ class ToolRunner(Runner):
                              time=time.strftime('%Y%m%d_%H%M%S'), mmengine_version=mmengine.__version__)
         if (arch := arch_of(unwrap(self.model))) is not None:  # heads and epsilon leave no trace in the weights
             meta['arch'] = arch.to_dict()
-        if (pixels := getattr(unwrap(self.model), 'pixels', None)) is not None:  # of classifiers
+        if pixels := getattr(unwrap(self.model), 'pixels', None):  # of classifiers
             meta['pixels'] = pixels
         if hasattr(self.train_dataloader.dataset, 'metainfo'):
             meta['dataset_meta'] = self.train_dataloader.dataset.metainfo

@@ -1,4 +1,5 @@
 """Image classification with a ViT: mixing and cross entropy in training, scores in evaluation."""
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
@@ -36,6 +37,8 @@ class ClsDataPreprocessor(nn.Module):
         self.crop, self.flip = crop, flip
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.pixels = {key: [round(float(value), 4) for value in np.broadcast_to(values, 3)]
+                       for key, values in (('mean', mean), ('std', std))}  # beside the buffers: no wait for a device
         self.erasing = erasing and MODELS.build(erasing)
         self.mixup = mixup and MODELS.build(mixup)
 
@@ -90,8 +93,7 @@ class BaseClassifier(BaseModel):
     @property
     def pixels(self) -> dict[str, list[float]]:
         """The `mean` and `std` of RGB in 0..255 that images are normalised by, as files of weights state them."""
-        three = {key: getattr(self.data_preprocessor, key).expand(3, 1, 1) for key in ('mean', 'std')}
-        return {key: [round(value, 4) for value in values.flatten().tolist()] for key, values in three.items()}
+        return getattr(self.data_preprocessor, 'pixels', {})  # of another kind: not known
 
     def logits(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) to logits (B, classes)."""

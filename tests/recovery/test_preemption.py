@@ -118,10 +118,13 @@ def test_a_second_signal_ends_it_at_once(tmp_path, number, pause):
 
 def test_a_terminal_that_is_closed(tmp_path):
     """It hangs up, more than once, and takes no word any more: the run stops at a checkpoint all the same."""
-    run = Forked(['python', 'tools/train.py', config(tmp_path, delay=0.02)], SimpleNamespace(name='/dev/full'))
+    os.mkfifo(terminal := tmp_path / 'terminal')
+    read = os.open(terminal, os.O_RDONLY | os.O_NONBLOCK)
+    run = Forked(['python', 'tools/train.py', config(tmp_path, delay=0.02)], SimpleNamespace(name=str(terminal)))
     while not any('[1][1/4]' in log.read_text() for log in (tmp_path / 'incub').glob('*/*.log')):
         assert run.poll() is None
         time.sleep(0.01)
+    os.close(read)
     for _ in range(2):
         run.send_signal(signal.SIGHUP)
         time.sleep(preemption.BOUNCE * 1.5)
@@ -180,13 +183,20 @@ def test_workers_ignore_a_signal_to_the_whole_process_group(tmp_path, persistent
 def test_what_a_metric_forks_ends_by_the_signal_of_its_pool_alone(number, ended):
     with preemption.listening() as request:
         request.building = False
-        worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60, ))
+        fork = multiprocessing.get_context('fork')
+        worker = fork.Process(target=_say_and_wait, args=(ready := fork.Event(), ))
         worker.start()
+        assert ready.wait(60)  # Python forgets a signal that comes while it forks
         os.kill(worker.pid, number)
         worker.join(10 if ended else 1)
         code = worker.exitcode
         worker.kill()
         assert code == (-number if ended else None) and request.at is None
+
+
+def _say_and_wait(ready) -> None:
+    ready.set()
+    time.sleep(60)
 
 
 def test_an_evaluation_stops_after_its_batch(tmp_path):
