@@ -98,7 +98,6 @@ class Settings:
                       else training_differs(setting.cfg, result, self.gpus))
         return (OTHER, clean('; '.join(dict.fromkeys(found[:SHOWN])))) if found else (FINISHED, '')
 
-
     def settle(self, run: Run) -> None:
         """Put what it is into the place of `arch='auto'` in the config of a run, as the training does.
 
