@@ -6,7 +6,7 @@ from mmengine.registry import DATASETS
 from mmincubation.datasets.annotations import is_outside
 from mmincubation.datasets.checked import coco_rules
 from mmincubation.datasets.coco_rules import CocoRules
-from mmincubation.datasets.files import image_fault, image_size, missing
+from mmincubation.datasets.files import image_fault, image_size, missing, turned_in_place
 from mmincubation.errors import ConfigError
 from mmincubation.registry import dicts_in
 
@@ -79,11 +79,11 @@ def _look_at_images(check: DatasetCheck, infos: list[dict]) -> str:
 
     def inspect(info: dict):
         wrong = image_fault(info['img_path']) if check.sampling.full else None
-        return wrong or image_size(info['img_path'])
+        return wrong or image_size(info['img_path']), turned_in_place(info['img_path'])
 
     seen, words = check.sampling.inspect(infos, inspect)
-    check.warn_of_turned([info['img_path'] for info, _ in seen])
-    for info, found in seen:
+    check.warn_of_turned([info['img_path'] for info, (_, turned) in seen if turned], len(seen))
+    for info, (found, _) in seen:
         name = f'image {info["img_id"]}: {os.path.basename(info["img_path"])}'
         if isinstance(found, str):
             check.problem(f'{found}s', 'copy or download them again', name)

@@ -3,7 +3,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mmincubation.config.signatures import resolve
-from mmincubation.datasets.files import turned_in_place
 
 from .report import Report
 from .sampling import Sampling
@@ -51,10 +50,10 @@ class DatasetCheck:
         """Report a problem of this data set."""
         self.report.problem(self.place, what, remedy, example)
 
-    def warn_of_turned(self, paths: list[str]) -> None:
-        """Say which images a tag turns where no size shows whether their annotations are of the turned image."""
-        if turned := [path for path in paths if turned_in_place(path)]:
-            self.report.warn(f'{self.place}: {len(turned)} of {len(paths)} images read are turned or mirrored by their '
+    def warn_of_turned(self, turned: list[str], read: int) -> None:
+        """Say which of the images read a tag turns, where no size shows whether their annotations are turned too."""
+        if turned:
+            self.report.warn(f'{self.place}: {len(turned)} of {read} images read are turned or mirrored by their '
                              f'EXIF tag ({turned[0]}): look with tools/browse.py whether their annotations are too')
 
 

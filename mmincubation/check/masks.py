@@ -5,6 +5,7 @@ import numpy as np
 from mmengine.registry import DefaultScope
 
 from mmincubation.datasets.checked import CheckedDataset
+from mmincubation.datasets.files import turned_in_place
 from mmincubation.datasets.labels import (
     IGNORED,
     Fault,
@@ -34,15 +35,15 @@ def report_masks(check: DatasetCheck) -> DatasetSummary:
                           'remove the image', info['img_path'])
     _say_unused(check, data, infos)
     there = [i for i, info in enumerate(infos) if os.path.exists(info.get('seg_map_path') or info['img_path'])]
-    seen, words = check.sampling.inspect(there, lambda i: _look(data, i))
-    for _, (problem, _) in seen:
+    seen, words = check.sampling.inspect(there, lambda i: (*_look(data, i), turned_in_place(infos[i]['img_path'])))
+    for _, (problem, _, _) in seen:
         if problem:
             check.problem(*problem)
-    check.warn_of_turned([infos[i]['img_path'] for i, _ in seen])
+    check.warn_of_turned([infos[i]['img_path'] for i, (_, _, turned) in seen if turned], len(seen))
     paths = (infos[i].get('seg_map_path') or '' for i, _ in seen)
     if what := colour_conflict(paths, getattr(data, 'ignore_index', IGNORED)):
         check.problem(what, '')
-    _report_classes(check, data, [pixels for _, (_, pixels) in seen if pixels is not None])
+    _report_classes(check, data, [pixels for _, (_, pixels, _) in seen if pixels is not None])
     return DatasetSummary(data, f'{data.data_prefix["img_path"]}: {len(there):,} pairs of image and label; read '
                           f'{words}')
 

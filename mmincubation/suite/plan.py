@@ -64,7 +64,10 @@ def wrong_runs(settings: Settings, runs: Iterable[Run]) -> Iterator[tuple[Run, s
 
 def _unlike(run: Run, settings: Settings) -> str:
     # A run of another process is waited for, and its checkpoints come and go.
-    return settings.unlike_checkpoint(run) if run.config and not in_use(run.folder) else ''
+    try:
+        return settings.unlike_checkpoint(run) if run.config and not in_use(run.folder) else ''
+    except CheckpointError as error:
+        return str(error)
 
 
 def _word(run: Run) -> str:

@@ -109,7 +109,11 @@ class Settings:
             settle_archs(cfg, next(iter(checkpoints_of(run.folder)), None))
 
     def unlike_checkpoint(self, run: Run) -> str:
-        """Return in one line why a training cannot go on from the checkpoint in its folder; '' if it can."""
+        """Return in one line which settings keep a training from its folder's checkpoint; '' if none.
+
+        Raises:
+            CheckpointError: its checkpoints, or the weights that say its architecture, cannot be read.
+        """
         try:
             last, _ = newest_complete(run.folder)
             if last is None:
@@ -118,8 +122,6 @@ class Settings:
             cfg = deepcopy(self.of(run).cfg)
             cfg.resume, cfg.load_from = True, str(last)
             require_same_run(cfg, self.gpus, False)
-        except CheckpointError as error:
-            return str(error)
         except ConfigError as error:
             differ = [line.strip() for line in str(error).splitlines()[1:] if not line.strip().startswith('(')]
             return (f'{run.folder} holds an unfinished run of other settings ({"; ".join(differ[:SHOWN])}): undo these '

@@ -14,7 +14,7 @@ from pathlib import Path
 from subprocess import STDOUT, Popen
 
 from mmincubation.atomic import write_atomic
-from mmincubation.errors import INTERRUPTED, PREEMPTED, ConfigError, clean
+from mmincubation.errors import INTERRUPTED, PREEMPTED, CheckpointError, ConfigError, clean
 from mmincubation.recovery.lock import LOCK
 
 from .cost import Durations, clock
@@ -135,7 +135,7 @@ class Work:
                 return
             self._clear(run)
             self.running.append(Job(run, slot, self._popen(run, slot)))
-        except (ConfigError, OSError) as error:
+        except (CheckpointError, ConfigError, OSError) as error:
             self._fail(run, f'error: {error}')
 
     def _clear(self, run: Run) -> None:
